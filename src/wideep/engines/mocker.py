@@ -1,0 +1,130 @@
+"""`dynamo.mocker`: Dynamo's own simulated engine. Same registration, router and disaggregated path, no GPU.
+
+It stands for SGLang or TensorRT-LLM (`wideep_engine_flavour`): KV blocks, bootstrap and scheduling follow the
+flavour; timing and text do not say anything about the real engines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wideep.catalogue import load
+from wideep.launch import Health, Launch, Listener
+from wideep.problems import Problem, suggest
+from wideep.runtime import Site
+from wideep.topology import Deployment, Node, Pool, Replica
+
+BLOCK_SIZE = {"sglang": 64, "trtllm": 32}
+START_DEADLINE_S = 180
+# Options that an operator sets under wideep_pools.<pool>.options; all are flags of the same name.
+OPTIONS = {
+    "data_parallel_size": "--data-parallel-size",
+    "block_size": "--block-size",
+    "max_batch_size": "--max-num-seqs",
+    "max_prefill_tokens": "--max-num-batched-tokens",
+    "kv_blocks": "--num-gpu-blocks-override",
+    "kv_cache_dtype": "--kv-cache-dtype",
+    "speedup_ratio": "--speedup-ratio",
+    "startup_time_s": "--startup-time",
+}
+
+
+class Mocker:
+    """See `wideep.engines.base.Engine`."""
+
+    name = "mocker"
+    program = "dynamo.mocker"
+    components = {"prefill": "prefill", "decode": "backend", "aggregated": "backend"}  # noqa: RUF012
+
+    def version(self, deployment: Deployment) -> str:
+        """The mocker is a part of Dynamo."""
+        return deployment.settings.dynamo_version
+
+    def check(self, deployment: Deployment) -> list[Problem]:
+        """Refuse unknown options and layouts of prefill and decode that do not fit each other."""
+        problems = []
+        blocks: dict[str, Any] = {}
+        for pool in deployment.pools:
+            where = f"wideep_pools.{pool.name}"
+            problems += [
+                Problem("unknown option", f"{where}.options.{name}", suggest(name, OPTIONS))
+                for name in pool.settings.options
+                if name not in OPTIONS
+            ]
+            if any(len(replica.nodes) > 1 for replica in pool.replicas):
+                problems.append(
+                    Problem(
+                        "the mocker has no ranks: it runs one process a replica",
+                        f"{where}.nodes_per_replica",
+                        "set it to 1, or rehearse a multi-node inventory with the verb rehearse",
+                    )
+                )
+            blocks[pool.name] = self._block_size(deployment, pool)
+        if len(set(blocks.values())) > 1:
+            problems.append(
+                Problem(
+                    f"KV block sizes differ ({blocks['prefill']} and {blocks['decode']} tokens):"
+                    " the KV cache could not be handed over",
+                    "wideep_pools.decode.options.block_size",
+                    "set the same block_size in both pools",
+                )
+            )
+        return problems
+
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
+        """Return one mocker process."""
+        settings = site.deployment.settings
+        name, host = replica.service(node), node.host
+        ports = {"system": node.port("system"), "rpc": node.port("rpc")}
+        if pool.name == "prefill":
+            ports["bootstrap"] = node.port("bootstrap")
+        mode = "agg" if pool.name == "aggregated" else pool.name
+        flags: dict[str, Any] = {
+            "model-path": site.model_path,
+            "model-name": settings.model,
+            "endpoint": f"dyn://{settings.namespace}.{self.components[pool.name]}.generate",
+            "engine-type": settings.engine_flavour,
+            "disaggregation-mode": mode,
+            "block-size": self._block_size(site.deployment, pool),
+        }
+        if "bootstrap" in ports:
+            flags["bootstrap-ports"] = ports["bootstrap"]
+        flags |= {
+            OPTIONS[option].removeprefix("--"): value
+            for option, value in pool.settings.options.items()
+            if option in OPTIONS
+        }
+        flags |= pool.settings.extra_args
+        return Launch(
+            name=name,
+            component="worker",
+            description=f"{pool.name} worker {replica.index} ({settings.engine_flavour} mocker)",
+            argv=(site.python(host), "-m", "dynamo.mocker", *load(self.program, settings.dynamo_version).to_argv(flags)),
+            working_directory=site.service_dir(name),
+            log_file=site.log_file(name),
+            env=site.dynamo_env(host)
+            | {
+                # The system port also serves the model's metadata; without it the frontend asks a hub.
+                "DYN_SYSTEM_PORT": str(ports["system"]),
+                "DYN_SYSTEM_HOST": host.address,
+                "DYN_TCP_RPC_PORT": str(ports["rpc"]),
+            }
+            | pool.settings.env,
+            ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
+            health=Health(
+                "http",
+                min(START_DEADLINE_S, settings.start_deadline_s),
+                url=f"http://{host.address}:{ports['system']}/health",
+                json_path="endpoints.generate",
+                json_value="ready",
+            ),
+            user=settings.service_user,
+            depends_on=site.local_services(host),
+            stop_timeout_s=site.stop_timeout_s,
+        )
+
+    @staticmethod
+    def _block_size(deployment: Deployment, pool: Pool) -> Any:
+        default = BLOCK_SIZE[deployment.settings.engine_flavour]
+        value = pool.settings.options.get("block_size", default)
+        return pool.settings.extra_args.get("block-size", value)

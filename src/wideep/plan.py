@@ -1,0 +1,266 @@
+"""The plan: a checked deployment with every Launch of every host. Built once, printed everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wideep import control_plane
+from wideep.catalogue import load
+from wideep.engines import ENGINES
+from wideep.engines.base import Engine
+from wideep.launch import Launch
+from wideep.problems import Problem, RefusedError, suggest
+from wideep.runtime import Site
+from wideep.topology import Deployment, Host, Pool, build
+
+COMPONENTS = ("nats", "etcd", "frontend", "worker")
+# Which variable moves a port that two services of a host want.
+PORT_VARIABLES = {
+    ("nats", "client"): "nats_port",
+    ("nats", "monitor"): "nats_monitor_port",
+    ("nats", "cluster"): "nats_cluster_port",
+    ("etcd", "client"): "etcd_client_port",
+    ("etcd", "peer"): "etcd_peer_port",
+    ("frontend", "http"): "wideep_frontend_port",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deployment, its engine, and host name -> launches in start order."""
+
+    deployment: Deployment
+    engine: Engine
+    launches: dict[str, tuple[Launch, ...]]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def site(self) -> Site:
+        """Return the places and addresses of the deployment."""
+        return Site(self.deployment)
+
+    @property
+    def expected(self) -> dict[str, dict[str, Any]]:
+        """Return pool -> Dynamo component and number of instances that must register."""
+        return {
+            pool.name: {"component": self.engine.components[pool.name], "count": len(pool.replicas)}
+            for pool in self.deployment.pools
+        }
+
+    def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:
+        """Return plain data: what the playbooks use, and (with `reveal=False`) what `plan` prints as JSON."""
+        settings, site = self.deployment.settings, self.site
+        return {
+            "deployment": settings.deployment,
+            "engine": self.engine.name,
+            "settings": settings.model_dump(mode="json"),
+            "frontend_url": site.frontend_url,
+            "model_path": site.model_path,
+            "expected": self.expected,
+            "warnings": [asdict(w) for w in self.warnings],
+            "pools": [
+                {
+                    "name": pool.name,
+                    "replicas": [
+                        {
+                            "name": replica.name,
+                            "world_size": replica.world_size,
+                            "nodes": [
+                                {"host": n.host.name, "rank": n.rank, "gpus": list(n.gpus)}
+                                for n in replica.nodes
+                            ],
+                        }
+                        for replica in pool.replicas
+                    ],
+                }
+                for pool in self.deployment.pools
+            ],
+            "hosts": {
+                host.name: {
+                    "address": host.address,
+                    "python": host.python,
+                    "launches": {
+                        component: [
+                            launch.to_dict(reveal=reveal)
+                            for launch in self.launches[host.name]
+                            if launch.component == component
+                        ]
+                        for component in COMPONENTS
+                    },
+                    "ports": [
+                        {"port": port.port, "address": port.address, "service": launch.name}
+                        for launch in self.launches[host.name]
+                        for port in launch.ports
+                    ],
+                }
+                for host in self.deployment.hosts
+            },
+        }
+
+    def table(self) -> str:
+        """Return the plan for a person: one line a service."""
+        settings = self.deployment.settings
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("HOST", "SERVICE", "POOL", "RANK", "GPUS", "PORTS"):
+            table.add_column(column, no_wrap=column != "PORTS")
+        place = {
+            (node.host.name, replica.service(node)): (replica, node)
+            for replica, node in self.deployment.workers
+        }
+        for host in self.deployment.hosts:
+            for launch in self.launches[host.name]:
+                replica, node = place.get((host.name, launch.name), (None, None))
+                table.add_row(
+                    host.name,
+                    launch.name,
+                    replica.pool if replica else "-",
+                    f"{node.rank} of {len(replica.nodes)}" if replica and node else "-",
+                    ",".join(map(str, node.gpus)) if node else "-",
+                    " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
+                )
+        pools = ", ".join(
+            f"{len(pool.replicas)} {pool.name} x {len(pool.replicas[0].nodes)} nodes"
+            f" ({pool.replicas[0].world_size} GPUs each)"
+            for pool in self.deployment.pools
+        )
+        flavour = f" ({settings.engine_flavour} flavour)" if self.engine.name == "mocker" else ""
+        head = (
+            f"{settings.deployment}: {settings.model} with {self.engine.name}{flavour}\n"
+            f"pools: {pools}\n"
+            f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
+            f" events {settings.event_plane}; router {settings.router_mode}\n"
+            f"frontend: {self.site.frontend_url}; state on each host: {settings.state_dir}\n"
+        )
+        notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
+        return head + "\n" + _print(table) + notes
+
+    def render(self, directory: Path) -> list[Path]:
+        """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
+
+        Secret values read `********`. Returns the paths written; a directory of an earlier rendering keeps
+        no service that this plan lacks.
+        """
+        written = []
+        for host, launches in self.launches.items():
+            for launch in launches:
+                folder = directory / host / launch.name
+                folder.mkdir(parents=True, exist_ok=True)
+                data = launch.to_dict(reveal=False)
+                contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
+                contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
+                for stale in set(p.name for p in folder.iterdir()) - set(contents):
+                    (folder / stale).unlink()
+                for name, content in contents.items():
+                    (folder / name).write_text(content, encoding="utf-8")
+                    written.append(folder / name)
+        for launch_file in directory.glob("*/*/launch.json"):
+            if launch_file not in written:
+                for path in launch_file.parent.iterdir():
+                    path.unlink()
+                launch_file.parent.rmdir()
+        return written
+
+
+def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """Build the deployment, let the engine and the catalogues judge it, and make every launch.
+
+    Args: see `wideep.topology.build`.
+
+    Raises:
+        RefusedError: with every problem found.
+    """
+    deployment, settings = build(groups, hosts)
+    problems = [*deployment.warnings, *control_plane.check(deployment)]
+    engine = ENGINES.get(settings.engine)
+    if engine is None:
+        problems.append(Problem(f"unknown engine {settings.engine!r}", "wideep_engine", suggest(settings.engine, ENGINES)))
+        raise RefusedError([p for p in problems if p.severity == "error"])
+    problems += engine.check(deployment)
+    catalogue = load(engine.program, engine.version(deployment))
+    for pool in deployment.pools:
+        problems += catalogue.check_options(pool.settings.extra_args, f"wideep_pools.{pool.name}.extra_args")
+    _raise_errors(problems)
+    site = Site(deployment)
+    launches = {host.name: _launches(site, engine, host) for host in deployment.hosts}
+    problems += _clashes(launches)
+    seen = set()
+    for pool in deployment.pools:
+        launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].nodes[0])
+        problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
+    for host in deployment.frontends[:1]:
+        problems += control_plane.check_frontend(site, control_plane.frontend(site, host))
+    _raise_errors(problems)
+    unique = [p for p in problems if not (p in seen or seen.add(p))]  # type: ignore[func-returns-value]
+    return Plan(deployment, engine, launches, tuple(unique))
+
+
+def _raise_errors(problems: Sequence[Problem]) -> None:
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        raise RefusedError(errors)
+
+
+def _arguments(launch: Launch) -> tuple[str, ...]:
+    """Return the argv after `python -m module`."""
+    return launch.argv[launch.argv.index("-m") + 2 :]
+
+
+def _launches(site: Site, engine: Engine, host: Host) -> tuple[Launch, ...]:
+    """Return a host's launches in start order."""
+    deployment = site.deployment
+    launches: list[Launch] = []
+    if host in deployment.control:
+        if deployment.uses_nats:
+            launches.append(control_plane.nats(site, host))
+        if deployment.uses_etcd:
+            launches.append(control_plane.etcd(site, host))
+    if host in deployment.frontends:
+        launches.append(control_plane.frontend(site, host))
+    pools: dict[str, Pool] = {pool.name: pool for pool in deployment.pools}
+    launches += [
+        engine.launch(site, pools[replica.pool], replica, node)
+        for replica, node in deployment.workers
+        if node.host == host
+    ]
+    return tuple(launches)
+
+
+def _clashes(launches: Mapping[str, Sequence[Launch]]) -> list[Problem]:
+    problems = []
+    for host, own in launches.items():
+        owner: dict[int, tuple[Launch, str]] = {}
+        for launch in own:
+            for listener in launch.ports:
+                if listener.port in owner:
+                    other, purpose = owner[listener.port]
+                    variables = sorted(
+                        {
+                            PORT_VARIABLES.get((x.component, p), "wideep_worker_port_base")
+                            for x, p in ((launch, listener.purpose), (other, purpose))
+                        }
+                    )
+                    problems.append(
+                        Problem(
+                            f"port {listener.port} is wanted by {other.name} ({purpose})"
+                            f" and {launch.name} ({listener.purpose})",
+                            f"{', '.join(variables)} on host {host}",
+                            "give each its own port",
+                        )
+                    )
+                owner.setdefault(listener.port, (launch, listener.purpose))
+    return problems
+
+
+def _print(table: Table) -> str:
+    """Return a table as plain text, as wide as it needs to be."""
+    out = io.StringIO()
+    Console(file=out, width=160, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -1,0 +1,48 @@
+"""One way to say what is wrong: what, where, and how to fix it. All problems at once, never the first only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that an operator has to change.
+
+    `where` names the variable, host, file or flag; `remedy` is an instruction.
+    """
+
+    message: str
+    where: str
+    remedy: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}\n    fix: {self.remedy}"
+
+
+class RefusedError(Exception):
+    """The input is refused before any host is touched; `problems` holds every reason."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(describe(self.problems))
+
+
+def describe(problems: Sequence[Problem]) -> str:
+    """Return one message for all problems, numbered when there are several."""
+    if len(problems) == 1:
+        return f"nothing was changed: 1 problem\n  {problems[0]}"
+    lines = [f"nothing was changed: {len(problems)} problems"]
+    lines += [f"  {n}. {problem}" for n, problem in enumerate(problems, 1)]
+    return "\n".join(lines)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X?` for the nearest known word, else the sorted list of what is known."""
+    words = sorted(known)
+    close = get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"use one of: {', '.join(words)}"

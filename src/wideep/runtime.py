@@ -1,0 +1,111 @@
+"""Paths on the hosts and the environment that all Dynamo processes of a deployment share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wideep.topology import Deployment, Host
+
+# What Dynamo does after SIGTERM, in order: leave discovery, grace, drain. We allow for all of it.
+GRACE_S = 5
+MARGIN_S = 25
+
+
+@dataclass(frozen=True)
+class Site:
+    """A deployment with the places and addresses that follow from its settings."""
+
+    deployment: Deployment
+
+    @property
+    def state_dir(self) -> str:
+        """Return the directory that holds everything on a host."""
+        return self.deployment.settings.state_dir
+
+    def service_dir(self, service: str) -> str:
+        """Return the directory of a service's own files."""
+        return f"{self.state_dir}/services/{service}"
+
+    def data_dir(self, service: str) -> str:
+        """Return the directory of a service's data."""
+        return f"{self.state_dir}/data/{service}"
+
+    def log_file(self, service: str) -> str:
+        """Return the file that holds a service's output."""
+        return f"{self.state_dir}/log/{service}.log"
+
+    def python(self, host: Host) -> str:
+        """Return the interpreter that has Dynamo."""
+        settings = self.deployment.settings
+        if settings.runtime == "existing":
+            return host.python
+        return f"{self.state_dir}/venv/ai-dynamo-{settings.dynamo_version}/bin/python"
+
+    @property
+    def model_path(self) -> str:
+        """Return the model directory on the workers' hosts."""
+        return self.deployment.settings.model_path or f"{self.state_dir}/model/rehearsal"
+
+    @property
+    def etcd_endpoints(self) -> str:
+        """Return the client URLs of all etcd members, comma separated."""
+        port = self.deployment.port(self.deployment.settings.etcd_client_port)
+        return ",".join(f"http://{host.address}:{port}" for host in self.deployment.control)
+
+    @property
+    def nats_servers(self) -> str:
+        """Return the client URLs of all NATS servers, comma separated."""
+        port = self.deployment.port(self.deployment.settings.nats_port)
+        return ",".join(f"nats://{host.address}:{port}" for host in self.deployment.control)
+
+    @property
+    def frontend_url(self) -> str:
+        """Return the URL of the first frontend."""
+        return f"http://{self.deployment.frontends[0].address}:{self.frontend_port}"
+
+    @property
+    def frontend_port(self) -> int:
+        """Return the HTTP port of the frontends."""
+        return self.deployment.port(self.deployment.settings.frontend_port)
+
+    @property
+    def stop_timeout_s(self) -> int:
+        """Return how long a Dynamo process may take to drain before it is killed."""
+        return GRACE_S + self.deployment.settings.drain_timeout_s + MARGIN_S
+
+    def local_services(self, host: Host) -> tuple[str, ...]:
+        """Return the control-plane services of a host, which its Dynamo processes start after."""
+        deployment = self.deployment
+        if host not in deployment.control:
+            return ()
+        return tuple(
+            name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
+        )
+
+    def dynamo_env(self, host: Host) -> dict[str, str]:
+        """Return the environment of every Dynamo process on a host (facts: Dynamo 1.4.2's _core, its docs)."""
+        deployment, settings = self.deployment, self.deployment.settings
+        env = {
+            "DYN_LOG": settings.log_level,
+            "DYN_DISCOVERY_BACKEND": settings.discovery,
+            "DYN_REQUEST_PLANE": settings.request_plane,
+            "DYN_EVENT_PLANE": settings.event_plane,
+            # Workers publish this address; without it Dynamo takes the first interface it finds.
+            "DYN_TCP_RPC_HOST": host.address,
+            "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": str(GRACE_S),
+            "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
+            "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if deployment.uses_etcd:
+            env["ETCD_ENDPOINTS"] = self.etcd_endpoints
+        if settings.discovery == "file":
+            env["DYN_FILE_KV"] = f"{self.data_dir('discovery')}"
+        if deployment.uses_nats:
+            env["NATS_SERVER"] = self.nats_servers
+        interface = host.interface or ("lo" if host.loopback else "")
+        if interface:
+            # An interface name, not an address (an address is refused when the model is activated).
+            env["DYN_TCP_RESPONSE_STREAM_HOST"] = interface
+        return env

