@@ -21,3 +21,53 @@ setup: $(STAMP)  ## controller environment from the lock file, collection linked
 $(STAMP): requirements/bootstrap.lock requirements/controller.lock pyproject.toml
 	@tools/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
+
+PLAYBOOK = $(BIN)/ansible-playbook -i $(INVENTORY)
+
+.PHONY: up
+up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion
+	@$(PLAYBOOK) playbooks/site.yml $(ARGS)
+
+.PHONY: down
+down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, logs and environments
+	@$(PLAYBOOK) playbooks/teardown.yml -e '{"wideep_keep_state": $(if $(filter 1,$(KEEP_STATE)),true,false)}' $(ARGS)
+
+.PHONY: status
+status: setup  ## what runs, how healthy it is, where its logs are
+	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+.PHONY: plan
+plan: setup  ## who would run what; touches no host
+	@$(PLAYBOOK) playbooks/plan.yml $(ARGS)
+
+.PHONY: render
+render: setup  ## write every file and command line below OUTPUT (default: build/render); touches no host
+	@$(PLAYBOOK) playbooks/render.yml -e wideep_output_dir=$(abspath $(or $(OUTPUT),build/render)) $(ARGS)
+
+.PHONY: verify
+verify: setup  ## prove again that it serves
+	@$(PLAYBOOK) playbooks/verify.yml $(ARGS)
+
+.PHONY: test
+test: setup  ## every suite that this machine can run; SUITES="lint unit" for some
+	@$(BIN)/python tools/run_tests.py $(SUITES)
+
+.PHONY: lint
+lint: setup  ## ruff, mypy, yamllint, ansible-lint
+	@$(BIN)/python tools/run_tests.py lint
+
+.PHONY: bench
+bench: setup  ## time of a run that changes nothing, against a playbook of as many no-op tasks
+	@$(BIN)/python tools/bench.py
+
+.PHONY: lock
+lock: setup  ## resolve the lock files again
+	@tools/lock
+
+.PHONY: collection
+collection: setup  ## build the collection and the Python package into dist/
+	@$(BIN)/ansible-galaxy collection build --force --output-path dist .
+
+.PHONY: clean
+clean:  ## remove the controller environment and caches (not a deployment: that is `make down`)
+	rm -rf $(VENV) .collections .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

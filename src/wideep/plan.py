@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from wideep import control_plane
@@ -19,9 +17,14 @@ from wideep.engines.base import Engine
 from wideep.launch import Launch
 from wideep.problems import Problem, RefusedError, suggest
 from wideep.runtime import Site
+from wideep.text import print_table
 from wideep.topology import Deployment, Host, Pool, build
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
+# What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
+CONTROL_DISK_GB = 1.0
+DYNAMO_DISK_GB = 1.5
+MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
     ("nats", "client"): "nats_port",
@@ -51,7 +54,11 @@ class Plan:
     def expected(self) -> dict[str, dict[str, Any]]:
         """Return pool -> Dynamo component and number of instances that must register."""
         return {
-            pool.name: {"component": self.engine.components[pool.name], "count": len(pool.replicas)}
+            pool.name: {
+                "component": self.engine.components[pool.name],
+                "namespace": self.deployment.settings.namespace,
+                "count": len(pool.replicas),
+            }
             for pool in self.deployment.pools
         }
 
@@ -95,14 +102,33 @@ class Plan:
                         ]
                         for component in COMPONENTS
                     },
-                    "ports": [
-                        {"port": port.port, "address": port.address, "service": launch.name}
-                        for launch in self.launches[host.name]
-                        for port in launch.ports
-                    ],
+                    "needs": self._needs(host),
                 }
                 for host in self.deployment.hosts
             },
+        }
+
+    def _needs(self, host: Host) -> dict[str, Any]:
+        """Return what `preflight` has to find on a host."""
+        deployment, settings = self.deployment, self.deployment.settings
+        launches = self.launches[host.name]
+        heads = [r.head.host for r, node in deployment.workers if node.host == host]
+        peers = [*deployment.control, *deployment.frontends, *heads]
+        if host in deployment.frontends:
+            peers += [node.host for _, node in deployment.workers]
+        dynamo = any(launch.component in {"frontend", "worker"} for launch in launches)
+        works = any(launch.component == "worker" for launch in launches)
+        return {
+            "ports": [
+                {"port": port.port, "address": port.address, "service": launch.name}
+                for launch in launches
+                for port in launch.ports
+            ],
+            "peers": [{"name": p.name, "address": p.address} for p in dict.fromkeys(peers) if p != host],
+            "state_dir": settings.state_dir,
+            "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
+            "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
+            "model_path": settings.model_path if works else "",
         }
 
     def table(self) -> str:
@@ -140,7 +166,7 @@ class Plan:
             f"frontend: {self.site.frontend_url}; state on each host: {settings.state_dir}\n"
         )
         notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
-        return head + "\n" + _print(table) + notes
+        return head + "\n" + print_table(table) + notes
 
     def render(self, directory: Path) -> list[Path]:
         """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
@@ -258,9 +284,3 @@ def _clashes(launches: Mapping[str, Sequence[Launch]]) -> list[Problem]:
                 owner.setdefault(listener.port, (launch, listener.purpose))
     return problems
 
-
-def _print(table: Table) -> str:
-    """Return a table as plain text, as wide as it needs to be."""
-    out = io.StringIO()
-    Console(file=out, width=160, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

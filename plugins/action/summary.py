@@ -1,0 +1,37 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Puts what the hosts said into one text (documentation: plugins/modules/summary.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from wideep.status import status_report, summary
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.summary`."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"register": {"type": "str", "required": True}, "verified": {"type": "dict"}, "frontend": {"type": "dict"}}
+        )
+        plan, hostvars = task_vars["wideep_plan"], task_vars["hostvars"]
+        services = {
+            host: registered["services"]
+            for host in plan["hosts"]
+            if (registered := hostvars[host].get(arguments["register"])) and "services" in registered
+        }
+        silent = [host for host in plan["hosts"] if host not in services]
+        if arguments["verified"]:
+            text = summary(plan, services, arguments["verified"])
+        else:
+            health = (arguments["frontend"] or {}).get("json")
+            text = status_report(plan, services, health.get("instances", []) if health else None)
+        for host in silent:
+            text += f"{host}: no answer in this run (unreachable, or left out by --limit)\n"
+        return {**result, "changed": False, "text": text, "services": services}

@@ -1,0 +1,59 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: summary
+short_description: Puts what the hosts said into one text
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Reads what M(wideep.dynamo.service_info) registered on every host of the plan, and writes the status, or with
+    O(verified) the summary that ends a deployment. Runs on the controller, use it with C(run_once).
+options:
+  register:
+    description: Name of the registered variable.
+    type: str
+    required: true
+  verified:
+    description: What M(wideep.dynamo.verify_serving) returned.
+    type: dict
+  frontend:
+    description: What M(ansible.builtin.uri) returned for the frontend's /health.
+    type: dict
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Write the status
+  wideep.dynamo.summary:
+    register: __status_services
+  run_once: true
+"""
+
+RETURN = r"""
+text:
+  description: The text.
+  returned: success
+  type: str
+services:
+  description: By host, what runs.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.summary runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Runs the test suites one after the other, and says at the end what passed, what failed and what was left out.
+
+usage: run_tests.py [SUITE ...]      without a name: all. Exit status 1 if one failed; with WIDEEP_REQUIRE_ALL=1
+(as CI sets) also if one was left out.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = ROOT / ".venv" / "bin"
+PYTEST = ("python", "-m", "pytest")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite: its commands, and what it needs (a text if the machine lacks it, else nothing)."""
+
+    name: str
+    commands: tuple[Sequence[str], ...]
+    lacks: Callable[[], str] = lambda: ""
+
+
+SUITES = (
+    Suite(
+        "lint",
+        (
+            ("ruff", "check", "."),
+            ("ruff", "format", "--check", "."),
+            ("mypy",),
+            ("yamllint", "--strict", "."),
+            ("ansible-lint", "--offline", "-q"),
+        ),
+    ),
+    Suite(
+        "unit",
+        ((*PYTEST, "tests/unit", "--cov=wideep", "--cov-report=term:skip-covered", "--cov-fail-under=95"),),
+    ),
+    Suite("integration", ((*PYTEST, "tests/integration"),)),
+    Suite("system", ((*PYTEST, "tests/system"),)),
+    Suite("molecule-default", (("molecule", "test", "--scenario-name", "default"),)),
+)
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the named suites, or all."""
+    known = {suite.name for suite in SUITES}
+    if unknown := [n for n in names if n not in known]:
+        print(f"unknown suite {', '.join(unknown)}; there are: {', '.join(sorted(known))}", file=sys.stderr)
+        return 2
+    env = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
+    outcomes: list[tuple[str, str, float]] = []
+    for suite in SUITES:
+        if names and suite.name not in names:
+            continue
+        reason = suite.lacks()
+        if reason:
+            outcomes.append((suite.name, f"left out: {reason}", 0.0))
+            continue
+        start = time.monotonic()
+        failed = ""
+        for command in suite.commands:
+            print(f"\n=== {suite.name}: {' '.join(command)}", flush=True)
+            code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, env=env, check=False).returncode
+            if code:
+                failed = f"FAILED: {' '.join(command[:2])} ended with {code}"
+                if suite.name != "lint":
+                    break
+        outcomes.append((suite.name, failed or "passed", time.monotonic() - start))
+    print("\n=== suites")
+    for name, outcome, seconds in outcomes:
+        print(f"{name:20} {seconds:6.0f} s  {outcome}")
+    bad = any(o.startswith("FAILED") for _, o, _ in outcomes)
+    left_out = any(o.startswith("left out") for _, o, _ in outcomes)
+    return int(bad or (left_out and os.environ.get("WIDEEP_REQUIRE_ALL") == "1"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
