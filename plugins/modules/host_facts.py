@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Gathers what preflight judges about a host
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Gathers in one call what M(wideep.dynamo.preflight) judges. Runs no command but the host's Pythons.
+  - Changes nothing. A temporary file tries the state directory, unless in check mode.
+options:
+  needs:
+    description: What the plan puts on this host. The facts that are asked for follow from it.
+    type: dict
+    required: true
+    suboptions:
+      ports:
+        description: TCP ports that services of this host open.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          port:
+            description: The port.
+            type: int
+            required: true
+          address:
+            description: The address that is listened on.
+            type: str
+            default: 0.0.0.0
+          service:
+            description: Name of the service.
+            type: str
+            required: true
+      peers:
+        description: Hosts that this one connects to.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Inventory name.
+            type: str
+            required: true
+          address:
+            description: Name or address that is connected to. Without it the inventory name.
+            type: str
+            default: ""
+      state_dir:
+        description: Directory of the deployment. Without it no disk is looked at.
+        type: str
+        default: ""
+      disk_gb:
+        description: Room that the deployment needs, in GB (10^9 bytes). Passed on to the judge.
+        type: float
+        default: 0
+      memory_gb:
+        description: Memory that the services need, in GB (10^9 bytes). Passed on to the judge.
+        type: float
+        default: 0
+attributes:
+  check_mode:
+    description: Gathers the same, and writes no temporary file.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Gather what preflight judges
+  wideep.dynamo.host_facts:
+    needs:
+      ports:
+        - {port: 8000, address: 0.0.0.0, service: frontend}
+      peers:
+        - {name: decode-0, address: decode-0.example.com}
+      state_dir: /opt/wideep
+      disk_gb: 20
+      memory_gb: 16
+  register: __preflight_facts
+"""
+
+RETURN = r"""
+facts:
+  description: The facts. Sizes are in bytes, times in seconds.
+  returned: success
+  type: dict
+needs:
+  description: What was asked for, with its defaults.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import gather
+
+
+def main() -> None:
+    port = {
+        "port": {"type": "int", "required": True},
+        "address": {"type": "str", "default": "0.0.0.0"},  # noqa: S104
+        "service": {"type": "str", "required": True},
+    }
+    peer = {"name": {"type": "str", "required": True}, "address": {"type": "str", "default": ""}}
+    needs = {
+        "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
+        "peers": {"type": "list", "elements": "dict", "default": [], "options": peer},
+        "state_dir": {"type": "str", "default": ""},
+        "disk_gb": {"type": "float", "default": 0},
+        "memory_gb": {"type": "float", "default": 0},
+    }
+    module = AnsibleModule(
+        argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},
+        supports_check_mode=True,
+    )
+    asked = module.params["needs"]
+    module.exit_json(changed=False, needs=asked, facts=gather(asked, may_write=not module.check_mode))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What preflight takes and gives: facts of a host, what the plan needs of it, checks, and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter; `can_venv` is false where venv or ensurepip is missing."""
+
+    path: str
+    version: tuple[int, int, int]
+    can_venv: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    total: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A resource limit; -1 is unlimited."""
+
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The nearest existing directory at or above the state directory. error: why it cannot be written.
+
+    free, total: bytes. inodes: free ones, -1 where the file system counts none. real_path: of state_dir.
+    """
+
+    path: str
+    real_path: str
+    error: str = ""
+    free: int = 0
+    total: int = 0
+    inodes: int = -1
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who listens on a port. pid 0: not visible to our user. state_dir, service: set for services of ours."""
+
+    address: str
+    port: int
+    user: str
+    pid: int = 0
+    process: str = ""
+    cmdline: str = ""
+    state_dir: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True)
+class Ephemeral:
+    """Ports of outgoing connections, first to last, without the reserved ranges."""
+
+    first: int
+    last: int
+    reserved: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """What a host makes of a peer's address: the addresses, and its own interface on the way there."""
+
+    name: str
+    address: str
+    resolved: tuple[str, ...] = ()
+    error: str = ""
+    source: str = ""
+    interface: str = ""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The host's time, read between two readings of the controller's (seconds since 1970)."""
+
+    time: float
+    elapsed_s: float = 0.0
+    controller_before: float | None = None
+    controller_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What module host_facts gathered on one host (the part that is judged)."""
+
+    user: str
+    root: bool
+    pythons: tuple[Python, ...]
+    memory: Memory
+    limits: dict[str, Limit]
+    listeners: tuple[Listener, ...]
+    ephemeral: Ephemeral
+    clock: Clock
+    disk: Disk | None = None
+    peers: tuple[PeerView, ...] = ()
+    addresses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PortNeed:
+    """A TCP port that a service opens."""
+
+    port: int
+    service: str
+    address: str = "0.0.0.0"  # noqa: S104
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A host that is connected to, by its inventory name and the name or address that is used."""
+
+    name: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the plan puts on one host. GB are 10^9 bytes."""
+
+    ports: tuple[PortNeed, ...] = ()
+    peers: tuple[Peer, ...] = ()
+    state_dir: str = ""
+    disk_gb: float = 0.0
+    memory_gb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where preflight draws its lines.
+
+    python: `auto`, or the interpreter that environments are made with. venv: environments are made at all.
+    """
+
+    python: str = "auto"
+    venv: bool = True
+    clock_warn_s: float = 1.0
+    clock_fail_s: float = 5.0
+    open_files: int = 65536
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: its facts, and what is needed of it."""
+
+    name: str
+    facts: Facts
+    needs: Needs
+
+
+@dataclass(frozen=True)
+class Check:
+    """One judgement. seen, expected: for people; remedy: an instruction, empty when all is well."""
+
+    host: str
+    topic: str
+    status: Status
+    seen: str
+    expected: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of all hosts."""
+
+    hosts: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> bool:
+        """True when at least one check failed."""
+        return any(check.status == "fail" for check in self.checks)
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Number of checks by status."""
+        found = Counter(check.status for check in self.checks)
+        return {status: found[status] for status in ("ok", "warn", "fail")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: hosts, counts, failed, checks."""
+        return {
+            "hosts": list(self.hosts),
+            "counts": dict(self.counts),
+            "failed": self.failed,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+_FACTS = TypeAdapter(Facts)
+_NEEDS = TypeAdapter(Needs)
+_SETTINGS = TypeAdapter(Settings)
+
+
+def read_facts(data: Mapping[str, Any]) -> Facts:
+    """Return the typed form of what host_facts returned; what is not judged is left out."""
+    return _FACTS.validate_python(data)
+
+
+def read_needs(data: Mapping[str, Any]) -> Needs:
+    """Return the typed form of `preflight_needs`."""
+    return _NEEDS.validate_python(data)
+
+
+def read_settings(data: Mapping[str, Any]) -> Settings:
+    """Return the typed form of the role's settings."""
+    return _SETTINGS.validate_python(data)

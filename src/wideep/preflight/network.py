@@ -1,0 +1,75 @@
+"""Between hosts: every address that a host connects to resolves, equally everywhere, and has a route."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from wideep.preflight.model import Check, Host, PeerView, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def _is_literal(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _loopback(addresses: Sequence[str]) -> bool:
+    return any(ipaddress.ip_address(a.split("%")[0]).is_loopback for a in addresses)
+
+
+def names(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
+    """Each host's view of each peer against what most hosts see."""
+    views: dict[str, Counter[tuple[str, ...]]] = {}
+    for host in hosts:
+        for peer in host.facts.peers:
+            if peer.name != host.name and peer.resolved:
+                views.setdefault(peer.address, Counter())[tuple(sorted(peer.resolved))] += 1
+    common = {address: seen.most_common(1)[0][0] for address, seen in views.items()}
+    for host in hosts:
+        if not host.facts.peers:
+            continue
+        bad = [check for peer in host.facts.peers for check in _peer(host, peer, common)]
+        yield from bad
+        if not bad:
+            yield Check(host.name, "names", "ok", f"{len(host.facts.peers)} peers resolve and have a route")
+
+
+def _peer(host: Host, peer: PeerView, common: dict[str, tuple[str, ...]]) -> Iterator[Check]:
+    expected = f"the address of {peer.name}"
+    literal = _is_literal(peer.address)
+    if peer.error and not peer.resolved:
+        remedy = f"add {peer.address} to DNS or /etc/hosts, or set wideep_address of {peer.name} to its IP"
+        seen = f"{peer.address} does not resolve: {peer.error}"
+        yield Check(host.name, "names", "fail", seen, expected, remedy)
+    elif peer.error:
+        remedy = (
+            "check routes and interfaces between these hosts, or set wideep_address to one that is routed"
+        )
+        yield Check(host.name, "names", "fail", peer.error, f"a route to {peer.name}", remedy)
+    elif not literal and peer.address != "localhost" and _loopback(peer.resolved):
+        if peer.name == host.name:
+            return  # Debian's 127.0.1.1 for the own name: others do not see it
+        remedy = (
+            f"take {peer.address} off the loopback line of /etc/hosts, or set wideep_address of {peer.name} "
+            "to its IP"
+        )
+        seen = f"{peer.address} resolves to {', '.join(peer.resolved)}, this host itself"
+        yield Check(host.name, "names", "fail", seen, expected, remedy)
+    elif not literal and peer.name != host.name and set(peer.resolved).isdisjoint(common[peer.address]):
+        remedy = f"make /etc/hosts and DNS agree, or set wideep_address of {peer.name} to an IP address"
+        seen = f"{peer.address} resolves to {', '.join(peer.resolved)}"
+        yield Check(
+            host.name,
+            "names",
+            "warn",
+            seen,
+            f"{', '.join(common[peer.address])}, as most hosts see it",
+            remedy,
+        )

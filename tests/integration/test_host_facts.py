@@ -1,0 +1,158 @@
+"""host_facts and preflight for real: this machine, a listening socket, Ansible's own way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import gather, resolve
+from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
+
+from wideep.preflight import judge, read_facts, read_needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def needs(port: int, state_dir: Path) -> dict[str, Any]:
+    return {
+        "ports": [{"port": port, "address": "127.0.0.1", "service": "frontend"}],
+        "peers": [{"name": "me", "address": "localhost"}, {"name": "gone", "address": "gone.invalid"}],
+        "state_dir": str(state_dir),
+    }
+
+
+def test_a_listening_socket_names_its_process(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    started = time.perf_counter()
+    (found,) = listeners({port})
+    assert time.perf_counter() - started < 1
+    assert (found["address"], found["port"], found["pid"]) == ("127.0.0.1", port, os.getpid())
+    assert "python" in found["process"] or "pytest" in found["process"]
+    assert found["service"] == ""
+
+
+def test_ipv6_and_connections_that_are_no_listeners(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        assert listeners({client.getsockname()[1]}) == []
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        assert listeners({server.getsockname()[1]})[0]["address"] == "::1"
+    assert listeners(set()) == []
+
+
+def test_a_service_of_ours_is_known_by_its_environment() -> None:
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    code += "; input()"
+    env = {**os.environ, "WIDEEP_STATE_DIR": "/opt/wideep", "WIDEEP_SERVICE": "frontend"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        (found,) = listeners({int(process.stdout.readline())})
+        process.communicate("\n")
+    assert (found["pid"], found["state_dir"], found["service"]) == (process.pid, "/opt/wideep", "frontend")
+
+
+def test_the_facts_of_this_machine(listener: socket.socket, tmp_path: Path) -> None:
+    asked = needs(listener.getsockname()[1], tmp_path / "not" / "there")
+    before = time.time()
+    data = json.loads(json.dumps(gather(asked, may_write=True)))
+    assert before <= data["clock"]["time"] <= time.time()
+    assert data["disk"]["path"] == str(tmp_path)
+    assert data["disk"]["error"] == ""
+    assert list(tmp_path.iterdir()) == [], "the trial file is gone"
+    assert data["peers"][0]["interface"] == "lo"
+    assert data["addresses"]["127.0.0.1"] == "lo"
+    assert data["peers"][1]["resolved"] == []
+    assert data["kernel"] == os.uname().release
+    assert any(p["version"][:2] == list(sys.version_info[:2]) for p in data["pythons"])
+    report = judge({"here": read_needs(asked)}, {"here": read_facts(data)})
+    failed = {c.topic: c.seen for c in report.checks if c.status == "fail"}
+    assert set(failed) == {"ports", "names"}
+    assert f"pid {os.getpid()}" in failed["ports"]
+
+
+def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for may_write in (True, False):
+        disk = gather({"state_dir": str(tmp_path / "file" / "x")}, may_write=may_write)["disk"]
+        assert disk["error"] == f"{tmp_path}/file is not a directory"
+    assert gather({"state_dir": "/proc/nowhere"}, may_write=True)["disk"]["error"].startswith("/proc: ")
+
+
+def test_silent_name_servers_cost_the_deadline_once() -> None:
+    assert resolve(["localhost"])["localhost"]["addresses"]
+    started = time.perf_counter()
+    answers = resolve([f"host{n}.invalid" for n in range(50)], deadline_s=0.0)
+    assert time.perf_counter() - started < 2
+    assert all(answer["error"] for answer in answers.values())
+
+
+def play(tmp_path: Path, hosts: dict[str, Any], *more: str) -> tuple[int, dict[str, Any], str]:
+    """Run role preflight on names of this machine: host -> needs. Returns code, judgement and output."""
+    plan = {"hosts": {name: {"needs": wanted} for name, wanted in hosts.items()}}
+    variables = {"ansible_connection": "local", "wideep_plan": plan}
+    inventory = {"all": {"hosts": dict.fromkeys(hosts), "vars": variables}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    copy = {
+        "content": "{{ __preflight_report | to_json }}",
+        "dest": str(tmp_path / "out.json"),
+        "mode": "0600",
+    }
+    tasks = [
+        {
+            "block": [{"ansible.builtin.import_role": {"name": "wideep.dynamo.preflight"}}],
+            "always": [{"ansible.builtin.copy": copy, "check_mode": False, "run_once": True}],
+        }
+    ]
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    command = [
+        Path(sys.executable).parent / "ansible-playbook",
+        "-i",
+        tmp_path / "hosts.json",
+        tmp_path / "play.json",
+    ]
+    command += ["-e", f"ansible_python_interpreter={sys.executable}", *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert (tmp_path / "out.json").exists(), output
+    return done.returncode, json.loads((tmp_path / "out.json").read_text()), output
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]])
+def test_the_role_fails_once_for_all_hosts(listener: socket.socket, tmp_path: Path, mode: list[str]) -> None:
+    port = listener.getsockname()[1]
+    good = {"state_dir": str(tmp_path)}
+    bad = {**needs(port, tmp_path), "peers": []}
+    code, outcome, output = play(tmp_path, {"a": good, "b": bad, "c": bad}, *mode)
+    assert code != 0
+    assert outcome["wideep_refused"]
+    assert outcome["report"]["counts"]["fail"] == 2
+    assert "b,c" in outcome["table"]
+    assert f"pid {os.getpid()}" in outcome["table"]
+    assert {c["topic"] for c in outcome["report"]["checks"]} >= {"clock", "ports", "python"}
+    assert output.count("fatal:") == 1
+
+
+def test_the_role_passes(tmp_path: Path) -> None:
+    hosts = {"a": {"state_dir": str(tmp_path)}}
+    code, outcome, output = play(tmp_path, hosts)
+    assert code == 0, output
+    assert not outcome["changed"]
+    assert outcome["report"]["counts"]["fail"] == 0
