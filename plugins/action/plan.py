@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 try:
     from wideep.plan import make_plan
     from wideep.problems import Problem, RefusedError
-    from wideep.settings import role_defaults
+    from wideep.settings import planned_variables
     from wideep.topology import POOLS
 except ImportError as error:
     raise AnsibleError(
@@ -32,14 +32,23 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            {"output": {"choices": ["data", "table", "json", "files"], "default": "data"}, "path": {"type": "path"}}
+            {
+                "output": {"choices": ["data", "table", "json", "files"], "default": "data"},
+                "path": {"type": "path"},
+            }
         )
         groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
             plan = make_plan(groups, self._variables(groups, task_vars["hostvars"]))
         except RefusedError as refused:
             problems = [vars(p) for p in refused.problems]
-            return {**result, "failed": True, "msg": str(refused), "wideep_refused": True, "problems": problems}
+            return {
+                **result,
+                "failed": True,
+                "msg": str(refused),
+                "wideep_refused": True,
+                "problems": problems,
+            }
         if arguments["output"] == "files":
             if not arguments["path"]:
                 raise AnsibleActionFail("wideep_output_dir is empty: name the directory to render into")
@@ -53,10 +62,8 @@ class ActionModule(ActionBase):
 
     def _variables(self, groups: dict[str, Any], hostvars: Any) -> dict[str, dict[str, Any]]:
         """Return the variables that the plan reads, for every host that serves in it."""
-        names = {*role_defaults(), *CONNECTION_VARIABLES}
-        hosts = list(
-            dict.fromkeys(h for g in ("control", "frontend", *POOLS) for h in groups.get(g, ()))
-        )
+        names = {*planned_variables(), *CONNECTION_VARIABLES}
+        hosts = list(dict.fromkeys(h for g in ("control", "frontend", *POOLS) for h in groups.get(g, ())))
         found: dict[str, dict[str, Any]] = {}
         problems = []
         for host in hosts:
@@ -89,5 +96,3 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind) and not isinstance(value, bool):
             return kind(value)
     return value
-
-

@@ -80,9 +80,9 @@ def main() -> None:
     path, digests, content = (module.params[name] for name in ("path", "digests", "content"))
     try:
         missing = sorted(name for name in digests if _digest(os.path.join(path, name)) != digests[name])  # noqa: PTH118
-        if content:
+        if content and not module.check_mode:
             os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
-            for name in missing:
+            for name in sorted(set(missing) & set(content)):
                 data = base64.b64decode(content[name])
                 handle, temporary = tempfile.mkstemp(dir=path)
                 with os.fdopen(handle, "wb") as file:
@@ -90,9 +90,13 @@ def main() -> None:
                 os.chmod(temporary, 0o644)  # noqa: PTH101, S103
                 os.replace(temporary, os.path.join(path, name))  # noqa: PTH105, PTH118
     except OSError as error:
-        module.fail_json(msg=f"cannot write the model directory {path}: {error}; check its owner and the free disk")
+        module.fail_json(
+            msg=f"cannot write the model directory {path}: {error}; check its owner and the free disk"
+        )
     listing = "".join(f"{name}\n" for name in missing)
-    module.exit_json(changed=bool(missing), missing=missing, diff={"before": "", "after": listing} if missing else {})
+    module.exit_json(
+        changed=bool(missing), missing=missing, diff={"before": "", "after": listing} if missing else {}
+    )
 
 
 if __name__ == "__main__":

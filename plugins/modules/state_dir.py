@@ -70,7 +70,10 @@ def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
     """Make the directory with its marker; refuse one that belongs to something else."""
     marker = path / MARKER
     if marker.is_file():
-        owner = json.loads(marker.read_text(encoding="utf-8")).get("deployment")
+        try:
+            owner = json.loads(marker.read_text(encoding="utf-8"))["deployment"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{marker} is damaged; write {json.dumps({'deployment': deployment})} into it") from None
         if owner != deployment:
             raise ValueError(
                 f"{path} holds the deployment {owner!r}, not {deployment!r}; set wideep_state_dir to another directory"
@@ -88,7 +91,7 @@ def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
 
 def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, Any]:
     """Remove what the roles made, then the directory itself if nothing else is in it."""
-    if not path.exists():
+    if not path.exists() or not any(path.iterdir()):
         return {"changed": False, "removed": [], "left": []}
     if not (path / MARKER).is_file():
         raise ValueError(
@@ -96,16 +99,22 @@ def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, An
         )
     present(path, deployment, check=True)
     names = SERVICES if keep else (*SERVICES, *KEPT)
-    doomed = [path / name for name in names if (path / name).exists()]
+    doomed = [path / name for name in names if os.path.lexists(path / name)]
     ours = {*SERVICES, *KEPT, MARKER}
     left = [] if keep else sorted(str(p) for p in path.iterdir() if p.name not in ours)
     if not check:
         for target in doomed:
-            shutil.rmtree(target)
-        if not keep:
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink()
+        # With something left the marker stays: a second removal, or a new deployment, is not refused.
+        if not keep and not left:
             (path / MARKER).unlink()
-            if not left:
-                path.rmdir()
+            # The directory itself, also where the path is a link to it.
+            path.resolve().rmdir()
+            if path.is_symlink():
+                path.unlink()
     removed = [str(p) for p in doomed]
     if not keep and not left:
         removed = [str(path)]

@@ -51,11 +51,13 @@ def check(deployment: Deployment) -> list[Problem]:
             f"{role}_binary",
             f"set {role}_binary: /path/to/the/binary",
         )
-        for role in ("nats", "etcd")
-        if getattr(settings, f"{role}_install_method") in {"existing", "package"}
+        for role, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd))
+        if used
+        and getattr(settings, f"{role}_install_method") in {"existing", "package"}
         and not getattr(settings, f"{role}_binary").startswith("/")
     ]
     if settings.runtime == "existing":
+        dynamo = {*deployment.frontends, *(node.host for _, node in deployment.workers)}
         problems += [
             Problem(
                 "no interpreter is named that has Dynamo",
@@ -63,7 +65,7 @@ def check(deployment: Deployment) -> list[Problem]:
                 "set wideep_python: /path/to/python, or wideep_runtime: venv",
             )
             for host in deployment.hosts
-            if not host.python.startswith("/")
+            if host in dynamo and not host.python.startswith("/")
         ]
     return problems
 
@@ -197,6 +199,7 @@ def frontend(site: Site, host: Host) -> Launch:
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).
         env=site.dynamo_env(host),
+        directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),
         health=Health("http", FRONTEND_DEADLINE_S, url=f"http://{host.address}:{site.frontend_port}/live"),
         user=settings.service_user,

@@ -11,14 +11,14 @@ from typing import Any
 from rich.table import Table
 
 from wideep import control_plane
-from wideep.catalogue import load
+from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
 from wideep.launch import Launch
-from wideep.problems import Problem, RefusedError, suggest
+from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.runtime import Site
 from wideep.text import print_table
-from wideep.topology import Deployment, Host, Pool, build
+from wideep.topology import Deployment, Host, Pool, examine
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
@@ -117,7 +117,6 @@ class Plan:
         if host in deployment.frontends:
             peers += [node.host for _, node in deployment.workers]
         dynamo = any(launch.component in {"frontend", "worker"} for launch in launches)
-        works = any(launch.component == "worker" for launch in launches)
         return {
             "ports": [
                 {"port": port.port, "address": port.address, "service": launch.name}
@@ -128,7 +127,6 @@ class Plan:
             "state_dir": settings.state_dir,
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
-            "model_path": settings.model_path if works else "",
         }
 
     def table(self) -> str:
@@ -192,46 +190,50 @@ class Plan:
                 for path in launch_file.parent.iterdir():
                     path.unlink()
                 launch_file.parent.rmdir()
+                if not any(launch_file.parent.parent.iterdir()):
+                    launch_file.parent.parent.rmdir()
         return written
 
 
 def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Build the deployment, let the engine and the catalogues judge it, and make every launch.
 
-    Args: see `wideep.topology.build`.
+    Args: see `wideep.topology.examine`.
 
     Raises:
         RefusedError: with every problem found.
     """
-    deployment, settings = build(groups, hosts)
-    problems = [*deployment.warnings, *control_plane.check(deployment)]
-    engine = ENGINES.get(settings.engine)
+    deployment, problems = examine(groups, hosts)
+    if deployment is None:
+        raise RefusedError(errors(problems))
+    problems += control_plane.check(deployment)
+    name = deployment.settings.engine
+    engine = ENGINES.get(name)
     if engine is None:
-        problems.append(Problem(f"unknown engine {settings.engine!r}", "wideep_engine", suggest(settings.engine, ENGINES)))
-        raise RefusedError([p for p in problems if p.severity == "error"])
+        problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
+        raise RefusedError(errors(problems))
     problems += engine.check(deployment)
-    catalogue = load(engine.program, engine.version(deployment))
+    try:
+        catalogue = load(engine.program, engine.version(deployment))
+        load("dynamo.frontend", deployment.settings.dynamo_version)
+    except FileNotFoundError as missing:
+        remedy = "set the version that configs/versions.yml pins"
+        raise RefusedError([*errors(problems), Problem(str(missing), "dynamo_version", remedy)]) from missing
     for pool in deployment.pools:
-        problems += catalogue.check_options(pool.settings.extra_args, f"wideep_pools.{pool.name}.extra_args")
-    _raise_errors(problems)
+        where = f"wideep_pools.{pool.name}"
+        problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
+        problems += check_environment(pool.settings.env, f"{where}.env")
+    raise_errors(problems)
     site = Site(deployment)
     launches = {host.name: _launches(site, engine, host) for host in deployment.hosts}
     problems += _clashes(launches)
-    seen = set()
     for pool in deployment.pools:
         launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].nodes[0])
         problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
     for host in deployment.frontends[:1]:
         problems += control_plane.check_frontend(site, control_plane.frontend(site, host))
-    _raise_errors(problems)
-    unique = [p for p in problems if not (p in seen or seen.add(p))]  # type: ignore[func-returns-value]
-    return Plan(deployment, engine, launches, tuple(unique))
-
-
-def _raise_errors(problems: Sequence[Problem]) -> None:
-    errors = [p for p in problems if p.severity == "error"]
-    if errors:
-        raise RefusedError(errors)
+    raise_errors(problems)
+    return Plan(deployment, engine, launches, tuple(dict.fromkeys(problems)))
 
 
 def _arguments(launch: Launch) -> tuple[str, ...]:
@@ -283,4 +285,3 @@ def _clashes(launches: Mapping[str, Sequence[Launch]]) -> list[Problem]:
                     )
                 owner.setdefault(listener.port, (launch, listener.purpose))
     return problems
-

@@ -32,6 +32,17 @@ class RefusedError(Exception):
         super().__init__(describe(self.problems))
 
 
+def errors(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the errors, each once, without the warnings."""
+    return list(dict.fromkeys(p for p in problems if p.severity == "error"))
+
+
+def raise_errors(problems: Sequence[Problem]) -> None:
+    """Raise RefusedError if there is an error."""
+    if found := errors(problems):
+        raise RefusedError(found)
+
+
 def describe(problems: Sequence[Problem]) -> str:
     """Return one message for all problems, numbered when there are several."""
     if len(problems) == 1:

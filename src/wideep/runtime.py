@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wideep.topology import Deployment, Host
+from wideep.topology import Deployment, Host, Node
 
 # What Dynamo does after SIGTERM, in order: leave discovery, grace, drain. We allow for all of it.
 GRACE_S = 5
@@ -82,6 +82,11 @@ class Site:
             name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
         )
 
+    @property
+    def dynamo_directories(self) -> tuple[str, ...]:
+        """Return the directories that all Dynamo processes of a host share."""
+        return (self.data_dir("discovery"),) if self.deployment.settings.discovery == "file" else ()
+
     def dynamo_env(self, host: Host) -> dict[str, str]:
         """Return the environment of every Dynamo process on a host (facts: Dynamo 1.4.2's _core, its docs)."""
         deployment, settings = self.deployment, self.deployment.settings
@@ -101,7 +106,7 @@ class Site:
         if deployment.uses_etcd:
             env["ETCD_ENDPOINTS"] = self.etcd_endpoints
         if settings.discovery == "file":
-            env["DYN_FILE_KV"] = f"{self.data_dir('discovery')}"
+            env["DYN_FILE_KV"] = self.data_dir("discovery")
         if deployment.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
         interface = host.interface or ("lo" if host.loopback else "")
@@ -109,3 +114,14 @@ class Site:
             # An interface name, not an address (an address is refused when the model is activated).
             env["DYN_TCP_RESPONSE_STREAM_HOST"] = interface
         return env
+
+    def worker_env(self, node: Node) -> dict[str, str]:
+        """Return the environment of a Dynamo worker process on one node of a replica."""
+        return self.dynamo_env(node.host) | {
+            # The system port also serves the model's metadata; without it the frontend asks a hub.
+            "DYN_SYSTEM_PORT": str(node.port("system")),
+            "DYN_SYSTEM_HOST": node.host.address,
+            # Otherwise /health answers 503 for ever, although its endpoints are ready (Dynamo 1.4.2).
+            "DYN_SYSTEM_STARTING_HEALTH_STATUS": "ready",
+            "DYN_TCP_RPC_PORT": str(node.port("rpc")),
+        }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -38,8 +39,9 @@ class PoolSettings(_Strict):
     """
 
     nodes_per_replica: int = Field(default=1, ge=1)
-    replicas_per_node: int = Field(default=1, ge=1)
-    gpus_per_node: int | None = Field(default=None, ge=1)
+    # 10: a pool's ports on a host (see topology.PORTS_PER_POOL) are for so many.
+    replicas_per_node: int = Field(default=1, ge=1, le=10)
+    gpus_per_node: int | None = Field(default=None, ge=1, le=64)
     options: dict[str, Any] = Field(default_factory=dict)
     extra_args: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
@@ -98,9 +100,18 @@ class Settings(_Strict):
     def _absolute(cls, value: str) -> str:
         if not PurePosixPath(value).is_absolute():
             raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
-        if any(c.isspace() or c in "%'\"\\" for c in value):
+        if any(c.isspace() or not c.isprintable() or c in "%'\"\\" for c in value):
             raise ValueError("spaces, quotes, backslashes and % are not allowed in the path")
+        if not value.strip("/"):
+            raise ValueError("it is the root directory")
         return value.rstrip("/")
+
+    @field_validator("model_path")
+    @classmethod
+    def _directory(cls, value: str) -> str:
+        if value and not PurePosixPath(value).is_absolute():
+            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        return value
 
 
 class HostSettings(_Strict):
@@ -125,6 +136,16 @@ def role_defaults() -> dict[str, Any]:
 def known_variables() -> frozenset[str]:
     """Names of all `wideep_*` variables."""
     return frozenset(name for name in role_defaults() if name.startswith("wideep_"))
+
+
+def planned_variables() -> tuple[str, ...]:
+    """Names of the variables that the plan reads. The roles' other variables may differ from host to host."""
+    fields = Settings.model_fields
+    return tuple(
+        name
+        for name in role_defaults()
+        if name in HOST_VARIABLES or name in fields or name.removeprefix("wideep_") in fields
+    )
 
 
 def _remedy(variable: str) -> str:
@@ -162,12 +183,14 @@ def parse(
     """
     defaults = role_defaults()
     problems = _unknown(hosts)
-    shared = {k: v for k, v in defaults.items() if k not in HOST_VARIABLES}
+    shared = {k: defaults[k] for k in planned_variables() if k not in HOST_VARIABLES}
     own: dict[str, HostSettings] = {}
     first = next(iter(hosts), "")
     for name, variables in hosts.items():
         for variable in shared:
-            if variable in variables and variables[variable] != hosts[first].get(variable, defaults[variable]):
+            if variable in variables and variables[variable] != hosts[first].get(
+                variable, defaults[variable]
+            ):
                 problems.append(
                     Problem(
                         f"differs from host {first} ({variables[variable]!r} here,"
@@ -182,13 +205,15 @@ def parse(
         except ValidationError as error:
             problems += _problems_of(error, "wideep_", f" on host {name}")
     values = shared | {k: v for k, v in hosts.get(first, {}).items() if k in shared}
-    if hosts and all(v.get("ansible_connection") == "local" for v in hosts.values()):
+    if all(v.get("ansible_connection") == "local" for v in hosts.values()):
         for variable in ("wideep_state_dir", "wideep_model_path", "wideep_output_dir"):
-            values[variable] = str(Path(values[variable]).expanduser()) if values[variable] else ""
+            if isinstance(values[variable], str):
+                # os.path: Path.expanduser raises where there is no such user.
+                values[variable] = os.path.expanduser(values[variable])  # noqa: PTH111
     fields = Settings.model_fields
     raw = {k if k in fields else k.removeprefix("wideep_"): v for k, v in values.items()}
     try:
-        settings = Settings.model_validate({k: v for k, v in raw.items() if k in fields})
+        settings = Settings.model_validate(raw)
     except ValidationError as error:
         return None, own, problems + _problems_of(error, "wideep_", "")
     return settings, own, problems

@@ -7,12 +7,13 @@ replica's ranks are 0…n-1; no two listeners share a host and port; hosts appen
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from wideep.problems import Problem, RefusedError
+from wideep.problems import Problem, raise_errors
 from wideep.settings import POOLS, HostSettings, PoolName, PoolSettings, Settings, parse
 
 # Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
@@ -21,6 +22,15 @@ PORTS_PER_WORKER = 100
 PORTS_PER_POOL = 1000
 WORKER_PORTS = {"system": 0, "rpc": 1, "bootstrap": 2, "dist_init": 3, "kv_events": 10}
 # KV events use one port for each DP rank from `kv_events` on.
+SERVICE_PORTS = (
+    "frontend_port",
+    "nats_port",
+    "nats_monitor_port",
+    "nats_cluster_port",
+    "etcd_client_port",
+    "etcd_peer_port",
+)
+ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,6 @@ class Deployment:
     control: tuple[Host, ...]
     frontends: tuple[Host, ...]
     pools: tuple[Pool, ...]
-    warnings: tuple[Problem, ...] = field(default=())
 
     @property
     def disaggregated(self) -> bool:
@@ -118,7 +127,7 @@ class Deployment:
 
     @property
     def one_machine(self) -> bool:
-        """Whether all hosts are this one machine, on loopback."""
+        """Whether the only host is this machine, on loopback."""
         return all(host.loopback for host in self.hosts)
 
     @cached_property
@@ -139,9 +148,21 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def build(
+def build(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Deployment:
+    """Build the deployment; arguments as for `examine`.
+
+    Raises:
+        RefusedError: with every problem found.
+    """
+    deployment, problems = examine(groups, hosts)
+    raise_errors(problems)
+    assert deployment is not None
+    return deployment
+
+
+def examine(
     groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]
-) -> tuple[Deployment, Settings]:
+) -> tuple[Deployment | None, list[Problem]]:
     """Build and check the deployment.
 
     Args:
@@ -150,16 +171,14 @@ def build(
         hosts: host name -> its variables as set in the inventory (role defaults are added here).
 
     Returns:
-        the deployment and its settings.
-
-    Raises:
-        RefusedError: with every problem found.
+        The deployment and every problem found. It is None where variables do not parse; where there is an
+        error it serves to look for more of them, for nothing else.
     """
     settings, own, problems = parse(hosts)
     members = {name: list(groups.get(name, ())) for name in ("control", "frontend", *POOLS)}
     problems += _check_groups(members, hosts)
-    if settings is None:
-        raise RefusedError(problems)
+    if settings is None or any(name not in own for names in members.values() for name in names):
+        return None, problems
     machines = {
         name: Host(name, _address(name, hosts[name], host), host.gpus_per_node, host.interface, host.python)
         for name, host in own.items()
@@ -169,32 +188,39 @@ def build(
     pools: list[Pool] = []
     used: dict[str, int] = dict.fromkeys(machines, 0)
     for position, pool in enumerate(POOLS):
-        if members[pool] and all(name in machines for name in members[pool]):
+        if members[pool]:
             nodes = [machines[name] for name in members[pool]]
             base = settings.worker_port_base + settings.port_offset + position * PORTS_PER_POOL
             made, found = _cut(pool, settings.pools.get(pool, PoolSettings()), nodes, base, used)
             pools.append(made)
             problems += found
     problems += _check_gpus(pools, machines, used)
+    problems += [
+        Problem(
+            f"{getattr(settings, name)} + wideep_port_offset {settings.port_offset} passes 65535",
+            f"wideep_{name}" if name == "frontend_port" else name,
+            "lower it, or wideep_port_offset",
+        )
+        for name in SERVICE_PORTS
+        if getattr(settings, name) + settings.port_offset > 65535
+    ]
     if settings.worker_port_base + settings.port_offset + len(POOLS) * PORTS_PER_POOL > 65536:
         problems.append(
             Problem(
                 "the workers' ports would pass 65535",
                 "wideep_worker_port_base",
-                f"keep wideep_worker_port_base + wideep_port_offset below {65536 - len(POOLS) * PORTS_PER_POOL}",
+                "keep wideep_worker_port_base + wideep_port_offset at most"
+                f" {65536 - len(POOLS) * PORTS_PER_POOL}",
             )
         )
-    if any(p.severity == "error" for p in problems):
-        raise RefusedError(problems)
     deployment = Deployment(
         settings=settings,
         hosts=tuple(machines.values()),
         control=tuple(machines[n] for n in members["control"]),
         frontends=tuple(machines[n] for n in members["frontend"]),
-        pools=tuple(pools),
-        warnings=tuple(problems),
+        pools=tuple(pool for pool in pools if pool.replicas),
     )
-    return deployment, settings
+    return deployment, problems
 
 
 def _address(name: str, variables: Mapping[str, Any], host: HostSettings) -> str:
@@ -206,9 +232,20 @@ def _address(name: str, variables: Mapping[str, Any], host: HostSettings) -> str
 
 
 def _check_groups(members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any]) -> list[Problem]:
-    problems = []
+    problems = [
+        Problem(
+            "the host has no variables: it is in no inventory",
+            f"host {name} of group {group}",
+            "add it to the inventory, or remove it from the group",
+        )
+        for group, names in members.items()
+        for name in names
+        if name not in hosts
+    ]
     if not members["frontend"]:
-        problems.append(Problem("the group has no host", "inventory group frontend", "name the host that serves HTTP"))
+        problems.append(
+            Problem("the group has no host", "inventory group frontend", "name the host that serves HTTP")
+        )
     if not members["control"]:
         problems.append(
             Problem(
@@ -237,7 +274,9 @@ def _check_groups(members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any]
         )
     if not (prefill or decode or aggregated):
         problems.append(
-            Problem("no pool has a host", "inventory groups prefill, decode", "name the hosts that run workers")
+            Problem(
+                "no pool has a host", "inventory groups prefill, decode", "name the hosts that run workers"
+            )
         )
     problems += [
         Problem(
@@ -305,10 +344,19 @@ def _check_addresses(machines: Any, members: Mapping[str, Sequence[str]]) -> lis
     mine = [m for m in machines if m.name in in_use]
     loopback = [m.name for m in mine if m.loopback]
     problems = _duplicates(mine)
-    if 0 < len(loopback) < len(mine):
+    problems += [
+        Problem(
+            f"{m.address!r} is neither an IPv4 address nor a host name (IPv6 is not supported)",
+            f"wideep_address on host {m.name}",
+            "set wideep_address to the IPv4 address or name that the other hosts reach it by",
+        )
+        for m in mine
+        if not ADDRESS.fullmatch(m.address) or m.address == "0.0.0.0"  # noqa: S104 - not bound, refused
+    ]
+    if len(mine) > 1:
         problems += [
             Problem(
-                f"{name} has a loopback address, which the other hosts cannot reach",
+                f"{name} is one of {len(mine)} hosts, which cannot reach its loopback address",
                 f"wideep_address on host {name}",
                 "set wideep_address to the address that the other hosts reach it by",
             )
@@ -359,15 +407,6 @@ def _cut(
                 " or change nodes_per_replica",
             )
         )
-    if PORTS_PER_WORKER * settings.replicas_per_node > PORTS_PER_POOL:
-        problems.append(
-            Problem(
-                f"{settings.replicas_per_node} replicas on a node are more than"
-                f" {PORTS_PER_POOL // PORTS_PER_WORKER}, for which there are ports",
-                f"{where}.replicas_per_node",
-                f"use at most {PORTS_PER_POOL // PORTS_PER_WORKER}",
-            )
-        )
     slots = 1 if width > 1 else settings.replicas_per_node
     replicas: list[Replica] = []
     for start in range(0, len(hosts) // width * width, width):
@@ -402,15 +441,16 @@ def _check_gpus(
                     f"lower {variables} so that they add up to {gpus}, or remove the host from a group",
                 )
             )
-        elif taken == 0:
-            problems.append(
-                Problem(
-                    f"{' and '.join(serving)} would get no GPU of its {gpus}",
-                    f"wideep_gpus_per_node on host {name}",
-                    f"raise wideep_gpus_per_node, or set {variables} and fewer replicas_per_node",
-                )
-            )
     for pool in pools:
+        starved = dict.fromkeys(n.host for r in pool.replicas for n in r.nodes if not n.gpus)
+        problems += [
+            Problem(
+                f"replicas of {pool.name} would get no GPU of its {host.gpus}",
+                f"wideep_gpus_per_node on host {host.name}",
+                f"raise wideep_gpus_per_node, or lower wideep_pools.{pool.name}.replicas_per_node",
+            )
+            for host in starved
+        ]
         for replica in pool.replicas:
             sizes = {len(node.gpus) for node in replica.nodes}
             if len(sizes) > 1:

@@ -27,6 +27,27 @@ OPTIONS = {
     "speedup_ratio": "--speedup-ratio",
     "startup_time_s": "--startup-time",
 }
+# What the plan itself sets, with the variable to use instead: set twice, plan and process would disagree.
+OWN_FLAGS = {
+    "model-path": "wideep_model_path",
+    "model-name": "wideep_model",
+    "endpoint": "wideep_namespace",
+    "engine-type": "wideep_engine_flavour",
+    "disaggregation-mode": "the inventory's groups",
+    "bootstrap-ports": "wideep_worker_port_base",
+    "discovery-backend": "wideep_discovery",
+    "request-plane": "wideep_request_plane",
+    "event-plane": "wideep_event_plane",
+}
+OWN_ENV = {
+    "DYN_SYSTEM_PORT": "wideep_worker_port_base",
+    "DYN_SYSTEM_HOST": "wideep_address",
+    "DYN_TCP_RPC_PORT": "wideep_worker_port_base",
+    "DYN_TCP_RPC_HOST": "wideep_address",
+    "DYN_DISCOVERY_BACKEND": "wideep_discovery",
+    "DYN_REQUEST_PLANE": "wideep_request_plane",
+    "DYN_EVENT_PLANE": "wideep_event_plane",
+}
 
 
 class Mocker:
@@ -51,6 +72,15 @@ class Mocker:
                 for name in pool.settings.options
                 if name not in OPTIONS
             ]
+            problems += [
+                Problem("the plan sets it", f"{where}.{place}.{name}", f"remove it, use {own[name]}")
+                for place, names, own in (
+                    ("extra_args", _flags(pool), OWN_FLAGS),
+                    ("env", pool.settings.env, OWN_ENV),
+                )
+                for name in names
+                if name in own
+            ]
             if any(len(replica.nodes) > 1 for replica in pool.replicas):
                 problems.append(
                     Problem(
@@ -60,7 +90,7 @@ class Mocker:
                     )
                 )
             blocks[pool.name] = self._block_size(deployment, pool)
-        if len(set(blocks.values())) > 1:
+        if {"prefill", "decode"} <= blocks.keys() and str(blocks["prefill"]) != str(blocks["decode"]):
             problems.append(
                 Problem(
                     f"KV block sizes differ ({blocks['prefill']} and {blocks['decode']} tokens):"
@@ -94,22 +124,20 @@ class Mocker:
             for option, value in pool.settings.options.items()
             if option in OPTIONS
         }
-        flags |= pool.settings.extra_args
+        flags |= _flags(pool)
         return Launch(
             name=name,
             component="worker",
             description=f"{pool.name} worker {replica.index} ({settings.engine_flavour} mocker)",
-            argv=(site.python(host), "-m", "dynamo.mocker", *load(self.program, settings.dynamo_version).to_argv(flags)),
+            argv=(
+                site.python(host),
+                "-m",
+                "dynamo.mocker",
+                *load(self.program, settings.dynamo_version).to_argv(flags),
+            ),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
-            env=site.dynamo_env(host)
-            | {
-                # The system port also serves the model's metadata; without it the frontend asks a hub.
-                "DYN_SYSTEM_PORT": str(ports["system"]),
-                "DYN_SYSTEM_HOST": host.address,
-                "DYN_TCP_RPC_PORT": str(ports["rpc"]),
-            }
-            | pool.settings.env,
+            env=site.worker_env(node) | pool.settings.env,
             ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
             health=Health(
                 "http",
@@ -127,4 +155,9 @@ class Mocker:
     def _block_size(deployment: Deployment, pool: Pool) -> Any:
         default = BLOCK_SIZE[deployment.settings.engine_flavour]
         value = pool.settings.options.get("block_size", default)
-        return pool.settings.extra_args.get("block-size", value)
+        return _flags(pool).get("block-size", value)
+
+
+def _flags(pool: Pool) -> dict[str, Any]:
+    """Return a pool's extra_args, however they are written, by the name that `launch` uses."""
+    return {k.removeprefix("--").replace("_", "-"): v for k, v in pool.settings.extra_args.items()}
