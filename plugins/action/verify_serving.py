@@ -1,0 +1,43 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+SLICE_S = 5.0
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs the module slice by slice until it has a verdict, and shows how far it is."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        started = time.monotonic()
+        # In check mode one look is enough: nothing is on its way.
+        slice_s = 0.0 if self._task.check_mode else SLICE_S
+        while True:
+            outcome = self._execute_module(
+                "wideep.dynamo.verify_serving",
+                module_args={**self._task.args, "slice_s": slice_s},
+                task_vars=task_vars,
+            )
+            if outcome.get("failed") or outcome.pop("ready", False):
+                return {**result, **outcome}
+            host = task_vars.get("inventory_hostname", "")
+            if self._task.check_mode:
+                reason = f"not verified, the deployment is not up: {outcome['progress']}"
+                display.display(f"[{host}] {reason}")
+                return {**result, "changed": False, "skipped": True, "msg": reason}
+            waited = time.monotonic() - started
+            if waited >= outcome["deadline_s"]:
+                message = f"Gave up after {waited:.0f} s. {outcome['report']}"
+                return {**result, "changed": False, "failed": True, "msg": message}
+            display.display(f"[{host}] {outcome['progress']}; {waited:.0f} s of {outcome['deadline_s']} s")
+            slice_s = min(SLICE_S, outcome["deadline_s"] - waited)
