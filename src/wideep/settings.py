@@ -17,7 +17,16 @@ from wideep.problems import Problem, suggest
 # Roles whose variables decide what a launch looks like; read before any host is contacted.
 PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo")
 # Variables that may differ from host to host. All others describe the deployment and must agree.
-HOST_VARIABLES = frozenset({"wideep_gpus_per_node", "wideep_address", "wideep_interface", "wideep_python"})
+HOST_VARIABLES = frozenset(
+    {
+        "wideep_gpus_per_node",
+        "wideep_address",
+        "wideep_interface",
+        "wideep_python",
+        "wideep_gpu",
+        "wideep_network",
+    }
+)
 # Set by the playbooks themselves.
 OWN_VARIABLES = frozenset({"wideep_plan"})
 
@@ -52,6 +61,32 @@ class PoolSettings(_Strict):
         return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
+class EplbSettings(_Strict):
+    """`wideep_eplb`: expert-parallel load balancing. Counts are for one replica.
+
+    rebalance_iterations: forward passes between two placements. min_utilization: above this share of balance
+    a placement is kept (1.0: always rebalance). layers_per_chunk: layers moved in one pass; unset: all.
+    """
+
+    enabled: bool = False
+    redundant_experts: int = Field(default=0, ge=0)
+    algorithm: Literal[
+        "auto", "deepseek", "deepseek_hierarchical", "deepseek_vec", "deepseek_vec_hierarchical"
+    ] = "auto"
+    rebalance_iterations: int = Field(default=1000, ge=1)
+    min_utilization: float = Field(default=1.0, gt=0, le=1)
+    layers_per_chunk: int | None = Field(default=None, ge=1)
+
+
+class NetworkSettings(_Strict):
+    """`wideep_network`: the RDMA devices of a host, from which every library's own variables are derived."""
+
+    link: Literal["none", "ib", "roce"] = "none"
+    rdma_devices: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], ...] = ()
+    rdma_port: int = Field(default=1, ge=1, le=4)
+    gid_index: int | None = Field(default=None, ge=0)
+
+
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
@@ -61,6 +96,9 @@ class Settings(_Strict):
     engine_flavour: Literal["sglang", "trtllm"]
     model: str = Field(pattern=r"^[^\s:]+$")
     model_path: str
+    model_card: str
+    kv_transfer: Literal["nixl", "mooncake"]
+    eplb: EplbSettings
     pools: dict[PoolName, PoolSettings]
     namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")
     discovery: Literal["etcd", "file"]
@@ -119,8 +157,10 @@ class HostSettings(_Strict):
 
     gpus_per_node: int = Field(ge=0, le=64)
     address: str
-    interface: str
+    interface: str = Field(pattern=r"^[A-Za-z0-9_.-]*$")
     python: str
+    gpu: str
+    network: NetworkSettings
 
 
 @lru_cache(maxsize=1)
@@ -164,8 +204,9 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
         remedy = _remedy(variable)
         if item["type"] == "extra_forbidden":
             message, shown = "unknown key", ""
-            known = PoolSettings.model_fields if len(path) == 3 else POOLS
-            remedy = suggest(path[-1], known)
+            sections = {"eplb": EplbSettings, "network": NetworkSettings}
+            section = PoolSettings if len(path) == 3 else sections.get(path[0])
+            remedy = suggest(path[-1], section.model_fields if section else POOLS)
         problems.append(Problem(message + shown, f"{variable}{where}", remedy))
     return problems
 

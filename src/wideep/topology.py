@@ -14,14 +14,14 @@ from functools import cached_property
 from typing import Any
 
 from wideep.problems import Problem, raise_errors
-from wideep.settings import POOLS, HostSettings, PoolName, PoolSettings, Settings, parse
+from wideep.settings import POOLS, HostSettings, NetworkSettings, PoolName, PoolSettings, Settings, parse
 
 # Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
 # which other pools it serves, so they stay the same when it joins one more.
 PORTS_PER_WORKER = 100
 PORTS_PER_POOL = 1000
-WORKER_PORTS = {"system": 0, "rpc": 1, "bootstrap": 2, "dist_init": 3, "kv_events": 10}
-# KV events use one port for each DP rank from `kv_events` on.
+WORKER_PORTS = {"system": 0, "rpc": 1, "bootstrap": 2, "dist_init": 3, "kv_events": 20}
+# SGLang derives up to `dist_init` + 13 from it; KV events use one port for each DP rank from `kv_events` on.
 SERVICE_PORTS = (
     "frontend_port",
     "nats_port",
@@ -42,6 +42,8 @@ class Host:
     gpus: int
     interface: str = ""
     python: str = ""
+    gpu: str = ""
+    network: NetworkSettings = NetworkSettings()
 
     @property
     def loopback(self) -> bool:
@@ -180,7 +182,15 @@ def examine(
     if settings is None or any(name not in own for names in members.values() for name in names):
         return None, problems
     machines = {
-        name: Host(name, _address(name, hosts[name], host), host.gpus_per_node, host.interface, host.python)
+        name: Host(
+            name,
+            _address(name, hosts[name], host),
+            host.gpus_per_node,
+            host.interface,
+            host.python,
+            host.gpu,
+            host.network,
+        )
         for name, host in own.items()
     }
     problems += _check_settings(settings, members)
