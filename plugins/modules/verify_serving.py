@@ -27,7 +27,7 @@ options:
     required: true
   expected:
     description:
-      - The pools, as V({pool: {component, count, namespace}}). The namespace is V(dynamo) unless given.
+      - Per pool its C(component), C(count) and C(namespace), which is V(dynamo) unless given.
       - Prefill workers register as component V(prefill), decode and aggregated workers as V(backend).
     type: dict
     required: true
