@@ -1,0 +1,57 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Repeats the module's short waits, says what it waits for, and explains a failure."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from wideep.diagnosis import CRASH_LOOP, failure_message, progress_line
+
+SLICE_S = 5.0
+LOG_LINES = 200  # to look for causes in; the message shows the last of them
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_diff = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        host = task_vars["inventory_hostname"]
+        deadlines = {x["name"]: x["health"]["deadline_s"] for x in arguments.get("launches") or []}
+        begin = time.monotonic()
+        open_names = set(deadlines)
+
+        def look(slice_s: float, log_lines: int) -> dict[str, Any]:
+            arguments.update(slice_s=slice_s, log_lines=log_lines)
+            result: dict[str, Any] = self._execute_module(
+                module_name="wideep.dynamo.service_wait", module_args=arguments, task_vars=task_vars
+            )
+            return result
+
+        while True:
+            nearest = min((deadlines[name] for name in open_names), default=0)
+            left = begin + nearest - time.monotonic()
+            result = look(max(0.0, min(SLICE_S, left)), 1)
+            if result.get("failed") or result["healthy"]:
+                return result
+            waited = time.monotonic() - begin
+            pending = [x for x in result["services"] if not x["healthy"]]
+            open_names = {x["name"] for x in pending}
+            if any(x["exits"] >= CRASH_LOOP or waited >= deadlines[x["name"]] for x in pending):
+                break
+            Display().display(progress_line(host, result["services"], waited, deadlines))
+            arguments["baseline"] = result["baseline"]
+
+        arguments["baseline"] = result["baseline"]
+        result = look(0.0, LOG_LINES)
+        if result.get("failed") or result["healthy"]:
+            return result  # it came up in this very moment
+        # Without the services themselves: the message says all that matters, once.
+        return {"failed": True, "msg": failure_message(host, result["services"], waited, deadlines)}

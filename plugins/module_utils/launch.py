@@ -1,0 +1,156 @@
+"""Launches on their host, as dictionaries of the form of `wideep.launch.Launch.to_dict`, and their places."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict  # noqa: UP035
+
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import STARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Launch = Dict[str, Any]  # noqa: UP006 - a runtime alias; hosts may have Python 3.9
+
+HIDDEN = "********"
+SCHEMA_VERSION = 1
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# What configuration files of supervisord and systemd, and first lines of scripts, all take without quoting.
+_STATE_DIR = re.compile(r"/[A-Za-z0-9._@+%~/-]*[A-Za-z0-9._@+%~-]")
+# A Unix socket's path has at most 107 bytes; supervisord first binds it with ".<pid>" appended.
+SOCKET = "supervisor/supervisord.sock"
+STATE_DIR_MAX = 107 - len("/" + SOCKET) - len(".4194304")
+
+
+def service_dir(state_dir: str, name: str) -> Path:
+    return Path(state_dir) / "services" / name
+
+
+def launch_json(state_dir: str, name: str) -> Path:
+    return service_dir(state_dir, name) / "launch.json"
+
+
+def names(state_dir: str) -> list[str]:
+    """Return the services that have a launch.json, sorted."""
+    return sorted(path.parent.name for path in Path(state_dir).glob("services/*/launch.json"))
+
+
+def load(state_dir: str, name: str) -> Launch | None:
+    """Return what was configured for the service; None where there is nothing readable."""
+    try:
+        launch: Launch = json.loads(launch_json(state_dir, name).read_text())
+    except (OSError, ValueError):
+        return None
+    return launch
+
+
+def select(
+    state_dir: str, launches: Sequence[Launch] | None, wanted: Sequence[str] | None
+) -> dict[str, Launch]:
+    """Return the launches meant by a module's options: those given, else those of the names, else all."""
+    if launches is not None:
+        return {launch["name"]: launch for launch in launches}
+    chosen = names(state_dir) if wanted is None else wanted
+    return {name: launch for name in chosen for launch in [load(state_dir, name)] if launch}
+
+
+def starts(state_dir: str, name: str) -> int:
+    """Return how often supervisord has started the service since it was last told to."""
+    try:
+        return (service_dir(state_dir, name) / STARTS).stat().st_size
+    except OSError:
+        return 0
+
+
+def is_secret_file(file: dict[str, str]) -> bool:
+    return file["mode"].lstrip("0") in {"600", "400"}
+
+
+def secrets(launches: Sequence[Launch]) -> set[str]:
+    """Return the values that must never be shown; hiding a very short one would hide half the output."""
+    values = {launch["env"].get(key, "") for launch in launches for key in launch.get("secret_env", [])}
+    values |= {
+        file["content"] for launch in launches for file in launch.get("files", []) if is_secret_file(file)
+    }
+    return {value for value in values if len(value) > 3}
+
+
+def shown(launch: Launch | None) -> str:
+    """Return launch.json as a diff may show it: secrets hidden, contents of files left to their own diffs."""
+    if launch is None:
+        return ""
+    view = dict(launch)
+    view["env"] = {
+        key: HIDDEN if key in launch["secret_env"] else value for key, value in launch["env"].items()
+    }
+    view["files"] = [{"path": file["path"], "mode": file["mode"]} for file in launch["files"]]
+    return json.dumps(view, indent=2, sort_keys=True) + "\n"
+
+
+def problems(launches: Sequence[Launch], state_dir: str, manager: str) -> list[str]:
+    """Return everything that prevents these services from being set up here, each with its remedy."""
+    found = []
+    if not _STATE_DIR.fullmatch(state_dir) or os.path.normpath(state_dir) != state_dir:
+        found.append(
+            f"state_dir {state_dir!r}: must be an absolute, normal path of letters, digits and "
+            "._@+%~-/ only; set wideep_state_dir to such a path"
+        )
+    if manager == "supervisord" and len(state_dir) > STATE_DIR_MAX:
+        found.append(
+            f"state_dir {state_dir}: {len(state_dir)} characters are too many for the Unix socket "
+            f"{state_dir}/{SOCKET} (limit of the kernel: 107 bytes); "
+            f"set wideep_state_dir to a path of at most {STATE_DIR_MAX} characters, such as /var/tmp/wideep"
+        )
+    seen: set[str] = set()
+    for launch in launches:
+        name = str(launch.get("name", "?"))
+        where = f"service {name}"
+        if launch.get("schema_version") != SCHEMA_VERSION:
+            found.append(
+                f"{where}: launch has schema_version {launch.get('schema_version')}, this collection reads "
+                f"{SCHEMA_VERSION}; render it again with the installed version"
+            )
+            continue
+        if not _NAME.fullmatch(name):
+            found.append(f"{where}: a name is made of a-z, 0-9 and '-', at most 63 characters")
+        if name in seen:
+            found.append(f"{where}: given twice for this host; names must differ")
+        seen.add(name)
+        if not launch["argv"]:
+            found.append(f"{where}: argv is empty")
+        found += [
+            f"{where}: {what} must be an absolute path, is {path!r}"
+            for what, path in [
+                ("working_directory", launch["working_directory"]),
+                ("log_file", launch["log_file"]),
+                *(("a file", file["path"]) for file in launch["files"]),
+                *(("a directory", path) for path in launch["directories"]),
+            ]
+            if not path.startswith("/")
+        ]
+        found += _user_problems(where, launch["user"])
+    return found
+
+
+def _user_problems(where: str, user: str) -> list[str]:
+    if not user:
+        return []
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return [f"{where}: user {user!r} does not exist on this host; create it or leave the user empty"]
+    if os.geteuid() not in (0, uid):
+        return [
+            f"{where}: shall run as user {user!r}, but we are uid {os.geteuid()} and not root; "
+            "use become or leave the user empty"
+        ]
+    return []
+
+
+def text(launch: Launch) -> str:
+    """Return the content of launch.json."""
+    return json.dumps(launch, indent=1, sort_keys=True) + "\n"

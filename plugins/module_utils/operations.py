@@ -1,0 +1,132 @@
+"""Start, stop and remove services: only what differs, all at once, told in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict  # noqa: UP035
+
+from ansible_collections.wideep.dynamo.plugins.module_utils import process
+from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch, load, names, service_dir
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, runs_as_configured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
+
+Actions = Dict[str, str]  # noqa: UP006 - service: what was done and why
+_GRACE_S = 10.0
+
+
+def started(manager: Manager, launches: Mapping[str, Launch], *, check: bool) -> Actions:
+    """Start what does not run, restart what runs otherwise than its launch says; do not wait for health."""
+    actions: Actions = {}
+    running = set()
+    for name, status in manager.status(launches).items():
+        if status.pid and status.state in ("running", "starting"):
+            if runs_as_configured(launches[name], status.pid, manager.state_dir):
+                continue
+            running.add(name)
+            actions[name] = "restarted: its configuration changed"
+        elif status.state in ("failed", "stopping"):
+            running.add(name)
+            actions[name] = f"restarted: it {status.detail or 'was stopping'}"
+        else:
+            actions[name] = "started"
+    orphans = _orphans(manager, launches, actions)
+    _tell(actions, orphans)
+    if check or not actions:
+        return actions
+    due = {name: launch for name, launch in launches.items() if name in actions}
+    if due:
+        did = manager.prepare()
+        if did:
+            actions[manager.kind] = "; ".join(did)
+    manager.stop({name: due[name] for name in due if name in running})
+    # Also the children of what was stopped just now.
+    _end({*orphans, *_orphans(manager, launches, due)})
+    if due:
+        manager.start(due)
+    return actions
+
+
+def stopped(manager: Manager, launches: Mapping[str, Launch], *, check: bool) -> Actions:
+    """Stop what runs, with what is left over of it, and wait until it is gone."""
+    statuses = manager.status(launches)
+    due = {
+        name: launches[name] for name, status in statuses.items() if status.state not in ("stopped", "absent")
+    }
+    actions: Actions = dict.fromkeys(due, "stopped")
+    orphans = _orphans(manager, launches, launches)
+    _tell(actions, orphans)
+    if check or not actions:
+        return actions
+    if due:
+        manager.stop(due)
+    _end({*orphans, *_orphans(manager, launches, launches)})
+    return actions
+
+
+def absent(
+    manager: Manager, launches: Mapping[str, Launch], *, whole: bool, purge: bool, check: bool
+) -> Actions:
+    """Stop and remove the services; with `whole` they are all that the deployment has here."""
+    state = Path(manager.state_dir)
+    # What was configured counts, not what is planned now.
+    launches = {name: load(manager.state_dir, name) or launch for name, launch in launches.items()}
+    actions = stopped(manager, launches, check=check)
+    if whole:
+        strays = process.leftovers(manager.state_dir, manager.owned(launches) if launches else set())
+        _tell(actions, {pid: name for pid, name in strays.items() if name not in actions})
+        if not check:
+            _end(strays)
+    files = Files(check)
+    manager.unconfigure(files, launches)
+    for name, launch in launches.items():
+        before = len(files.changes)
+        for file in launch["files"]:
+            files.remove(file["path"])
+        files.remove(service_dir(manager.state_dir, name))
+        gone = ["removed"] if len(files.changes) > before else []
+        if purge:
+            before = len(files.changes)
+            log = Path(launch["log_file"])
+            for path in [state / "data" / name, *log.parent.glob(f"{log.name}*")]:
+                files.remove(path)
+            gone += ["data and logs deleted"] if len(files.changes) > before else []
+        if gone:
+            actions[name] = ", ".join([*([actions[name]] if name in actions else []), *gone])
+    if files.changes and not actions:
+        actions[manager.kind] = "removed what was left of its configuration"
+    if not check:
+        for folder in ("services", "data", "log"):
+            if (state / folder).is_dir() and not any((state / folder).iterdir()):
+                (state / folder).rmdir()
+    return actions
+
+
+def _orphans(manager: Manager, launches: Mapping[str, Launch], due: Iterable[str]) -> dict[int, str]:
+    """Processes that nobody owns: of services that are due, and of services that are not configured any more.
+
+    A helper that a healthy service has sent into the background is left alone.
+    """
+    configured = {*names(manager.state_dir), *launches}
+    found = process.leftovers(manager.state_dir, manager.owned(configured))
+    return {pid: name for pid, name in found.items() if name in due or name not in configured}
+
+
+def _tell(actions: Actions, orphans: Mapping[int, str]) -> None:
+    for name in sorted(set(orphans.values())):
+        pids = ", ".join(str(pid) for pid in sorted(orphans) if orphans[pid] == name)
+        ended = f"ended leftover processes that nothing supervised (pid {pids})"
+        actions[name] = f"{actions[name]}; {ended}" if name in actions else ended
+
+
+def _end(orphans: Iterable[int]) -> None:
+    left = process.end(orphans, _GRACE_S)
+    if left:
+        raise ServiceError(
+            f"processes left over from this deployment cannot be ended: pid {', '.join(map(str, left))}; "
+            "they are stuck in the kernel or belong to another user"
+        )

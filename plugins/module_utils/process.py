@@ -1,0 +1,207 @@
+"""Processes of a deployment, seen through /proc; as a script, what supervisord starts for each service.
+
+The file stands alone (standard library only): `supervisord.py` copies it to `<state>/supervisor/start.py`.
+There it turns launch.json into the service itself by exec, so argv and environment need no quoting in a
+configuration file, each service gets its own limits and user, and the pid is the service's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
+START_LINE = "--- wideep starts "  # logs.py cuts a log there
+FIRST_START = " (start 1) "
+STARTS = "starts"
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat after the name: [0] state, [1] parent, [19] start in ticks; [] when gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    stat = _stat(pid)
+    return bool(stat) and stat[0] not in "ZX"
+
+
+def start_time(pid: int) -> float:
+    """When the process started, in seconds since the epoch; 0 when it is gone."""
+    stat = _stat(pid)
+    if not stat:
+        return 0.0
+    since_boot = int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment that the process was started with; {} when it may not be read."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0") if "=" in item)
+    return {key: value for key, _, value in pairs}
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
+def children() -> dict[int, list[int]]:
+    """Return the children of every process."""
+    found: dict[int, list[int]] = {}
+    for pid in pids():
+        stat = _stat(pid)
+        if stat:
+            found.setdefault(int(stat[1]), []).append(pid)
+    return found
+
+
+def tree(root: int, family: Mapping[int, list[int]] | None = None) -> set[int]:
+    """Return the process and all its descendants; `family` is an earlier answer of `children`."""
+    family = children() if family is None else family
+    found: set[int] = set()
+    queue = [root]
+    while queue:
+        pid = queue.pop()
+        if pid not in found:
+            found.add(pid)
+            queue += family.get(pid, [])
+    return found
+
+
+def rss(processes: Iterable[int]) -> int:
+    """Resident memory of the processes in bytes; pages that they share count once for each."""
+    total = 0
+    for pid in processes:
+        with contextlib.suppress(OSError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+def leftovers(state_dir: str, owned: set[int]) -> dict[int, str]:
+    """Processes {pid: service} that were started for this deployment and that no service manager owns.
+
+    All three marks must be there, so that a person's shell with one of them set is never taken for a service.
+    """
+    mine = {os.getpid(), os.getppid()}
+    found = {}
+    for pid in pids():
+        if pid in owned or pid in mine:
+            continue
+        env = environment(pid)
+        if all(mark in env for mark in MARKS) and env["WIDEEP_STATE_DIR"] == state_dir and alive(pid):
+            found[pid] = env["WIDEEP_SERVICE"]
+    return found
+
+
+def end(victims: Iterable[int], grace_s: float) -> list[int]:
+    """SIGTERM, up to `grace_s` seconds, SIGKILL; return the pids that are still there a second later."""
+    # The start time tells a process from a later one with the same pid.
+    left = {pid: start_time(pid) for pid in victims if alive(pid)}
+    for signum, seconds in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 1.0)):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signum)
+        until = time.monotonic() + seconds
+        while True:
+            left = {pid: born for pid, born in left.items() if alive(pid) and abs(start_time(pid) - born) < 1}
+            if not left:
+                return []
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+    return sorted(left)
+
+
+def service_environment(launch: dict[str, Any], state_dir: str) -> dict[str, str]:
+    """Return the variables that the service gets, with the marks by which it is found again."""
+    marks = (launch["digest"], launch["name"], state_dir)
+    return {**launch["env"], **dict(zip(MARKS, marks))}  # noqa: B905 - Python 3.9
+
+
+def _limit(kind: int, wanted: int) -> None:
+    """Set a limit as near to what is wanted as the hard limit allows."""
+    _, hard = resource.getrlimit(kind)
+    unlimited = resource.RLIM_INFINITY
+    try:
+        resource.setrlimit(kind, (wanted, wanted))
+    except (ValueError, OSError):
+        best = hard if wanted == unlimited or (hard != unlimited and hard < wanted) else wanted
+        resource.setrlimit(kind, (best, hard))
+        if best != wanted:
+            name = "open files" if kind == resource.RLIMIT_NOFILE else "locked memory"
+            text = "unlimited" if wanted == unlimited else wanted
+            print(f"wideep: the hard limit for {name} is {best}, the service wants {text}", flush=True)
+
+
+def _become(user: str) -> tuple[str, str]:
+    """Change to the user, where one is named; return name and home of who we are then."""
+    try:
+        account = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        if user:
+            raise
+        return str(os.geteuid()), "/"  # a uid without a name, as containers have
+    if account.pw_uid != os.geteuid():
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    return account.pw_name, account.pw_dir
+
+
+def start(launch_json: str) -> None:
+    """Become the service that the file describes. Never returns."""
+    launch = json.loads(Path(launch_json).read_text())
+    state_dir = str(Path(launch_json).parents[2])
+    name = launch["name"]
+    with Path(launch_json).with_name(STARTS).open("ab") as counter:  # its size is the number of starts
+        counter.write(b".")
+        count = counter.tell()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(f"{START_LINE}{name} (start {count}) at {stamp} ---", flush=True)
+    # Children that outlived a killed parent would hold its ports and GPU memory.
+    end([pid for pid, service in leftovers(state_dir, set()).items() if service == name], 2.0)
+
+    _limit(resource.RLIMIT_NOFILE, int(launch["open_files"]))
+    if launch["lock_memory"]:
+        _limit(resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY)
+    user, home = _become(launch["user"])
+    base = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8"}
+    env = {**base, **service_environment(launch, state_dir)}
+    argv = launch["argv"]
+    try:
+        os.chdir(launch["working_directory"])
+        os.execvpe(argv[0], argv, env)  # noqa: S606
+    except OSError as problem:
+        print(f"wideep: cannot start {name}: {problem}", flush=True)
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    start(sys.argv[1])

@@ -1,0 +1,58 @@
+"""What the service modules share: options, the manager that they mean, output without secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import secrets
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import resolve
+from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
+from ansible_collections.wideep.dynamo.plugins.module_utils.systemd import Systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
+
+OPTIONS: dict[str, Any] = {
+    "state_dir": {"type": "path", "required": True},
+    "deployment": {"type": "str", "default": "wideep"},
+    "manager": {"type": "str", "default": "auto", "choices": ["auto", "systemd", "supervisord"]},
+}
+
+
+class ServiceModule(AnsibleModule):
+    """An Ansible module whose launches never show a secret: not in results, not in the system's log."""
+
+    def __init__(self, options: Mapping[str, Any], **more: Any) -> None:
+        super().__init__({**OPTIONS, **options}, supports_check_mode=True, no_log=True, **more)
+        self.hide(self.params.get("launches") or [])
+
+    def hide(self, launches: list[dict[str, Any]]) -> None:
+        self.no_log_values.update(secrets(launches))
+
+    def manager(self) -> Manager:
+        params = self.params
+        state_dir = params["state_dir"]
+        if resolve(params["manager"]) == "systemd":
+            hardening = params.get("hardening", True)
+            manager: Manager = Systemd(state_dir, params["deployment"], hardening)
+        else:
+            manager = Supervisord(state_dir, params.get("supervisord") or "")
+        if "log_max_mb" in params:
+            manager.log_max_mb, manager.log_backups = params["log_max_mb"], params["log_backups"]
+        return manager
+
+    def exit_json(self, **result: Any) -> None:
+        super().exit_json(**result, invocation=self._invocation())
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        super().fail_json(msg, **result, invocation=self._invocation())
+
+    def _invocation(self) -> dict[str, Any]:
+        """Name the launches instead of repeating them."""
+        arguments = dict(self.params)
+        if arguments.get("launches"):
+            arguments["launches"] = [launch.get("name") for launch in arguments["launches"]]
+        return {"module_args": arguments}

@@ -1,0 +1,303 @@
+"""Services under systemd: units, environment files, log rotation; one systemctl for many units."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible_collections.wideep.dynamo.plugins.module_utils import process
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import HIDDEN, Launch, service_dir
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
+
+_STATES = {
+    "active": "running",
+    "activating": "starting",
+    "reloading": "running",
+    "deactivating": "stopping",
+    "inactive": "stopped",
+    "failed": "failed",
+}
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainStatus,NeedDaemonReload,UnitFileState"
+)
+_HOMES = ("/home/", "/root/", "/run/user/")
+
+# Every service: nothing that an engine needs with GPUs, RDMA devices, pinned memory, /dev/shm and a JIT
+# compiler is taken away. No ProtectClock: it closes /dev but for a list.
+_HARDENING = """\
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths={writable}
+PrivateTmp=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+"""
+# nats, etcd, frontend: plain network servers.
+_HARDENING_CONTROL = """\
+PrivateDevices=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+CapabilityBoundingSet={capabilities}
+"""
+
+_UNIT = """\
+# Made by wideep: changes here are overwritten.
+[Unit]
+Description={description}
+Wants=network-online.target{wants}
+After=network-online.target{wants}
+# Never give up.
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={command}
+WorkingDirectory={working_directory}
+EnvironmentFile={environment_file}
+{user}Restart=always
+{restart}TimeoutStopSec={stop_timeout_s}
+KillMode=mixed
+UMask=0077
+LimitNOFILE={open_files}
+{memlock}StandardOutput=append:{log_file}
+StandardError=append:{log_file}
+{hardening}
+[Install]
+WantedBy=multi-user.target
+"""
+
+_LOGROTATE = """\
+# Made by wideep: changes here are overwritten.
+{log_file} {{
+    size {log_max_mb}M
+    rotate {log_backups}
+    copytruncate
+    missingok
+    notifempty
+}}
+"""
+
+
+class Systemd:
+    """The units `<deployment>-<service>.service` of one deployment."""
+
+    kind = "systemd"
+    units = Path("/etc/systemd/system")
+    logrotate = Path("/etc/logrotate.d")
+
+    def __init__(
+        self,
+        state_dir: str,
+        deployment: str,
+        hardening: bool = True,
+        log_max_mb: int = 50,
+        log_backups: int = 5,
+    ) -> None:
+        self.state_dir = state_dir
+        self.deployment = deployment
+        self.hardening = hardening
+        self.log_max_mb = log_max_mb
+        self.log_backups = log_backups
+
+    def unit(self, name: str) -> str:
+        return f"{self.deployment}-{name}.service"
+
+    # What lies on disk
+
+    def configure(self, files: Files, launches: Mapping[str, Launch]) -> None:
+        """Write unit, environment file and log rotation of each launch."""
+        version = self.version()
+        for name, launch in launches.items():
+            environment = service_dir(self.state_dir, name) / "environment"
+            shown = render_environment(launch, self.state_dir, reveal=False)
+            before = HIDDEN + "\n" if environment.is_file() else ""
+            files.file(environment, render_environment(launch, self.state_dir), 0o600, shown=(before, shown))
+            files.file(self.units / self.unit(name), self.render_unit(launch, version))
+            files.file(self.logrotate / f"{self.deployment}-{name}", self.render_logrotate(launch))
+
+    def render_unit(self, launch: Launch, version: int) -> str:
+        """Return the unit for a systemd of that version (back-off between restarts came with 254)."""
+        wants = "".join(f" {self.unit(other)}" for other in launch["depends_on"])
+        slower = "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=60\n"
+        return _UNIT.format(
+            description=_line(launch["description"]).replace("%", "%%"),
+            wants=wants,
+            command=" ".join(_argument(word) for word in launch["argv"]),
+            working_directory=_path(launch["working_directory"]),
+            environment_file=_path(str(service_dir(self.state_dir, launch["name"]) / "environment")),
+            user=f"User={launch['user']}\n" if launch["user"] else "",
+            restart=slower if version >= 254 else "RestartSec=5\n",
+            stop_timeout_s=launch["stop_timeout_s"],
+            open_files=launch["open_files"],
+            memlock="LimitMEMLOCK=infinity\n" if launch["lock_memory"] else "",
+            log_file=_path(launch["log_file"]),
+            hardening=self._render_hardening(launch) if self.hardening else "",
+        )
+
+    def _render_hardening(self, launch: Launch) -> str:
+        writable = sorted({self.state_dir, *launch["directories"]})
+        text = _HARDENING.format(writable=" ".join(_argument(path) for path in writable))
+        if not _uses_home(launch, self.state_dir):
+            text += "ProtectHome=yes\n"
+        if launch["component"] != "worker":
+            low = any(listener["port"] < 1024 for listener in launch["ports"])
+            text += _HARDENING_CONTROL.format(capabilities="CAP_NET_BIND_SERVICE" if low else "")
+            if low and launch["user"]:
+                text += "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"
+        return text
+
+    def render_logrotate(self, launch: Launch) -> str:
+        # systemd keeps the file open for appending: it is copied and cut, not moved.
+        return _LOGROTATE.format(
+            log_file=launch["log_file"], log_max_mb=self.log_max_mb, log_backups=self.log_backups
+        )
+
+    def unconfigure(self, files: Files, names: Iterable[str]) -> None:
+        """Remove units and rotation of services that are stopped."""
+        names = sorted(names)
+        units = [self.unit(name) for name in names if (self.units / self.unit(name)).exists()]
+        if units and not files.check:
+            self._systemctl("disable", "--quiet", *units)
+        for name in names:
+            files.remove(self.units / self.unit(name))
+            files.remove(self.logrotate / f"{self.deployment}-{name}")
+        if units and not files.check:
+            self._systemctl("daemon-reload")
+            self._systemctl("reset-failed", *units, check=False)
+
+    # What runs
+
+    def version(self) -> int:
+        found = re.match(r"systemd (\d+)", self._systemctl("--version", check=False))
+        return int(found.group(1)) if found else 0
+
+    def _show(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        by_unit = {self.unit(name): name for name in names}
+        if not by_unit:
+            return {}
+        text = self._systemctl("show", f"--property={_PROPERTIES}", *by_unit)
+        blocks = [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            for block in text.split("\n\n")
+        ]
+        return {by_unit[block["Id"]]: block for block in blocks if block.get("Id") in by_unit}
+
+    def status(self, names: Iterable[str]) -> dict[str, Status]:
+        return {name: self._status(block) for name, block in self._show(names).items()}
+
+    def _status(self, block: dict[str, str]) -> Status:
+        if block["LoadState"] == "not-found":
+            return Status("absent", 0, None, "not configured")
+        state = _STATES.get(block["ActiveState"], "failed")
+        if block["SubState"].startswith("auto-restart"):
+            state = "failed"
+        detail = ""
+        if state == "failed":
+            detail = f"ended: {block['Result']}, status {block['ExecMainStatus']}"
+        return Status(state, int(block["MainPID"]), int(block["NRestarts"] or 0), detail)
+
+    def owned(self, names: Iterable[str]) -> set[int]:
+        """Return the processes in the units' control groups."""
+        units = {self.unit(name) for name in names}
+        found = set()
+        for pid in process.pids():
+            try:
+                groups = Path(f"/proc/{pid}/cgroup").read_text()
+            except OSError:
+                continue
+            if units & set(re.split(r"[/\n]", groups)):
+                found.add(pid)
+        return found
+
+    def prepare(self) -> list[str]:
+        return []
+
+    def start(self, launches: Mapping[str, Launch]) -> None:
+        """Start services that do not run, and at every boot; systemd orders them. Health comes later."""
+        blocks = self._show(launches)
+        if any(
+            block["NeedDaemonReload"] == "yes" or block["LoadState"] == "not-found"
+            for block in blocks.values()
+        ):
+            self._systemctl("daemon-reload")
+        units = [self.unit(name) for name in launches]
+        disabled = [self.unit(name) for name, block in blocks.items() if block["UnitFileState"] != "enabled"]
+        if disabled:
+            self._systemctl("enable", "--quiet", *disabled)
+        self._systemctl("reset-failed", *units, check=False)
+        self._systemctl("start", "--no-block", *units)
+
+    def stop(self, launches: Mapping[str, Launch]) -> None:
+        """Stop services, all at once, and wait until they are gone; systemd sends SIGKILL in time."""
+        allowed = max((launch["stop_timeout_s"] for launch in launches.values()), default=0) + 15
+        self._systemctl("stop", *(self.unit(name) for name in launches), timeout=allowed)
+
+    def _systemctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
+        command = ["systemctl", "--no-pager", *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except FileNotFoundError as problem:
+            raise ServiceError(
+                "systemctl is missing on this host; set service_manager to supervisord"
+            ) from problem
+        except subprocess.TimeoutExpired as problem:
+            raise ServiceError(f"{' '.join(command)}: no end after {timeout} s") from problem
+        if check and done.returncode:
+            raise ServiceError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+        return done.stdout
+
+
+def render_environment(launch: Launch, state_dir: str, *, reveal: bool = True) -> str:
+    """Return the EnvironmentFile: values in double quotes, with \\ before \\, ", $ and `."""
+    lines = []
+    for key, value in sorted(process.service_environment(launch, state_dir).items()):
+        text = value if reveal or key not in launch["secret_env"] else HIDDEN
+        quoted = re.sub(r'([\\"$`])', r"\\\1", text)
+        lines.append(f'{key}="{quoted}"\n')
+    return "".join(lines)
+
+
+def _uses_home(launch: Launch, state_dir: str) -> bool:
+    """Whether anything that the service names lies in a home (also where its program's links lead)."""
+    texts = [state_dir, *launch["argv"], *launch["env"].values(), *launch["directories"]]
+    texts += [launch["working_directory"], os.path.realpath(launch["argv"][0])]
+    texts += [file["path"] for file in launch["files"]]
+    return any(home in text for text in texts for home in _HOMES)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _argument(word: str) -> str:
+    """Quote for ExecStart and lists of paths: no variable, no specifier, no C escape is taken for one."""
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    word = word.replace("%", "%%").replace("$", "$$")
+    return f'"{word}"' if not word or re.search(r"[\s\\\"';]", word) else word
+
+
+def _path(path: str) -> str:
+    return path.replace("%", "%%")

@@ -1,0 +1,152 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: service_configure
+short_description: Put services of a deployment on this host
+description:
+  - Creates directories and files of each launch, its C(launch.json), and its unit or program.
+  - Starts and restarts nothing (see M(wideep.dynamo.service_state)).
+  - Files that an earlier launch of the same service had and the present one has not are removed.
+options:
+  launches:
+    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    type: list
+    elements: dict
+    required: true
+  state_dir:
+    description: Directory of the deployment on the host, absolute.
+    type: path
+    required: true
+  deployment:
+    description: Name of the deployment; systemd units are named C(<deployment>-<service>.service).
+    type: str
+    default: wideep
+  manager:
+    description:
+      - What runs the services.
+      - V(auto) is systemd where it is PID 1 and the module runs as root, else supervisord.
+    type: str
+    default: auto
+    choices: [auto, systemd, supervisord]
+  supervisord:
+    description: The C(supervisord) program; next to it lies the C(python) that starts the services.
+    type: path
+  hardening:
+    description: Take away from systemd services what they do not need (file system, capabilities, devices).
+    type: bool
+    default: true
+  log_max_mb:
+    description: Size in MB at which a log file is rotated.
+    type: int
+    default: 50
+  log_backups:
+    description: Number of rotated log files that are kept.
+    type: int
+    default: 5
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed in check mode.
+  diff_mode:
+    support: full
+    description: Secret values and files that only their owner may read show as C(********).
+author: The wideep authors (@wideep)
+version_added: 0.1.0
+"""
+
+EXAMPLES = r"""
+- name: Configure the services of this host
+  wideep.dynamo.service_configure:
+    launches: "{{ service_launches }}"
+    state_dir: /var/lib/wideep
+    supervisord: /var/lib/wideep/venv/supervisor-4.3.0/bin/supervisord
+"""
+
+RETURN = r"""
+changes:
+  description: What was written or removed, a line each.
+  type: list
+  elements: str
+  returned: success
+manager:
+  description: The service manager that was meant.
+  type: str
+  returned: success
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
+from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
+from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, resolve
+
+if TYPE_CHECKING:
+    from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch
+
+OPTIONS = {
+    "launches": {"type": "list", "elements": "dict", "required": True},
+    "supervisord": {"type": "path"},
+    "hardening": {"type": "bool", "default": True},
+    "log_max_mb": {"type": "int", "default": 50},
+    "log_backups": {"type": "int", "default": 5},
+}
+
+
+def configure(files: Files, launch: Launch, state_dir: str) -> None:
+    """Bring directories, files and launch.json of one service to what the launch says."""
+    name, user = launch["name"], launch["user"]
+    old = launches_.load(state_dir, name)
+    files.directory(launches_.service_dir(state_dir, name), 0o755)
+    files.directory(Path(launch["log_file"]).parent, 0o750, keep_mode=True)
+    files.directory(launch["working_directory"], 0o750, user, keep_mode=True)
+    for path in launch["directories"]:
+        files.directory(path, 0o750, user, keep_mode=True)
+    for file in launch["files"]:
+        files.file(file["path"], file["content"], int(file["mode"], 8), user)
+    kept = {file["path"] for file in launch["files"]}
+    for file in old["files"] if old else []:
+        if file["path"] not in kept:
+            files.remove(file["path"])
+    # Last: it is the record of the files above, should we be interrupted.
+    text = launches_.text(launch)
+    shown = (launches_.shown(old), launches_.shown(launch))
+    files.file(launches_.launch_json(state_dir, name), text, 0o600, shown=shown)
+
+
+def main() -> None:
+    module = ServiceModule(OPTIONS)
+    launches: list[Launch] = module.params["launches"]
+    state_dir: str = module.params["state_dir"]
+    kind = resolve(module.params["manager"])
+    problems = launches_.problems(launches, state_dir, kind)
+    supervisord = module.params["supervisord"]
+    if kind == "supervisord" and not supervisord:
+        problems.append("supervisord: the path of the program is needed (service_supervisord)")
+    elif kind == "supervisord" and not module.check_mode and not os.access(supervisord, os.X_OK):
+        problems.append(
+            f"supervisord: {supervisord} is no program; run the service role's install step first"
+        )
+    if problems:
+        module.fail_json("; ".join(problems), problems=problems)
+    files = Files(module.check_mode)
+    try:
+        files.directory(state_dir, 0o755, keep_mode=True)
+        for launch in launches:
+            configure(files, launch, state_dir)
+        module.manager().configure(files, {launch["name"]: launch for launch in launches})
+    except ServiceError as problem:
+        module.fail_json(str(problem))
+    except OSError as problem:
+        module.fail_json(f"{problem.filename or state_dir}: {problem.strerror}", changes=files.changes)
+    module.exit_json(changed=bool(files.changes), changes=files.changes, diff=files.diff, manager=kind)
+
+
+if __name__ == "__main__":
+    main()

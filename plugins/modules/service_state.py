@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: service_state
+short_description: Start, restart, stop or remove services of a deployment on this host
+description:
+  - Compares what runs with what is configured, and changes only what differs.
+  - Whether a restart is needed is read from the running process, so an interrupted run heals at the next one.
+  - Processes of these services that no service manager owns any more (the manager was killed) are ended.
+options:
+  launches:
+    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    type: list
+    elements: dict
+  names:
+    description: Names of services that were configured before; without O(launches) and O(names), all of them.
+    type: list
+    elements: str
+  state:
+    description:
+      - V(started) starts what does not run and restarts what runs with another digest than the launch.
+      - V(stopped) stops and waits, up to the O(launches[].stop_timeout_s) of each service.
+      - V(absent) also removes unit or program, files and log rotation; data and logs stay unless O(purge).
+    type: str
+    default: started
+    choices: [started, stopped, absent]
+  purge:
+    description: With V(absent), remove data and logs too.
+    type: bool
+    default: false
+  state_dir:
+    description: Directory of the deployment on the host, absolute.
+    type: path
+    required: true
+  deployment:
+    description: Name of the deployment; systemd units are named C(<deployment>-<service>.service).
+    type: str
+    default: wideep
+  manager:
+    description:
+      - What runs the services.
+      - V(auto) is systemd where it is PID 1 and the module runs as root, else supervisord.
+    type: str
+    default: auto
+    choices: [auto, systemd, supervisord]
+  supervisord:
+    description: The C(supervisord) program, needed to start services under supervisord.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: Says what it would do.
+  diff_mode:
+    support: none
+    description: The actions say it.
+author: The wideep authors (@wideep)
+version_added: 0.1.0
+"""
+
+EXAMPLES = r"""
+- name: Start what does not run, restart what changed
+  wideep.dynamo.service_state:
+    launches: "{{ service_launches }}"
+    state_dir: /var/lib/wideep
+    supervisord: /var/lib/wideep/venv/supervisor-4.3.0/bin/supervisord
+
+- name: Remove all services of the deployment with their data
+  wideep.dynamo.service_state:
+    state: absent
+    purge: true
+    state_dir: /var/lib/wideep
+"""
+
+RETURN = r"""
+actions:
+  description: What was done and why, by service, and for the service manager itself.
+  type: dict
+  returned: success
+  sample: {"decode-0": "restarted: its configuration changed"}
+manager:
+  description: The service manager that was meant.
+  type: str
+  returned: success
+"""
+
+from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
+from ansible_collections.wideep.dynamo.plugins.module_utils.operations import absent, started, stopped
+from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError
+
+OPTIONS = {
+    "launches": {"type": "list", "elements": "dict"},
+    "names": {"type": "list", "elements": "str"},
+    "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
+    "purge": {"type": "bool", "default": False},
+    "supervisord": {"type": "path"},
+}
+
+
+def main() -> None:
+    module = ServiceModule(OPTIONS, mutually_exclusive=[["launches", "names"]])
+    params = module.params
+    launches = launches_.select(params["state_dir"], params["launches"], params["names"])
+    module.hide(list(launches.values()))
+    manager = module.manager()
+    try:
+        if params["state"] == "started":
+            actions = started(manager, launches, check=module.check_mode)
+        elif params["state"] == "stopped":
+            actions = stopped(manager, launches, check=module.check_mode)
+        else:
+            whole = params["launches"] is None and params["names"] is None
+            actions = absent(manager, launches, whole=whole, purge=params["purge"], check=module.check_mode)
+    except ServiceError as problem:
+        module.fail_json(str(problem))
+    except OSError as problem:
+        module.fail_json(f"{problem.filename or params['state_dir']}: {problem.strerror}")
+    module.exit_json(changed=bool(actions), actions=actions, manager=manager.kind)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Health and log tails, on real sockets and files."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.wideep.dynamo.plugins.module_utils.health import check, expectation, listening
+from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        bodies = {
+            "/ready": b'{"endpoints": {"generate": "ready"}, "ok": true, "list": [{"n": 3}]}',
+            "/text": b"fine",
+        }
+        self.send_response(200 if self.path in bodies else 503)
+        self.end_headers()
+        self.wfile.write(bodies.get(self.path, b""))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def health(url: str, path: str = "", value: str = "") -> dict[str, Any]:
+    return {
+        "kind": "http",
+        "url": url,
+        "json_path": path,
+        "json_value": value,
+        "settle_s": 0,
+        "deadline_s": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "value", "expected"),
+    [
+        ("/text", "", "", (True, "HTTP 200")),
+        ("/ready", "endpoints.generate", "ready", (True, 'endpoints.generate is "ready"')),
+        ("/ready", "endpoints.generate", "no", (False, 'endpoints.generate is "ready"')),
+        ("/ready", "ok", "true", (True, 'ok is "true"')),
+        ("/ready", "list.0.n", "3", (True, 'list.0.n is "3"')),
+        ("/ready", "endpoints.other.deeper", "x", (False, 'endpoints.other.deeper is "null"')),
+        ("/text", "a", "b", (False, "HTTP 200 without JSON")),
+        ("/none", "", "", (False, "HTTP 503")),
+    ],
+)
+def test_http(url: str, page: str, path: str, value: str, expected: tuple[bool, str]) -> None:
+    assert check(health(url + page, path, value), 1.0) == expected
+
+
+def test_nobody_listens() -> None:
+    healthy, detail = check(health("http://127.0.0.1:1/"), 1.0)
+    assert not healthy
+    assert detail == "port 1: connection refused"
+
+
+def test_process() -> None:
+    rule = {"kind": "process", "settle_s": 5}
+    assert check(rule, 5.0)[0]
+    assert check(rule, 4.0) == (False, "up for 4 s of 5 s")
+    assert expectation(rule) == "process up for 5 s"
+
+
+def test_expectation() -> None:
+    assert expectation(health("http://h/x", "a.b", "c")) == 'GET http://h/x answers 200 with a.b = "c"'
+
+
+def test_listening_knows_the_socket(url: str) -> None:
+    ours = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    assert listening()[int(url.rpartition(":")[2])] & ours
+
+
+START = "--- wideep starts a (start {}) at 2026-01-01T00:00:00Z ---\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one\n\n\x1b[31mtwo\x1b[0m\n  three  \n", ["two", "  three"]),
+        ("bar 1%\rbar 50%\rbar 100%\r\n", ["bar 100%"]),
+        ("old\n" + START.format(1) + "new\n", [START.format(1).strip(), "new"]),
+        # A crash loop: the start that has said nothing yet does not hide why the last one ended.
+        (START.format(1) + "why\n" + START.format(2), [START.format(1).strip(), "why"]),
+        # Told to start anew: what was before does not count.
+        ("old\n" + START.format(1), [START.format(1).strip()]),
+        ("", []),
+    ],
+)
+def test_tail(tmp_path: Path, text: str, lines: list[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text(text)
+    assert tail(str(log), 2) == lines
+
+
+def test_tail_of_what_cannot_be_read(tmp_path: Path) -> None:
+    assert tail(str(tmp_path / "none"), 3) == [f"(no log file {tmp_path}/none yet)"]
+    assert tail(str(tmp_path), 3) == [f"(cannot read {tmp_path}: Is a directory)"]
+    assert tail(str(tmp_path / "none"), 0) == []
