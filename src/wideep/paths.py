@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COLLECTION = Path("ansible_collections", "wideep", "dynamo")
 # A directory is the collection's root when it has this file.
@@ -48,9 +51,7 @@ def configs_dir() -> Path:
         return collection_root() / "configs"
     path = Path(override).expanduser()
     if not (path / MARKER.name).is_file():
-        raise FileNotFoundError(
-            f"WIDEEP_CONFIGS names {path}, which has no {MARKER.name}: unset or correct it"
-        )
+        raise FileNotFoundError(f"WIDEEP_CONFIGS names {path}, which has no {MARKER.name}: correct it")
     return path
 
 

