@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from wideep.status import status_report, summary
+from wideep.status import removal, status_report, summary
 
 
 class ActionModule(ActionBase):
@@ -18,20 +18,26 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            {"register": {"type": "str", "required": True}, "verified": {"type": "dict"}, "frontend": {"type": "dict"}}
+            {
+                "kind": {"choices": ["status", "deployed", "removed"], "default": "status"},
+                "register": {"type": "str", "required": True},
+                "verified": {"type": "dict"},
+                "frontend": {"type": "dict"},
+            }
         )
         plan, hostvars = task_vars["wideep_plan"], task_vars["hostvars"]
-        services = {
-            host: registered["services"]
-            for host in plan["hosts"]
-            if (registered := hostvars[host].get(arguments["register"])) and "services" in registered
-        }
-        silent = [host for host in plan["hosts"] if host not in services]
-        if arguments["verified"]:
+        kind = arguments["kind"]
+        found = {host: hostvars[host].get(arguments["register"]) or {} for host in plan["hosts"]}
+        key = "removed" if kind == "removed" else "services"
+        answered = {host: data for host, data in found.items() if key in data}
+        services = {host: data["services"] for host, data in answered.items()} if key == "services" else {}
+        if kind == "removed":
+            text = removal(plan, answered)
+        elif kind == "deployed":
             text = summary(plan, services, arguments["verified"])
         else:
             health = (arguments["frontend"] or {}).get("json")
             text = status_report(plan, services, health.get("instances", []) if health else None)
-        for host in silent:
+        for host in found.keys() - answered.keys():
             text += f"{host}: no answer in this run (unreachable, or left out by --limit)\n"
         return {**result, "changed": False, "text": text, "services": services}

@@ -60,6 +60,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import leftovers
 
 MARKER = ".wideep.json"
 SERVICES = ("services", "supervisor")
@@ -98,6 +99,10 @@ def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, An
             f"{path} has no {MARKER}, so wideep did not make it and does not remove it; check wideep_state_dir"
         )
     present(path, deployment, check=True)
+    running = {} if check else leftovers(str(path), set())
+    if running:
+        who = ", ".join(f"{service} (pid {pid})" for pid, service in running.items())
+        raise ValueError(f"{path} is still in use by {who}; stop the services first (playbooks/teardown.yml does)")
     names = SERVICES if keep else (*SERVICES, *KEPT)
     doomed = [path / name for name in names if os.path.lexists(path / name)]
     ours = {*SERVICES, *KEPT, MARKER}

@@ -125,3 +125,21 @@ def summary(
         f"  {' '.join(verified['text'].split())}\n\n"
         f"try next:\n{curl}"
     )
+
+
+def removal(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what `teardown` removed.
+
+    Args:
+        hosts: host name -> what the module state_dir returned (`removed`, `left`).
+    """
+    kept = plan["settings"]["keep_state"]
+    lines = []
+    for host, data in hosts.items():
+        removed = f", and {', '.join(data['removed'])}" if data["removed"] else ""
+        lines.append(f"{host}: stopped and removed the services of {plan['deployment']}{removed}")
+        if data["left"]:
+            lines.append(f"{host}: left, because wideep did not make it: {', '.join(data['left'])}")
+    if kept:
+        lines.append(f"kept below {plan['settings']['state_dir']}: data, logs, environments and models")
+    return "\n".join(lines) + "\n"

@@ -31,6 +31,9 @@ SERVICE_PORTS = (
     "etcd_peer_port",
 )
 ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+# Dynamo reads DYN_SYSTEM_PORT as a signed 16-bit number.
+HIGHEST_WORKER_PORT = 32767
+LONGEST_STATE_DIR = 70
 
 
 @dataclass(frozen=True)
@@ -214,13 +217,13 @@ def examine(
         for name in SERVICE_PORTS
         if getattr(settings, name) + settings.port_offset > 65535
     ]
-    if settings.worker_port_base + settings.port_offset + len(POOLS) * PORTS_PER_POOL > 65536:
+    highest_base = HIGHEST_WORKER_PORT + 1 - len(POOLS) * PORTS_PER_POOL
+    if settings.worker_port_base + settings.port_offset > highest_base:
         problems.append(
             Problem(
-                "the workers' ports would pass 65535",
+                f"the workers' ports would pass {HIGHEST_WORKER_PORT}, the highest that Dynamo accepts",
                 "wideep_worker_port_base",
-                "keep wideep_worker_port_base + wideep_port_offset at most"
-                f" {65536 - len(POOLS) * PORTS_PER_POOL}",
+                f"keep wideep_worker_port_base + wideep_port_offset at most {highest_base}",
             )
         )
     deployment = Deployment(
@@ -326,6 +329,15 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
                 "discovery by files works on one host only",
                 "wideep_discovery",
                 "set wideep_discovery: etcd",
+            )
+        )
+    if settings.service_manager != "systemd" and len(settings.state_dir) > LONGEST_STATE_DIR:
+        problems.append(
+            Problem(
+                f"the path has {len(settings.state_dir)} characters: supervisord's Unix socket below it would"
+                " exceed the kernel's limit of 107 bytes",
+                "wideep_state_dir",
+                f"use a path of at most {LONGEST_STATE_DIR} characters, or wideep_service_manager: systemd",
             )
         )
     if settings.migration_limit == 0:
