@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
             nearest = min((deadlines[name] for name in open_names), default=0)
             left = begin + nearest - time.monotonic()
             result = look(max(0.0, min(SLICE_S, left)), 1)
-            if result.get("failed") or result["healthy"]:
+            if result.get("healthy", True):  # or failed without an answer
                 return result
             waited = time.monotonic() - begin
             pending = [x for x in result["services"] if not x["healthy"]]
@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
 
         arguments["baseline"] = result["baseline"]
         result = look(0.0, LOG_LINES)
-        if result.get("failed") or result["healthy"]:
+        if result.get("healthy", True):
             return result  # it came up in this very moment
         # Without the services themselves: the message says all that matters, once.
         return {"failed": True, "msg": failure_message(host, result["services"], waited, deadlines)}

@@ -43,7 +43,8 @@ def started(manager: Manager, launches: Mapping[str, Launch], *, check: bool) ->
         did = manager.prepare()
         if did:
             actions[manager.kind] = "; ".join(did)
-    manager.stop({name: due[name] for name in due if name in running})
+    if running:
+        manager.stop({name: due[name] for name in running})
     # Also the children of what was stopped just now.
     _end({*orphans, *_orphans(manager, launches, due)})
     if due:

@@ -150,7 +150,8 @@ class Systemd:
         )
 
     def _render_hardening(self, launch: Launch) -> str:
-        writable = sorted({self.state_dir, *launch["directories"]})
+        outside = {path for path in launch["directories"] if not path.startswith(f"{self.state_dir}/")}
+        writable = [self.state_dir, *sorted(outside)]
         text = _HARDENING.format(writable=" ".join(_argument(path) for path in writable))
         if not _uses_home(launch, self.state_dir):
             text += "ProtectHome=yes\n"

@@ -141,3 +141,4 @@ def test_a_failure_says_what_where_why_and_what_to_do() -> None:
     assert "    | line 4\n" not in text
     assert "    | line 5\n" in text
     assert text.endswith("Not healthy yet either, but still in time: d.")
+    assert failure_message("h1", [late], 30.2, {"c": 30}).endswith("    | line 19")
