@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from wideep.engines.base import Engine
 from wideep.engines.mocker import Mocker
+from wideep.engines.sglang import Sglang
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Mocker(),)}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Mocker(), Sglang())}

@@ -1,0 +1,250 @@
+"""SGLang's options, their defaults by role, and the case that SGLang's rules judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from wideep.catalogue import Catalogue
+from wideep.engines.options import CommonOptions, parse_options
+from wideep.hardware import GpuCard, find_gpu
+from wideep.memory import (
+    ALL_TO_ALL_NORMAL,
+    GRAPH_PER_SEQUENCE,
+    RUNTIME,
+    Budget,
+    Layout,
+    activations,
+    kv_bytes_per_token,
+    low_latency_buffers,
+    weights,
+)
+from wideep.models import ModelCard, find_model
+from wideep.problems import Problem
+from wideep.settings import Settings
+from wideep.topology import Deployment, Pool, Replica
+
+# Every all-to-all backend makes the experts span all GPUs of the replica.
+AllToAll = Literal["none", "deepep", "mooncake", "nixl", "mori", "flashinfer", "megamoe"]
+CHUNK_PER_RANK = 8192
+GRAPH_MAX_BS = 128
+PAGE_SIZE = 64
+PAGE_SIZE_OF = {"cutlass_mla": 128}
+FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
+DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
+
+
+class SglangOptions(CommonOptions):
+    """What SGLang alone has. Sizes in tokens or sequences are of a whole replica unless they say `per_rank`.
+
+    mem_fraction_static: share of a GPU's memory for weights and KV cache together.
+    chunked_prefill_size: prompt tokens of one step; SGLang divides it by data_parallel_size. -1: not chunked.
+    max_running_requests: sequences at once; divided by data_parallel_size too.
+    dispatch_tokens_per_rank: tokens that a rank may send in one low-latency step; buffers grow with it.
+    moe_dense_tp_size: GPUs that divide a MoE model's dense layers: 1 (whole on each) or all.
+    """
+
+    a2a_backend: AllToAll | None = None
+    deepep_mode: Literal["auto", "normal", "low_latency"] | None = None
+    dispatch_tokens_per_rank: int = Field(default=128, ge=1)
+    moe_dense_tp_size: int | None = Field(default=None, ge=1)
+    moe_runner_backend: str | None = None
+    dp_lm_head: bool | None = None
+    two_batch_overlap: bool = False
+    single_batch_overlap: bool = False
+    attention_backend: str | None = None
+    cuda_graphs: bool = True
+    mem_fraction_static: float | None = Field(default=None, gt=0, lt=1)
+    chunked_prefill_size: int | None = Field(default=None, ge=-1)
+    max_running_requests: int | None = Field(default=None, ge=1)
+    max_total_tokens: int | None = Field(default=None, ge=1)
+    radix_cache: bool = True
+    watchdog_timeout_s: int | None = Field(default=None, ge=1)
+    dist_timeout_s: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pool with everything that its rules look at.
+
+    options: with the defaults filled in. extra: extra_args by the parser's own name of the flag.
+    world_size: GPUs of one replica. card, gpu: None where unknown; rules that need them are silent then.
+    """
+
+    pool: Pool
+    settings: Settings
+    options: SglangOptions
+    extra: Mapping[str, Any]
+    card: ModelCard | None
+    gpu: GpuCard | None
+    disaggregated: bool
+
+    @property
+    def replica(self) -> Replica:
+        """Return the first replica; all have one shape."""
+        return self.pool.replicas[0]
+
+    @property
+    def nodes(self) -> int:
+        """Return the number of hosts of a replica."""
+        return len(self.replica.nodes)
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of GPUs of a replica."""
+        return self.replica.world_size
+
+    @property
+    def role(self) -> str:
+        """Return the pool's name."""
+        return self.pool.name
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the pool generates tokens step by step."""
+        return self.role != "prefill"
+
+    @property
+    def prefills(self) -> bool:
+        """Whether the pool computes prompts."""
+        return self.role != "decode"
+
+    @property
+    def tp(self) -> int:
+        """Return the tensor parallel size."""
+        return self.options.tensor_parallel_size or 1
+
+    @property
+    def dp(self) -> int:
+        """Return the data parallel size."""
+        return self.options.data_parallel_size or 1
+
+    @property
+    def ep(self) -> int:
+        """Return the expert parallel size."""
+        return self.options.expert_parallel_size or 1
+
+    @property
+    def draft_tokens(self) -> int:
+        """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
+        return int(self.extra.get("speculative-num-draft-tokens") or 1)
+
+    @property
+    def chunk_per_rank(self) -> int:
+        """Return the prompt tokens of one rank in one step; 0 where prefill is not chunked."""
+        size = self.options.chunked_prefill_size or 0
+        return max(0, size) // (self.dp if self.options.dp_attention else 1)
+
+    @property
+    def graphs(self) -> bool:
+        """Whether decode steps run as CUDA graphs."""
+        off = self.extra.get("cuda-graph-backend-decode") == "disabled" or self.extra.get(
+            "disable-decode-cuda-graph"
+        )
+        return self.decodes and self.options.cuda_graphs and not off
+
+    def at(self, option: str) -> str:
+        """Return the variable that sets an option."""
+        section = self.pool.settings.options.get("sglang")
+        inside = "sglang." if isinstance(section, Mapping) and option in section else ""
+        return f"wideep_pools.{self.role}.options.{inside}{option}"
+
+    def budget(self) -> Budget | None:
+        """Return the memory of one GPU, where model and GPU are known and the layout is a layout."""
+        o, card = self.options, self.card
+        if card is None or self.gpu is None or self.tp % self.dp or self.tp % self.ep:
+            return None
+        dense = o.moe_dense_tp_size or self.tp
+        layout = Layout(
+            tensor=self.tp,
+            attention=self.tp // self.dp,
+            dense=dense,
+            shared=self.tp if o.a2a_backend == "none" else 1,
+            embedding=1 if o.dp_attention else self.tp,
+            head=self.tp // self.dp if o.dp_lm_head else self.tp,
+            expert=self.ep,
+            redundant=self.settings.eplb.redundant_experts,
+        )
+        return Budget(
+            memory=self.gpu.memory,
+            fraction=o.mem_fraction_static or FRACTION[self.role],
+            weights=weights(card, layout),
+            kv_per_token=kv_bytes_per_token(card, o.kv_cache_dtype, self.tp // self.dp),
+            beside=self._beside(card),
+        )
+
+    def _beside(self, card: ModelCard) -> dict[str, int]:
+        o, beside = self.options, {"runtime": RUNTIME}
+        batch = (o.cuda_graph_max_bs or 0) * self.draft_tokens if self.decodes else 0
+        beside["activations"] = activations(card, max(self.chunk_per_rank, batch))
+        if self.graphs:
+            beside["CUDA graphs"] = (o.cuda_graph_max_bs or 0) * GRAPH_PER_SEQUENCE
+        if o.a2a_backend == "deepep" and card.experts:
+            experts = card.experts.routed + self.settings.eplb.redundant_experts
+            low_latency = low_latency_buffers(experts, o.dispatch_tokens_per_rank, card.hidden_size)
+            beside["all-to-all buffers"] = (ALL_TO_ALL_NORMAL if o.deepep_mode != "low_latency" else 0) + (
+                low_latency if o.deepep_mode != "normal" else 0
+            )
+        return beside
+
+
+def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
+    """Return the case of a pool, and what is wrong before any rule is asked."""
+    settings = deployment.settings
+    options, problems = parse_options(pool, "sglang", SglangOptions)
+    card, found = find_model(settings.model_card, settings.model)
+    problems += found
+    first_host: dict[str, str] = {}
+    for replica in pool.replicas:
+        for node in replica.nodes:
+            first_host.setdefault(node.host.gpu, node.host.name)
+    gpus: list[GpuCard] = []
+    for name, host in first_host.items():
+        gpu, found = find_gpu(name, host)
+        problems += found
+        gpus += [gpu] if gpu else []
+    smallest = min(gpus, key=lambda gpu: gpu.memory, default=None)
+    extra = {}
+    for key, value in pool.settings.extra_args.items():
+        name = key if key.startswith("-") else "--" + key.replace("_", "-")
+        flag = catalogue.find(name)
+        extra[(flag.flag if flag else name).removeprefix("--")] = value
+    case = Case(pool, settings, options, extra, card, smallest, deployment.disaggregated)
+    return _with_defaults(case), problems
+
+
+def _with_defaults(case: Case) -> Case:
+    """Fill in what the operator left out; nothing that was set is changed."""
+    given = case.options.model_dump(exclude_none=True)
+    role = case.role
+    tp = given.get("tensor_parallel_size", case.world_size)
+    dp = given.get("data_parallel_size", 1)
+    dp_attention = given.get("dp_attention", dp > 1)
+    experts = case.card is not None and case.card.experts is not None
+    ep = given.get("expert_parallel_size", tp if experts else 1)
+    # DeepEP pays between hosts, and is a package of its own, which the official image brings.
+    a2a = given.get("a2a_backend", "deepep" if experts and ep > 1 and case.nodes > 1 else "none")
+    graph_max_bs = given.get("cuda_graph_max_bs", GRAPH_MAX_BS)
+    defaults: dict[str, Any] = {
+        "tensor_parallel_size": tp,
+        "data_parallel_size": dp,
+        "dp_attention": dp_attention,
+        "dp_lm_head": dp_attention and dp > 1,
+        "expert_parallel_size": ep,
+        "a2a_backend": a2a,
+        "moe_dense_tp_size": 1 if experts and dp_attention and a2a != "none" else None,
+        "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
+        "mem_fraction_static": FRACTION[role],
+    }
+    if a2a == "deepep":
+        defaults["deepep_mode"] = DEEPEP_MODE[role]
+    ranks = dp if dp_attention else 1
+    if case.decodes:
+        defaults |= {"cuda_graph_max_bs": graph_max_bs, "max_running_requests": graph_max_bs * ranks}
+    if case.prefills:
+        defaults["chunked_prefill_size"] = CHUNK_PER_RANK * ranks
+    options = SglangOptions.model_validate(defaults | given)
+    return replace(case, options=options)

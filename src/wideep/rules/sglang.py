@@ -1,0 +1,706 @@
+"""What SGLang demands of a pool, one rule after the other. To add one: a function with `@rule` before it.
+
+A rule is silent when what it needs is unknown or another rule already objects. Where SGLang says nothing
+(it starts, and fails or limps later) the docstring says so with the word "later" or "silently".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from wideep.engines.sglang_options import Case
+from wideep.memory import gib, listed
+from wideep.problems import Problem
+
+Rule = Callable[[Case], Iterator[Problem]]
+RULES: list[Rule] = []
+
+# Flags that follow from the inventory: flag -> what decides it.
+OWNED = {
+    "model-path": "wideep_model_path",
+    "served-model-name": "wideep_model",
+    "namespace": "wideep_namespace",
+    "endpoint": "wideep_namespace",
+    "discovery-backend": "wideep_discovery",
+    "request-plane": "wideep_request_plane",
+    "event-plane": "wideep_event_plane",
+    "nnodes": "wideep_pools.<pool>.nodes_per_replica",
+    "node-rank": "the order of hosts in the inventory group",
+    "dist-init-addr": "wideep_address and wideep_worker_port_base",
+    "host": "wideep_address",
+    "port": "wideep_worker_port_base",
+    "nccl-port": "wideep_worker_port_base",
+    "base-gpu-id": "wideep_pools.<pool>.gpus_per_node",
+    "gpu-id-step": "wideep_pools.<pool>.gpus_per_node",
+    "disaggregation-mode": "the inventory group that a host is in",
+    "disaggregation-transfer-backend": "wideep_kv_transfer",
+    "disaggregation-bootstrap-port": "wideep_worker_port_base",
+    "disaggregation-ib-device": "wideep_network",
+    "kv-events-config": "wideep_router_mode",
+    "enable-metrics": "the plan, always",
+    "config": "wideep_pools.<pool>.options",
+    "disagg-config": "wideep_pools.<pool>.options",
+    "disagg-config-key": "wideep_pools.<pool>.options",
+    "enable-eplb": "wideep_eplb.enabled",
+    "ep-num-redundant-experts": "wideep_eplb.redundant_experts",
+    "eplb-algorithm": "wideep_eplb.algorithm",
+    "eplb-rebalance-num-iterations": "wideep_eplb.rebalance_iterations",
+    "eplb-min-rebalancing-utilization-threshold": "wideep_eplb.min_utilization",
+    "eplb-rebalance-layers-per-chunk": "wideep_eplb.layers_per_chunk",
+}
+# Option -> SGLang's own name of the flag.
+FLAGS = {
+    "tensor_parallel_size": "tp-size",
+    "data_parallel_size": "dp-size",
+    "expert_parallel_size": "ep-size",
+    "dp_attention": "enable-dp-attention",
+    "dp_lm_head": "enable-dp-lm-head",
+    "a2a_backend": "moe-a2a-backend",
+    "deepep_mode": "deepep-mode",
+    "moe_dense_tp_size": "moe-dense-tp-size",
+    "moe_runner_backend": "moe-runner-backend",
+    "two_batch_overlap": "enable-two-batch-overlap",
+    "single_batch_overlap": "enable-single-batch-overlap",
+    "attention_backend": "attention-backend",
+    "page_size": "page-size",
+    "kv_cache_dtype": "kv-cache-dtype",
+    "mem_fraction_static": "mem-fraction-static",
+    "cuda_graph_max_bs": "cuda-graph-max-bs-decode",
+    "chunked_prefill_size": "chunked-prefill-size",
+    "max_running_requests": "max-running-requests",
+    "max_total_tokens": "max-total-tokens",
+    "context_length": "context-length",
+    "load_format": "load-format",
+    "trust_remote_code": "trust-remote-code",
+    "radix_cache": "disable-radix-cache",
+    "watchdog_timeout_s": "watchdog-timeout",
+    "dist_timeout_s": "dist-timeout",
+}
+OPTION_OF = {flag: option for option, flag in FLAGS.items()}
+
+# Attention backend -> page sizes that it works with (SGLang changes others silently).
+PAGES = {
+    "flashmla": (64,),
+    "cutlass_mla": (128,),
+    "trtllm_mla": (32, 64),
+    "tokenspeed_mla": (32, 64),
+    "cutedsl_mla": (32, 64),
+    "trtllm_mha": (16, 32, 64),
+}
+MLA_ONLY = {"flashmla", "cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_mla"}
+BLACKWELL_ONLY = {"cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_mla"}
+HOPPER_ONLY = {"fa3", "flashmla"}
+FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
+# DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
+DISPATCH_LIMIT = 1024
+DAY_S = 86400
+
+
+def rule(function: Rule) -> Rule:
+    """Add a rule to the list."""
+    RULES.append(function)
+    return function
+
+
+def _warn(message: str, where: str, remedy: str) -> Problem:
+    return Problem(message, where, remedy, "warning")
+
+
+# ---- one way to say each thing -------------------------------------------------------------------
+
+
+@rule
+def flags_of_the_plan(case: Case) -> Iterator[Problem]:
+    """Ranks, addresses and ports follow from the inventory; typed options are checked, extra_args are not."""
+    for flag in case.extra:
+        where = f"wideep_pools.{case.role}.extra_args.{flag}"
+        if flag in OWNED:
+            yield Problem(
+                f"--{flag} is decided by {OWNED[flag]}", where, "remove it here and set that instead"
+            )
+        elif flag in OPTION_OF:
+            option = OPTION_OF[flag]
+            remedy = f"set wideep_pools.{case.role}.options.{option} instead"
+            yield Problem(f"--{flag} has an option of its own, which rules can check", where, remedy)
+
+
+@rule
+def model_directory(case: Case) -> Iterator[Problem]:
+    """The small model directory of the rehearsal has no weights."""
+    if not case.settings.model_path:
+        yield Problem(
+            "SGLang needs the model's directory",
+            "wideep_model_path",
+            "set wideep_model_path to a directory that all hosts of the pool have",
+        )
+
+
+# ---- who computes what ---------------------------------------------------------------------------
+
+
+@rule
+def world_size(case: Case) -> Iterator[Problem]:
+    """Tensor parallel size counts all ranks of all nodes."""
+    pp = int(case.extra.get("pp-size") or 1)
+    if case.tp * pp != case.world_size:
+        pipeline = f" x pp-size {pp}" if pp > 1 else ""
+        yield Problem(
+            f"tensor_parallel_size {case.tp}{pipeline} is not the replica's {case.world_size} GPUs"
+            f" ({case.nodes} nodes x {case.world_size // case.nodes})",
+            case.at("tensor_parallel_size"),
+            f"set it to {case.world_size // pp}, leave it out, or change nodes_per_replica or gpus_per_node",
+        )
+
+
+@rule
+def data_parallel_divides(case: Case) -> Iterator[Problem]:
+    """DP attention divides the same GPUs: the lab's TP=1, DP=4 is impossible, it is TP=4, DP=4."""
+    if case.tp % case.dp:
+        sizes = [n for n in range(1, case.tp + 1) if case.tp % n == 0]
+        yield Problem(
+            f"data_parallel_size {case.dp} does not divide tensor_parallel_size {case.tp}:"
+            " attention replicas share the GPUs of the replica, they do not add to them",
+            case.at("data_parallel_size"),
+            f"use one of {', '.join(map(str, sizes))}",
+        )
+
+
+@rule
+def data_parallel_is_attention(case: Case) -> Iterator[Problem]:
+    """Without DP attention SGLang starts complete copies, on one node only; replicas do that better."""
+    if case.dp > 1 and not case.options.dp_attention:
+        yield Problem(
+            f"data_parallel_size {case.dp} without dp_attention means complete copies of the model"
+            + (", which SGLang refuses over several nodes" if case.nodes > 1 else " behind one address"),
+            case.at("dp_attention"),
+            "set dp_attention: true, or data_parallel_size: 1 and more replicas (replicas_per_node)",
+        )
+
+
+@rule
+def dp_attention_alone(case: Case) -> Iterator[Problem]:
+    """SGLang switches it off silently."""
+    if case.options.dp_attention and case.dp == 1:
+        yield _warn(
+            "dp_attention does nothing with data_parallel_size 1",
+            case.at("dp_attention"),
+            f"set data_parallel_size, e.g. {case.tp}",
+        )
+
+
+@rule
+def dp_lm_head(case: Case) -> Iterator[Problem]:
+    """The output head can be divided by data only where attention is."""
+    if case.options.dp_lm_head and not case.options.dp_attention and case.dp > 1:
+        yield Problem("dp_lm_head needs dp_attention", case.at("dp_lm_head"), "set dp_attention: true")
+
+
+@rule
+def attention_heads(case: Case) -> Iterator[Problem]:
+    """SGLang fails later, when it loads the model."""
+    shared = case.tp // case.dp if case.tp % case.dp == 0 else 0
+    if case.card and shared and case.card.attention.heads % shared:
+        yield Problem(
+            f"{case.card.attention.heads} attention heads do not divide by {shared} GPUs"
+            " (tensor_parallel_size / data_parallel_size)",
+            case.at("data_parallel_size"),
+            "choose sizes whose quotient divides the number of heads",
+        )
+
+
+@rule
+def blocks_divide(case: Case) -> Iterator[Problem]:
+    """FP8 scales belong to whole blocks of weights; SGLang fails later, when it loads them."""
+    card, o = case.card, case.options
+    if card is None or card.block == 1 or case.tp % case.ep:
+        return
+    dense = o.moe_dense_tp_size or case.tp
+    parts = [(card.intermediate_size, dense, "dense layer", "moe_dense_tp_size", "set it to 1")]
+    if card.experts:
+        size = card.experts.intermediate_size
+        parts.append((size, case.tp // case.ep, "expert", "expert_parallel_size", f"set it to {case.tp}"))
+        if card.experts.shared and o.a2a_backend == "none":
+            remedy = "set a2a_backend: deepep, then each GPU has it whole"
+            parts.append((size * card.experts.shared, case.tp, "shared expert", "a2a_backend", remedy))
+    for width, gpus, what, option, remedy in parts:
+        if width % (gpus * card.block):
+            yield Problem(
+                f"the width {width} of a {what}, divided by {gpus} GPUs, is not whole blocks of {card.block}"
+                " FP8 weights",
+                case.at(option),
+                remedy,
+            )
+
+
+@rule
+def moe_dense_tp_size(case: Case) -> Iterator[Problem]:
+    """The dense layers are either whole on each GPU or divided by all of them."""
+    size = case.options.moe_dense_tp_size
+    if size not in (None, 1, case.tp):
+        yield Problem(
+            f"moe_dense_tp_size {size} is neither 1 nor tensor_parallel_size {case.tp}",
+            case.at("moe_dense_tp_size"),
+            "set it to 1: each GPU has the few dense layers whole",
+        )
+
+
+@rule
+def overlap(case: Case) -> Iterator[Problem]:
+    """Two batches overlap one's communication with the other's computation: there has to be some."""
+    o = case.options
+    if o.two_batch_overlap and o.a2a_backend == "none" and not o.dp_attention:
+        yield Problem(
+            "two_batch_overlap has nothing to overlap without an all-to-all backend or dp_attention",
+            case.at("two_batch_overlap"),
+            "set a2a_backend: deepep, or remove two_batch_overlap",
+        )
+    if o.single_batch_overlap and case.gpu and case.gpu.compute == 90:
+        yield Problem(
+            f"single_batch_overlap does not run on Hopper ({case.gpu.product})",
+            case.at("single_batch_overlap"),
+            "use two_batch_overlap",
+        )
+
+
+# ---- experts -------------------------------------------------------------------------------------
+
+
+@rule
+def dense_model(case: Case) -> Iterator[Problem]:
+    """A dense model has no experts to spread: several attention replicas of it are wide DP, not wide EP."""
+    if case.card is None or case.card.experts:
+        return
+    o, eplb = case.options, case.settings.eplb
+    used = {
+        case.at("expert_parallel_size"): case.ep > 1,
+        case.at("a2a_backend"): o.a2a_backend != "none",
+        case.at("deepep_mode"): o.deepep_mode is not None,
+        case.at("moe_dense_tp_size"): o.moe_dense_tp_size is not None,
+        case.at("moe_runner_backend"): o.moe_runner_backend is not None,
+        "wideep_eplb": eplb.enabled or eplb.redundant_experts > 0,
+    }
+    for where in (where for where, wrong in used.items() if wrong):
+        yield Problem(
+            f"{case.settings.model} is a dense model: it has no experts. What it can do is wide DP",
+            where,
+            "remove it, and set data_parallel_size; or serve a model with experts",
+        )
+
+
+@rule
+def expert_parallel_size(case: Case) -> Iterator[Problem]:
+    """All-to-all backends span all GPUs: SGLang sets ep-size to tp-size silently, whatever was written."""
+    o = case.options
+    if o.a2a_backend != "none" and case.ep != case.tp:
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} spreads the experts over all {case.tp} GPUs,"
+            f" expert_parallel_size {case.ep} would be ignored",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}, or leave it out",
+        )
+    elif case.tp % case.ep:
+        yield Problem(
+            f"expert_parallel_size {case.ep} does not divide tensor_parallel_size {case.tp}",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}, or leave it out",
+        )
+
+
+@rule
+def experts_divide(case: Case) -> Iterator[Problem]:
+    """Every GPU holds the same number of experts: the lab's 16 redundant ones on 32 GPUs are impossible."""
+    if case.card is None or case.card.experts is None:
+        return
+    routed, redundant = case.card.experts.routed, case.settings.eplb.redundant_experts
+    if (routed + redundant) % case.ep:
+        below = (routed + redundant) // case.ep * case.ep - routed
+        legal = [n for n in (below, below + case.ep) if n >= 0]
+        yield Problem(
+            f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}"
+            f" in pool {case.role}",
+            "wideep_eplb.redundant_experts",
+            f"use {' or '.join(map(str, legal))}",
+        )
+
+
+@rule
+def eplb(case: Case) -> Iterator[Problem]:
+    """Load balancing moves experts between GPUs by what was recorded."""
+    eplb, mode = case.settings.eplb, case.extra.get("expert-distribution-recorder-mode", "stat")
+    buffer = case.extra.get("expert-distribution-recorder-buffer-size")
+    if case.card and case.card.experts is None:
+        return
+    if eplb.enabled and case.ep == 1:
+        yield Problem(
+            f"EPLB needs experts spread over GPUs, expert parallel size is 1 in pool {case.role}",
+            "wideep_eplb.enabled",
+            f"set wideep_pools.{case.role}.options.expert_parallel_size: {case.tp}, or enabled: false",
+        )
+    if eplb.enabled and mode not in ("stat", "stat_approx"):
+        yield Problem(
+            f"EPLB reads the recorder's statistics, mode {mode} keeps none",
+            f"wideep_pools.{case.role}.extra_args.expert-distribution-recorder-mode",
+            "remove it: stat is set by itself",
+        )
+    if eplb.enabled and mode == "stat_approx" and case.options.deepep_mode != "normal":
+        yield Problem(
+            "the recorder's mode stat_approx counts DeepEP's normal dispatch only",
+            f"wideep_pools.{case.role}.extra_args.expert-distribution-recorder-mode",
+            "remove it: stat is set by itself",
+        )
+    if eplb.enabled and buffer is not None and int(buffer) > eplb.rebalance_iterations:
+        yield Problem(
+            f"rebalance_iterations {eplb.rebalance_iterations} is less than the recorder's buffer of {buffer}"
+            " passes: it would balance by stale records",
+            "wideep_eplb.rebalance_iterations",
+            f"set it to at least {buffer}, or remove expert-distribution-recorder-buffer-size",
+        )
+    if eplb.redundant_experts and not eplb.enabled:
+        yield _warn(
+            "redundant experts without EPLB: they take memory and nothing is ever rebalanced",
+            "wideep_eplb.enabled",
+            "set wideep_eplb.enabled: true",
+        )
+
+
+@rule
+def eplb_groups(case: Case) -> Iterator[Problem]:
+    """Hierarchical placement keeps a group of experts on one node; SGLang fails later, at the first move."""
+    eplb, experts = case.settings.eplb, case.card.experts if case.card else None
+    if eplb.enabled and experts and "hierarchical" in eplb.algorithm and experts.groups % case.nodes:
+        yield Problem(
+            f"{eplb.algorithm} needs the {experts.groups} groups of experts to divide by {case.nodes} nodes",
+            "wideep_eplb.algorithm",
+            "use auto or deepseek",
+        )
+
+
+@rule
+def redundancy_advice(case: Case) -> Iterator[Problem]:
+    """Between half a spare expert and one for each GPU is what has been found to pay."""
+    eplb = case.settings.eplb
+    if eplb.enabled and case.ep > 1 and not case.ep // 2 <= eplb.redundant_experts <= case.ep:
+        legal = case.ep if case.card is None or case.card.experts is None else _advised(case)
+        yield _warn(
+            f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
+            " (fewer leave hot experts alone, more take memory from the KV cache)",
+            "wideep_eplb.redundant_experts",
+            f"try {legal}",
+        )
+
+
+def _advised(case: Case) -> int:
+    """Return the largest legal count up to the number of GPUs, else the smallest legal one."""
+    assert case.card is not None
+    assert case.card.experts is not None
+    return (-case.card.experts.routed) % case.ep or case.ep
+
+
+# ---- DeepEP --------------------------------------------------------------------------------------
+
+
+@rule
+def deepep_mode(case: Case) -> Iterator[Problem]:
+    """Normal mode switches CUDA graphs off silently; low_latency cannot carry a prompt."""
+    o = case.options
+    if o.deepep_mode is None:
+        return
+    if o.a2a_backend not in ("deepep", "mooncake", "mori"):
+        yield Problem(
+            f"deepep_mode is of no use with a2a_backend {o.a2a_backend}",
+            case.at("deepep_mode"),
+            "set a2a_backend: deepep, or remove deepep_mode",
+        )
+    elif o.deepep_mode == "normal" and case.decodes:
+        yield Problem(
+            "DeepEP's normal mode turns CUDA graphs off: decoding would be many times slower",
+            case.at("deepep_mode"),
+            f"use {'low_latency' if case.role == 'decode' else 'auto'}",
+        )
+    elif o.deepep_mode == "low_latency" and case.prefills:
+        yield Problem(
+            f"DeepEP's low_latency mode carries {o.dispatch_tokens_per_rank} tokens of a rank at a time,"
+            " prompts are longer",
+            case.at("deepep_mode"),
+            f"use {'normal' if case.role == 'prefill' else 'auto'}",
+        )
+
+
+@rule
+def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
+    """The low-latency kernels exist for captured decode steps; SGLang starts without them silently."""
+    if case.options.deepep_mode == "low_latency" and case.role == "decode" and not case.graphs:
+        yield Problem(
+            "DeepEP's low_latency mode without CUDA graphs loses what it is for",
+            case.at("cuda_graphs"),
+            "remove cuda_graphs: false (and the graph switches in extra_args)",
+        )
+
+
+@rule
+def dispatch_tokens(case: Case) -> Iterator[Problem]:
+    """A rank that sends more than its buffer holds aborts; SGLang fails later, under load."""
+    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    if o.a2a_backend != "deepep" or o.deepep_mode == "normal":
+        return
+    if limit > DISPATCH_LIMIT:
+        yield Problem(
+            f"{limit} is more than DeepEP's {DISPATCH_LIMIT}",
+            case.at("dispatch_tokens_per_rank"),
+            f"use at most {DISPATCH_LIMIT}",
+        )
+    ranks = case.dp if o.dp_attention else 1
+    sizes = {
+        "cuda_graph_max_bs": o.cuda_graph_max_bs or 0,
+        "max_running_requests": -(-(o.max_running_requests or 0) // ranks),
+    }
+    for option, per_rank in sizes.items():
+        tokens = per_rank * case.draft_tokens
+        if tokens > limit:
+            lower = limit // case.draft_tokens * (1 if option == "cuda_graph_max_bs" else ranks)
+            draft = f" x {case.draft_tokens} draft tokens" if case.draft_tokens > 1 else ""
+            yield Problem(
+                f"{per_rank} sequences a rank{draft} are {tokens} tokens in a step;"
+                f" DeepEP's low-latency buffer holds {limit}",
+                case.at(option),
+                f"lower {option} to {lower},"
+                f" or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)",
+            )
+
+
+@rule
+def flashinfer_all_to_all(case: Case) -> Iterator[Problem]:
+    """FlashInfer's all-to-all is written for one attention replica on each GPU."""
+    o = case.options
+    if o.a2a_backend != "flashinfer":
+        return
+    if not o.dp_attention or case.dp != case.tp:
+        yield Problem(
+            f"a2a_backend flashinfer needs dp_attention with data_parallel_size {case.tp}",
+            case.at("a2a_backend"),
+            f"set data_parallel_size: {case.tp}, or a2a_backend: deepep",
+        )
+    elif o.moe_runner_backend not in FLASHINFER_RUNNERS:
+        yield Problem(
+            f"a2a_backend flashinfer does not work with moe_runner_backend {o.moe_runner_backend or 'auto'}",
+            case.at("moe_runner_backend"),
+            f"use one of {', '.join(FLASHINFER_RUNNERS)}",
+        )
+
+
+# ---- KV cache and attention ----------------------------------------------------------------------
+
+
+@rule
+def page_size(case: Case) -> Iterator[Problem]:
+    """Some attention kernels know certain page sizes only; SGLang changes others silently."""
+    o = case.options
+    backend, page = o.attention_backend or "", o.page_size or 1
+    if backend in PAGES and page not in PAGES[backend]:
+        yield Problem(
+            f"attention_backend {backend} works with pages of {' or '.join(map(str, PAGES[backend]))} tokens,"
+            f" not {page}: SGLang would change it, and prefill, decode and router could differ",
+            case.at("page_size"),
+            f"set page_size: {PAGES[backend][-1]} in all pools",
+        )
+    if page < 16 and case.settings.router_mode == "kv":
+        yield _warn(
+            f"pages of {page} tokens make a KV event of nearly every token",
+            case.at("page_size"),
+            "use 64, unless the attention backend wants another size",
+        )
+
+
+@rule
+def attention_backend(case: Case) -> Iterator[Problem]:
+    """Kernels are written for one attention scheme and one GPU generation."""
+    o, gpu = case.options, case.gpu
+    backend, where = o.attention_backend or "", case.at("attention_backend")
+    if case.card and case.card.attention.kind != "mla" and backend in MLA_ONLY:
+        yield Problem(
+            f"{backend} is for models with latent attention (MLA)", where, "remove attention_backend"
+        )
+    elif gpu and (
+        (backend in BLACKWELL_ONLY and not gpu.blackwell) or (backend in HOPPER_ONLY and gpu.compute != 90)
+    ):
+        wanted = "Blackwell" if backend in BLACKWELL_ONLY else "Hopper"
+        yield Problem(
+            f"{backend} runs on {wanted} only, not on {gpu.product}",
+            where,
+            "remove attention_backend: SGLang chooses the fastest one for the GPU",
+        )
+
+
+@rule
+def chunked_prefill(case: Case) -> Iterator[Problem]:
+    """SGLang divides the chunk by the data parallel size; what is left has to be whole pages."""
+    o = case.options
+    size, page = o.chunked_prefill_size, o.page_size or 1
+    if not case.prefills or size is None or size < 1:
+        return
+    rank = case.chunk_per_rank
+    if rank < page or rank % page:
+        ranks = case.dp if o.dp_attention else 1
+        yield Problem(
+            f"chunked_prefill_size {size} is {rank} tokens for each of {ranks} ranks,"
+            f" not a multiple of page_size {page}",
+            case.at("chunked_prefill_size"),
+            f"use a multiple of {page * ranks}, e.g. {8192 * ranks} (8192 a rank)",
+        )
+
+
+@rule
+def context_length(case: Case) -> Iterator[Problem]:
+    """Positions beyond the model's own length are refused, unless the operator insists by environment."""
+    length, insists = case.options.context_length, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
+    if case.card and length and length > case.card.context_length and insists not in case.pool.settings.env:
+        yield Problem(
+            f"context_length {length} is more than the model's {case.card.context_length}",
+            case.at("context_length"),
+            f"lower it, or leave it out for {case.card.context_length}",
+        )
+
+
+@rule
+def prefix_cache(case: Case) -> Iterator[Problem]:
+    """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
+    if not case.options.radix_cache and case.prefills:
+        yield _warn(
+            "prefixes are not reused; disaggregation does not need that (it frees no peak memory either)",
+            case.at("radix_cache"),
+            "remove radix_cache: false",
+        )
+
+
+@rule
+def decode_radix_cache(case: Case) -> Iterator[Problem]:
+    """A decode worker's prefix cache does not go with speculation."""
+    flag = "disaggregation-decode-enable-radix-cache"
+    if case.role == "decode" and case.extra.get(flag) and case.extra.get("speculative-algorithm"):
+        yield Problem(
+            f"--{flag} excludes speculative decoding",
+            f"wideep_pools.{case.role}.extra_args.{flag}",
+            "remove one of the two",
+        )
+
+
+@rule
+def hierarchical_cache(case: Case) -> Iterator[Problem]:
+    """A cache on the host extends the prefix cache."""
+    if case.extra.get("enable-hierarchical-cache") and (
+        case.role == "decode" or not case.options.radix_cache
+    ):
+        why = "a decode worker has none" if case.role == "decode" else "radix_cache is false"
+        yield Problem(
+            f"the hierarchical cache extends the prefix cache, and {why}",
+            f"wideep_pools.{case.role}.extra_args.enable-hierarchical-cache",
+            "remove it",
+        )
+
+
+# ---- memory and time -----------------------------------------------------------------------------
+
+
+@rule
+def fraction(case: Case) -> Iterator[Problem]:
+    """It covers weights and KV cache, not the KV cache alone; SGLang takes any number silently."""
+    share = case.options.mem_fraction_static or 0
+    if not 0.5 <= share <= 0.95:
+        yield Problem(
+            f"mem_fraction_static {share} leaves "
+            + ("the GPU half empty" if share < 0.5 else "nothing for activations, graphs and communication"),
+            case.at("mem_fraction_static"),
+            "use 0.5 to 0.95, usually 0.80 to 0.88",
+        )
+
+
+@rule
+def memory(case: Case) -> Iterator[Problem]:
+    """Weights, KV cache and what runs beside them, against the GPU; SGLang fails later, out of memory."""
+    budget = case.budget()
+    if budget is None:
+        return
+    assert case.card is not None
+    assert case.gpu is not None
+    gpu, share, where = gib(budget.memory), budget.fraction, case.at("mem_fraction_static")
+    held, context = sum(budget.weights.values()), case.options.context_length or case.card.context_length
+    beside = sum(budget.beside.values())
+    if held + beside > budget.memory:
+        yield Problem(
+            f"weights of {gib(held)} ({listed(budget.weights)}) and {gib(beside)} beside them"
+            f" ({listed(budget.beside)}) do not fit a GPU of {gpu} ({case.gpu.product})",
+            f"wideep_pools.{case.role}.nodes_per_replica",
+            "give a replica more GPUs, or use fewer redundant experts or smaller batches and chunks",
+        )
+    elif budget.kv <= 0:
+        yield Problem(
+            f"weights take {gib(held)} ({listed(budget.weights)}), mem_fraction_static {share} of {gpu} is"
+            f" {gib(budget.memory * share)}: nothing is left for the KV cache",
+            where,
+            f"raise it to more than {budget.lowest_fraction(0):.2f}",
+        )
+    elif budget.rest < beside:
+        yield _warn(
+            f"mem_fraction_static {share} leaves {gib(budget.rest)} of {gpu}, an estimated {gib(beside)} are"
+            f" needed beside weights and KV cache ({listed(budget.beside)})",
+            where,
+            f"lower it to {budget.highest_fraction():.2f}",
+        )
+    elif budget.kv_tokens < context:
+        yield _warn(
+            f"the KV cache of a GPU holds {budget.kv_tokens} tokens ({gib(budget.kv)} after {gib(held)} of"
+            f" weights), less than one sequence of {context}",
+            case.at("context_length"),
+            "lower context_length, raise mem_fraction_static, or use kv_cache_dtype: fp8",
+        )
+
+
+@rule
+def watchdog(case: Case) -> Iterator[Problem]:
+    """The lab's 1000000 seconds mean that a hanging rank is never noticed."""
+    seconds = case.options.watchdog_timeout_s
+    if seconds and seconds > DAY_S:
+        yield Problem(
+            f"a watchdog of {seconds} s ({seconds / DAY_S:.1f} days) never barks: hanging ranks stay",
+            case.at("watchdog_timeout_s"),
+            "leave it out (300 s); for slow loading raise dist_timeout_s and wideep_start_deadline_s",
+        )
+
+
+@rule
+def same_gpus(case: Case) -> Iterator[Problem]:
+    """One replica's ranks wait for each other: the slowest and smallest GPU decides."""
+    for replica in case.pool.replicas:
+        kinds = {node.host.gpu for node in replica.nodes}
+        if len(kinds) > 1:
+            yield Problem(
+                f"{replica.name} mixes GPUs: "
+                + ", ".join(f"{n.host.name} {n.host.gpu or 'unnamed'}" for n in replica.nodes),
+                f"wideep_gpu on host {replica.nodes[0].host.name}",
+                "make replicas of hosts with equal GPUs (order the inventory group by kind)",
+            )
+
+
+# ---- prefill and decode together -----------------------------------------------------------------
+
+
+def handover(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Decode takes over pages as prefill wrote them: their layout has to be the same on both sides."""
+    by_role = {case.role: case for case in cases}
+    if not {"prefill", "decode"} <= by_role.keys():
+        return
+    prefill, decode = by_role["prefill"], by_role["decode"]
+    for option, what in (("page_size", "page size"), ("kv_cache_dtype", "type of the KV cache")):
+        ours, theirs = getattr(prefill.options, option), getattr(decode.options, option)
+        if ours != theirs:
+            yield Problem(
+                f"the {what} differs (prefill {ours}, decode {theirs}): decode cannot read what it is sent",
+                decode.at(option),
+                f"set the same {option} in both pools",
+            )
+
+
+def check(cases: Sequence[Case]) -> list[Problem]:
+    """Return what all rules have to say, each thing once."""
+    found = [problem for case in cases for each in RULES for problem in each(case)]
+    return list(dict.fromkeys([*found, *handover(cases)]))
