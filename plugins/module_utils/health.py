@@ -57,6 +57,8 @@ def _observe(  # noqa: PLR0917
         healthy, detail = None, status.detail or status.state
     elif not status.pid or status.state == "stopping":
         detail = status.detail or status.state
+    elif process.is_launcher(status.pid):
+        detail = "is being started"
     elif not configured:
         detail = "runs with another configuration than the present one and waits for its restart"
     else:

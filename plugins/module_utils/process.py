@@ -72,6 +72,11 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def is_launcher(pid: int) -> bool:
+    """Whether the process has not become its service yet (see `start`)."""
+    return any(word.endswith("/supervisor/start.py") for word in command_line(pid)[-2:-1])
+
+
 def children() -> dict[int, list[int]]:
     """Return the children of every process."""
     found: dict[int, list[int]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -399,6 +400,25 @@ def test_a_program_that_hides_its_environment_is_not_restarted(bed: Bed, port: C
     finally:
         hidden.kill()
         hidden.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts services as other users")
+def test_a_service_runs_as_its_user(bed: Bed) -> None:
+    bed.state.chmod(0o755)
+    key = File(str(bed.state / "services/a/key"), "x", "0600")
+    sleep = {"argv": ("/bin/sleep", "600"), "health": Health("process", 5), "files": (key,)}
+    launch = bed.launch("a", 1, user="daemon", directories=(str(bed.state / "data/a"),), **sleep)
+    bed.up(launch)
+    daemon = pwd.getpwnam("daemon").pw_uid
+    mine = [Path(f"/proc/{bed.look(launch)['pid']}"), Path(key.path), bed.state / "data/a"]
+    assert {path.stat().st_uid for path in mine} == {daemon}
+    # What root reads to start it stays root's.
+    roots = [
+        bed.state / "services/a",
+        bed.state / "services/a/launch.json",
+        bed.state / "supervisor/start.py",
+    ]
+    assert {path.stat().st_uid for path in roots} == {0}
 
 
 def test_purge_deletes_data_and_logs(bed: Bed, port: Callable[[], int]) -> None:
