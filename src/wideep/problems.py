@@ -55,5 +55,5 @@ def describe(problems: Sequence[Problem]) -> str:
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `did you mean X?` for the nearest known word, else the sorted list of what is known."""
     words = sorted(known)
-    close = get_close_matches(word, words, n=1, cutoff=0.6)
+    close = get_close_matches(word, words, n=1, cutoff=0.75)
     return f"did you mean {close[0]}?" if close else f"use one of: {', '.join(words)}"

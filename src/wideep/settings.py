@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wideep.paths import roles_dir
 from wideep.problems import Problem, suggest
@@ -33,7 +33,16 @@ OWN_VARIABLES = frozenset({"wideep_plan"})
 PoolName = Literal["aggregated", "prefill", "decode"]
 POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
 Port = Annotated[int, Field(ge=1, le=65535)]
-Scalar = bool | int | float | str
+
+
+def _value_or_list(value: Any) -> Any:
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, bool | int | float | str):
+            raise ValueError("neither a value nor a list of values")
+    return value
+
+
+Value = Annotated[Any, AfterValidator(_value_or_list)]
 
 
 class _Strict(BaseModel):
@@ -52,13 +61,16 @@ class PoolSettings(_Strict):
     replicas_per_node: int = Field(default=1, ge=1, le=10)
     gpus_per_node: int | None = Field(default=None, ge=1, le=64)
     options: dict[str, Any] = Field(default_factory=dict)
-    extra_args: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    extra_args: dict[str, Value] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("env", mode="before")
     @classmethod
     def _strings(cls, value: Any) -> Any:
-        return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+        # Not true and null: their text would be Python's.
+        if not isinstance(value, Mapping):
+            return value
+        return {k: str(v) if type(v) in (int, float) else v for k, v in value.items()}
 
 
 class EplbSettings(_Strict):
@@ -189,7 +201,10 @@ def planned_variables() -> tuple[str, ...]:
 
 
 def _remedy(variable: str) -> str:
-    return f"correct {variable} in your inventory or with -e; its documentation: ansible-doc -t role wideep.dynamo.wideep"
+    return (
+        f"correct {variable} in your inventory or with -e;"
+        " its documentation: ansible-doc -t role wideep.dynamo.wideep"
+    )
 
 
 def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Problem]:
@@ -204,9 +219,11 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
         remedy = _remedy(variable)
         if item["type"] == "extra_forbidden":
             message, shown = "unknown key", ""
-            sections = {"eplb": EplbSettings, "network": NetworkSettings}
+            sections: dict[str, type[_Strict]] = {"eplb": EplbSettings, "network": NetworkSettings}
             section = PoolSettings if len(path) == 3 else sections.get(path[0])
             remedy = suggest(path[-1], section.model_fields if section else POOLS)
+        elif path[-1] == "[key]" and len(path) == 3:
+            message, variable, remedy = "unknown pool", ".".join([head, path[1]]), suggest(path[1], POOLS)
         problems.append(Problem(message + shown, f"{variable}{where}", remedy))
     return problems
 
@@ -229,13 +246,11 @@ def parse(
     first = next(iter(hosts), "")
     for name, variables in hosts.items():
         for variable in shared:
-            if variable in variables and variables[variable] != hosts[first].get(
-                variable, defaults[variable]
-            ):
+            there = hosts[first].get(variable, defaults[variable])
+            if variable in variables and variables[variable] != there:
                 problems.append(
                     Problem(
-                        f"differs from host {first} ({variables[variable]!r} here,"
-                        f" {hosts[first].get(variable, defaults[variable])!r} there)",
+                        f"differs from host {first}" + _both(variables[variable], there),
                         f"{variable} on host {name}",
                         "it describes the whole deployment: set it once, in group_vars/all.yml",
                     )
@@ -258,6 +273,11 @@ def parse(
     except ValidationError as error:
         return None, own, problems + _problems_of(error, "wideep_", "")
     return settings, own, problems
+
+
+def _both(here: Any, there: Any) -> str:
+    # Not the content of pools: it is long, and may hold secrets.
+    return "" if isinstance(here, dict) else f" ({here!r} here, {there!r} there)"
 
 
 def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
