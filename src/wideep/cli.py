@@ -1,0 +1,257 @@
+"""The `wideep` command: an operator's verbs over the collection's playbooks."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from typer import rich_utils
+
+from wideep import __version__, runner
+from wideep.problems import Problem, RefusedError
+from wideep.progress import LiveProgress, Progress, recap
+from wideep.result import Result
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: the playbook that it runs, and the options of its own (fields of Options)."""
+
+    name: str
+    playbook: str
+    help: str
+    options: tuple[str, ...] = ()
+
+
+VERBS = (
+    Verb("up", "site", "Install, start and verify the deployment. Run again, it changes only what differs."),
+    Verb("plan", "plan", "Show who would run what: hosts, ranks, ports. Touches nothing.", ("as_json",)),
+    Verb("render", "render", "Write what each host would get as files. Touches no host.", ("output_dir",)),
+    Verb("preflight", "preflight", "Check that the hosts can run the deployment. Changes nothing."),
+    Verb("status", "status", "Show what runs, how healthy it is and where its logs are.", ("as_json",)),
+    Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
+    Verb("down", "teardown", "Stop the deployment and remove it from its hosts."),
+)
+
+EXIT_CODES = {
+    0: "all went well",
+    1: "an error of wideep itself",
+    2: "a task failed on a host",
+    3: "the input was refused before any host was touched",
+    4: "hosts could not be reached",
+    124: "the time of --timeout was over",
+    130: "canceled (Ctrl-C, SIGTERM)",
+}
+_EPILOG = "Exit codes: " + " · ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of all verbs; a verb has those of `Verb.options` and all but SPECIAL."""
+
+    inventory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inventory", "-i", help="Inventory directory or file, repeatable. Default: inventories/local."
+        ),
+    ] = None
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Directory that gets <host>/<service>/launch.json.")
+    ] = Path("rendered")
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False
+    extra_vars: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra-vars",
+            "-e",
+            metavar="KEY=VALUE|@FILE|JSON",
+            help="A variable (true, 3 and lists are typed as in YAML), a YAML file, or a JSON object. "
+            "Repeatable; the last one wins.",
+        ),
+    ] = None
+    limit: Annotated[str | None, typer.Option("--limit", "-l", help="Only these hosts or groups.")] = None
+    tags: Annotated[str | None, typer.Option("--tags", "-t", help="Only tasks with these tags.")] = None
+    check: Annotated[bool, typer.Option("--check", help="Say what would change, change nothing.")] = False
+    diff: Annotated[bool, typer.Option("--diff", help="Show the differences of changed files.")] = False
+    forks: Annotated[int | None, typer.Option("--forks", "-f", min=1, help="Hosts at a time.")] = None
+    timeout: Annotated[float | None, typer.Option(help="End the run after so many seconds.", min=0)] = None
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Show Ansible's own output; -vvv for more.")
+    ] = 0
+    ask_vault_pass: Annotated[bool, typer.Option("--ask-vault-pass", help="Ask for the password.")] = False
+    vault_password_file: Annotated[
+        Path | None, typer.Option("--vault-password-file", help="File with the vault password.")
+    ] = None
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Plain lines, as without a terminal, not the live view."),
+    ] = False
+
+
+SPECIAL = {"output_dir", "as_json"}
+
+app = typer.Typer(
+    help="Deploy Wide Expert Parallel serving with NVIDIA Dynamo from an inventory.",
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"wideep {__version__} (ansible-core {version('ansible-core')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _command(verb: Verb) -> Callable[..., int]:
+    """Return the function of a verb; typer reads the options from its signature."""
+
+    def command(**values: Any) -> int:
+        return execute(verb, Options(**values))
+
+    parameters = [
+        p
+        for p in inspect.signature(Options).parameters.values()
+        if p.name not in SPECIAL or p.name in verb.options
+    ]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+for _verb in VERBS:
+    app.command(_verb.name, help=_verb.help, epilog=_EPILOG)(_command(_verb))
+
+
+def execute(verb: Verb, options: Options) -> int:
+    """Run a verb, show it and return the exit code. Raises RefusedError for bad options."""
+    console = Console(stderr=options.as_json, highlight=False)
+    variables = parse_extra_vars(options.extra_vars or ())
+    if "output_dir" in verb.options:
+        variables.append({"wideep_output_dir": str(options.output_dir.absolute())})
+    if options.as_json:
+        variables.append({"wideep_output": "json"})
+    inventory = options.inventory or [str(runner.project_root() / "inventories" / "local")]
+    password = typer.prompt("Vault password", hide_input=True, err=True) if options.ask_vault_pass else None
+
+    live = console.file.isatty() and not console.is_dumb_terminal and not options.plain
+    title = f"wideep {verb.name}"
+    view = LiveProgress if live else Progress
+    with view(console, f"{title} · {', '.join(inventory)}", verbosity=options.verbose) as progress:
+        result = runner.run(
+            verb.playbook,
+            inventory,
+            extra_vars=variables,
+            limit=options.limit,
+            tags=options.tags,
+            check=options.check,
+            diff=options.diff,
+            verbosity=options.verbose,
+            forks=options.forks,
+            vault_password=password,
+            vault_password_file=options.vault_password_file,
+            timeout_s=options.timeout,
+            on_event=progress,
+        )
+    recap(console, title, result)
+    _report(console, result, as_json=options.as_json)
+    return exit_code(result)
+
+
+def _report(console: Console, result: Result, *, as_json: bool) -> None:
+    """Print what the playbook published, as it is."""
+    if as_json:
+        if "wideep_data" in result.data:
+            print(json.dumps(result.data["wideep_data"], indent=2))
+        return
+    for key in ("wideep_table", "wideep_summary"):
+        if text := result.data.get(key):
+            console.file.write(f"\n{str(text).rstrip()}\n")
+    console.file.flush()
+
+
+def exit_code(result: Result) -> int:
+    """Return the exit code for a result; EXIT_CODES says what each means."""
+    if result.status in {"timeout", "canceled"} or result.rc == 0:
+        return result.rc
+    if result.failures and all(failure.refused for failure in result.failures):
+        return 1 if result.rc == 250 else 3  # 250: an exception inside Ansible
+    if any(not failure.unreachable for failure in result.failures):
+        return 2
+    return 4 if result.failures else 1
+
+
+def parse_extra_vars(values: Sequence[str]) -> list[Mapping[str, Any] | Path]:
+    """Return mappings and files in their order. Raises RefusedError with all that is wrong."""
+    parsed: list[Mapping[str, Any] | Path] = []
+    problems: list[Problem] = []
+    for value in values:
+        key, equals, text = value.partition("=")
+        if value.startswith("@"):
+            parsed.append(Path(value[1:]).expanduser())
+        elif value.startswith("{"):
+            try:
+                parsed.append(json.loads(value))
+            except ValueError as error:
+                problems.append(Problem(f"not a JSON object: {error}", "-e {…}", "write it as JSON"))
+        elif equals and key.isidentifier():
+            parsed.append({key: _typed(text)})
+        else:
+            remedy = "write -e key=value, -e @file.yml or -e '{\"key\": 1}'"
+            problems.append(Problem("not a variable", f"-e {key}", remedy))
+    if problems:
+        raise RefusedError(problems)
+    return parsed
+
+
+def _typed(text: str) -> Any:
+    """Return true, 8, 0.5, null and flow lists and mappings as their types; all else as text.
+
+    A number stays text unless it prints back as written: 1.10 is a version, 0644 a mode.
+    """
+    if not re.match(r"[\[{]|-?\d+(\.\d+)?$|(true|false|yes|no|on|off|null|~)$", text, re.IGNORECASE):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return (
+        text
+        if isinstance(value, int | float) and not isinstance(value, bool) and str(value) != text
+        else value
+    )
+
+
+def main() -> None:
+    """Entry point of the command; ends the process."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # an unknown option or verb
+        rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # it takes all of them
+        code = 3
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except RefusedError as error:
+        print(f"wideep: {error}", file=sys.stderr)
+        code = 3
+    sys.exit(code)

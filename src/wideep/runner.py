@@ -1,0 +1,290 @@
+"""Run a playbook of the collection from Python and get a typed result.
+
+    from wideep import runner
+
+    result = runner.run("site", "inventories/local", extra_vars={"wideep_frontend_port": 8100})
+    result.raise_for_status()
+    print(result.data["wideep_summary"])
+
+Nothing of a run outlives it but its `Result`: variables and vault passwords travel in files that only the
+caller may read, and the directory of the events goes away with `Result.events`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wideep.paths import COLLECTION, collection_root
+from wideep.problems import Problem, RefusedError, suggest
+from wideep.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["Event", "Events", "Failure", "HostStats", "RefusedError", "Result", "RunError", "run"]
+
+ExtraVars = Mapping[str, Any] | Sequence[Mapping[str, Any] | Path]
+
+# How long ansible-playbook may take to end its workers before it is killed.
+GRACE_S = 5.0
+POLL_S = 0.25
+
+
+def run(
+    playbook: str | Path,
+    inventory: str | Path | Sequence[str | Path],
+    *,
+    extra_vars: ExtraVars | None = None,
+    limit: str | None = None,
+    tags: str | None = None,
+    check: bool = False,
+    diff: bool = False,
+    verbosity: int = 0,
+    forks: int | None = None,
+    vault_password: str | None = None,
+    vault_password_file: Path | None = None,
+    timeout_s: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    cancel: threading.Event | None = None,
+    project_dir: Path | None = None,
+    keep: bool = False,
+) -> Result:
+    """Run one playbook and wait for its end. Runs in parallel threads do not disturb each other.
+
+    playbook: a verb (`site`, `plan`, …: a file of `playbooks/`) or a path.
+    inventory: path or paths, or a list of hosts with a comma in it.
+    extra_vars: variables, or mappings and paths of YAML files in the order in which they override each other.
+    on_event: called with each event while the run goes on; what it raises ends the run and is raised here.
+    cancel: set it to end the run. In the main thread SIGINT, SIGTERM and SIGHUP do the same.
+    project_dir: directory with `playbooks/` and `ansible.cfg` (default: checkout or installed collection).
+    keep: do not remove `Result.private_dir`.
+
+    Raises:
+        RefusedError: no such playbook, inventory or file, or no Ansible; nothing was started.
+    """
+    variables = [extra_vars] if isinstance(extra_vars, Mapping) else list(extra_vars or ())
+    inventories = [inventory] if isinstance(inventory, str | Path) else list(inventory)
+    root = project_dir or project_root()
+    files = [path for path in (*variables, vault_password_file) if path and not isinstance(path, Mapping)]
+    command = _checked_command(playbook, root, inventories, files)
+
+    private = Path(tempfile.mkdtemp(prefix="wideep-run-"))
+    secrets = private / "secrets"
+    secrets.mkdir(mode=0o700)
+    options: list[str] = []
+    for item in variables:
+        path = _secret(secrets, json.dumps(dict(item), default=str)) if isinstance(item, Mapping) else item
+        options += ["-e", f"@{path.absolute()}"]
+    if vault_password is not None:
+        vault_password_file = _secret(secrets, vault_password + "\n")
+    if vault_password_file is not None:
+        options += ["--vault-password-file", str(vault_password_file.absolute())]
+    for flag, value in (("--limit", limit), ("--tags", tags), ("--forks", forks)):
+        options += [flag, str(value)] if value is not None else []
+    options += ["--check"] * check + ["--diff"] * diff + ["-" + "v" * verbosity] * bool(verbosity)
+
+    tally = Tally()
+    stop = _Stop(cancel, timeout_s)
+
+    def handle(event: Event) -> bool:
+        stop.pid = event.get("pid", stop.pid)
+        tally.add(event)
+        if on_event and "stdout" in event and stop.error is None:
+            try:
+                on_event(event)
+            except BaseException as error:  # noqa: BLE001  raised again below, when nothing runs any more
+                stop.error = error
+        return True
+
+    # Imported late: `wideep --help` need not wait for it.
+    from ansible_runner.interface import init_runner  # noqa: PLC0415
+
+    started = time.monotonic()
+    try:
+        runner = init_runner(
+            private_data_dir=str(private),
+            ident="run",
+            binary=command[0],
+            cmdline=shlex.join([*options, *command[1:]]),
+            project_dir=str(Path.cwd()),
+            envvars={**_environment(root), "ANSIBLE_LOCAL_TEMP": str(private / "tmp")},
+            fact_cache_type="",  # that of ansible.cfg
+            suppress_env_files=True,
+            quiet=True,
+            event_handler=handle,
+            cancel_callback=stop,
+        )
+        if "ANSIBLE_HOST_KEY_CHECKING" not in os.environ:
+            del runner.config.env["ANSIBLE_HOST_KEY_CHECKING"]  # ansible-runner turns the check off
+        runner.config.pexpect_timeout = POLL_S  # settings=… is ignored without a settings file
+        with _signals(stop):
+            runner.run()
+    finally:
+        shutil.rmtree(secrets)
+        (private / "artifacts" / "run" / "command").unlink(missing_ok=True)  # it has our environment
+        events = Events(private / "artifacts" / "run" / "job_events")
+        if not keep:
+            weakref.finalize(events, shutil.rmtree, private, ignore_errors=True)
+    if stop.error is not None:
+        raise stop.error
+    failures = tally.failures
+    status: Status = stop.reason or ("successful" if runner.rc == 0 else "failed")
+    if status == "failed" and not failures:
+        failures = [tally.ansible_error()]
+    return Result(
+        rc={"timeout": 124, "canceled": 130}.get(status, runner.rc),
+        status=status,
+        stats=tally.stats(),
+        failures=tuple(failures),
+        data=tally.data,
+        duration_s=time.monotonic() - started,
+        events=events,
+        private_dir=private,
+    )
+
+
+class _Stop:
+    """Tells ansible-runner, which asks every POLL_S, whether to kill ansible-playbook now.
+
+    Before that it gets SIGTERM, which Ansible passes on to its workers and they to the sessions that they
+    lead. SIGINT would miss what a shell runs in the background.
+    """
+
+    def __init__(self, cancel: threading.Event | None, timeout_s: float | None) -> None:
+        self.reason: Literal["timeout", "canceled"] | None = None
+        self.error: BaseException | None = None
+        self.pid: int | None = None
+        self.signals = 0
+        self._cancel = cancel
+        self._deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
+        self._kill_at = float("inf")
+
+    def __call__(self) -> bool:
+        if self.reason is None:
+            if self.signals or self.error or (self._cancel and self._cancel.is_set()):
+                self.reason = "canceled"
+            elif time.monotonic() >= self._deadline:
+                self.reason = "timeout"
+            else:
+                return False
+            if self.pid is None:  # no event yet, so no worker either
+                return True
+            self._kill_at = time.monotonic() + GRACE_S
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+        if self.signals < 2 and time.monotonic() < self._kill_at:
+            return False
+        self._kill_workers()
+        return True
+
+    def _kill_workers(self) -> None:
+        """Kill the sessions of Ansible's workers, which the kill of ansible-playbook's own would miss."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        for worker in children.read_text().split() if children.exists() else ():
+            with suppress(ProcessLookupError):
+                os.killpg(int(worker), signal.SIGKILL)
+
+
+@contextmanager
+def _signals(stop: _Stop) -> Iterator[None]:
+    """Let the first signal end the run, the second kill it; only the main thread may set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def count(_number: int, _frame: FrameType | None) -> None:
+        stop.signals += 1
+
+    before = {s: signal.signal(s, count) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def project_root() -> Path:
+    try:
+        return collection_root()
+    except FileNotFoundError as error:
+        raise RefusedError([Problem("no playbooks", "collection wideep.dynamo", str(error))]) from error
+
+
+def _checked_command(
+    playbook: str | Path, root: Path, inventories: Sequence[str | Path], files: Sequence[Path]
+) -> list[str]:
+    """Return argv without options: ansible-playbook, inventories, playbook. Raises RefusedError."""
+    problems: list[Problem] = []
+    program = Path(sys.executable).with_name("ansible-playbook")
+    found = str(program) if program.is_file() else shutil.which("ansible-playbook")
+    if found is None:
+        problems.append(
+            Problem("not found", "ansible-playbook", f"install ansible-core beside {sys.executable}")
+        )
+
+    path = Path(playbook)
+    if isinstance(playbook, str) and path.name == playbook and not path.suffix:
+        path = root / "playbooks" / f"{playbook}.yml"
+        known = [file.stem for file in path.parent.glob("*.yml")]
+        if not known:
+            remedy = "name a checkout of the project or its installed collection"
+            problems.append(Problem("no playbooks there", str(path.parent), remedy))
+        elif playbook not in known:
+            problems.append(Problem(f"unknown verb {playbook!r}", str(path.parent), suggest(playbook, known)))
+    elif not path.is_file():
+        problems.append(Problem("no such playbook", str(path), "name a playbook file or a verb"))
+
+    arguments: list[str] = []
+    for inventory in inventories:
+        if isinstance(inventory, str) and "," in inventory:
+            arguments += ["-i", inventory]
+            continue
+        if not Path(inventory).exists():
+            remedy = "name an inventory directory or file, or hosts as 'a,b,'"
+            problems.append(Problem("no such inventory", str(inventory), remedy))
+        arguments += ["-i", str(Path(inventory).absolute())]
+    if not inventories:
+        problems.append(Problem("none given", "inventory", "name an inventory directory or file"))
+    missing = [file for file in files if not file.is_file()]
+    problems += [Problem("no such file", str(file), "correct the path") for file in missing]
+    if problems or found is None:
+        raise RefusedError(problems)
+    return [found, *arguments, str(path.absolute())]
+
+
+def _secret(directory: Path, content: str) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=directory)  # mode 0600
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(content)
+    return Path(name)
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """Return what ansible-playbook gets beside our own environment, which stays as it is."""
+    programs = str(Path(sys.executable).parent)
+    environment = {
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
+    config = root / "ansible.cfg"
+    if config.is_file() and "ANSIBLE_CONFIG" not in os.environ:
+        environment["ANSIBLE_CONFIG"] = str(config.absolute())
+    if root.parts[-3:] == COLLECTION.parts:
+        usual = "~/.ansible/collections:/usr/share/ansible/collections"
+        others = os.environ.get("ANSIBLE_COLLECTIONS_PATH", usual)
+        environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join([str(root.parents[2]), others])
+    return environment
