@@ -86,9 +86,8 @@ class Progress:
     def _said(self, kind: str, stdout: str) -> str:
         """Return the part of Ansible's own output that is shown: what no other event tells."""
         loud = self._verbosity and kind in _HOST_ENDS
-        free = not kind.startswith(("playbook_on_", "runner_")) and not (
-            self._reporting and kind == "verbose"
-        )
+        report = self._reporting and kind == "verbose"
+        free = not report and not kind.startswith(("playbook_on_", "runner_"))
         shown = loud or free or "diff" in kind or kind == "runner_retry"
         return stdout.replace("\r", "").strip("\n") if shown and stdout.strip() else ""
 
