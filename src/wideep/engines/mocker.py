@@ -35,6 +35,7 @@ OWN_FLAGS = {
     "engine-type": "wideep_engine_flavour",
     "disaggregation-mode": "the inventory's groups",
     "bootstrap-ports": "wideep_worker_port_base",
+    "num-workers": "replicas_per_node",
     "discovery-backend": "wideep_discovery",
     "request-plane": "wideep_request_plane",
     "event-plane": "wideep_event_plane",
@@ -138,6 +139,7 @@ class Mocker:
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
             env=site.worker_env(node) | pool.settings.env,
+            directories=site.dynamo_directories,
             ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
             health=Health(
                 "http",
