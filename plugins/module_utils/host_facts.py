@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import fcntl
 import ipaddress
+import json
 import os
 import pwd
 import resource
@@ -51,6 +52,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "listeners": listeners({entry["port"] for entry in needs.get("ports") or []}),
         "ephemeral": _ephemeral(),
         "addresses": _addresses(),
+        "model": _model(Path(needs["model_path"])) if needs.get("model_path") else None,
     }
     facts["peers"] = _peers(needs.get("peers") or [], facts["addresses"])
     # Last: the controller brackets the reading between its own two, and takes off what came before it.
@@ -138,8 +140,23 @@ def _disk(state_dir: Path, *, may_write: bool) -> dict[str, Any]:
         "path": str(place),
         "real_path": os.path.realpath(state_dir),
         "error": error,
+        "ours": (state_dir / ".wideep.json").is_file(),
         **(_filesystem(place) or {}),
     }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    """Return which files of a model directory are there, and which its index of weights names in vain."""
+    facts: dict[str, Any] = {"path": str(path), "files": [], "missing": [], "error": ""}
+    try:
+        facts["files"] = sorted(entry.name for entry in path.iterdir())
+        index = path / "model.safetensors.index.json"
+        if index.is_file():
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            facts["missing"] = sorted(named - set(facts["files"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        facts["error"] = str(error)
+    return facts
 
 
 def _ephemeral() -> dict[str, Any]:

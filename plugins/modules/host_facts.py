@@ -62,6 +62,10 @@ options:
         description: Memory that the services need, in GB (10^9 bytes). Passed on to the judge.
         type: float
         default: 0
+      model_path:
+        description: Model directory that must be there. Without it none is looked at.
+        type: str
+        default: ""
 attributes:
   check_mode:
     description: Gathers the same, and writes no temporary file.
@@ -113,6 +117,7 @@ def main() -> None:
         "state_dir": {"type": "str", "default": ""},
         "disk_gb": {"type": "float", "default": 0},
         "memory_gb": {"type": "float", "default": 0},
+        "model_path": {"type": "str", "default": ""},
     }
     module = AnsibleModule(
         argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},

@@ -116,6 +116,7 @@ class Plan:
         peers = [*deployment.control, *deployment.frontends, *heads]
         if host in deployment.frontends:
             peers += [node.host for _, node in deployment.workers]
+        works = any(launch.component == "worker" for launch in launches)
         dynamo = any(launch.component in {"frontend", "worker"} for launch in launches)
         return {
             "ports": [
@@ -126,6 +127,7 @@ class Plan:
             "peers": [{"name": p.name, "address": p.address} for p in dict.fromkeys(peers) if p != host],
             "state_dir": settings.state_dir,
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
+            "model_path": settings.model_path if works else "",
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
         }
 

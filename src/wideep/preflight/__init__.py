@@ -47,6 +47,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     ports.ephemeral,
     storage.state_dir,
     storage.disk,
+    storage.model,
     machine.memory,
     machine.limits,
 )

@@ -44,6 +44,7 @@ class Disk:
     """The nearest existing directory at or above the state directory. error: why it cannot be written.
 
     free, total: bytes. inodes: free ones, -1 where the file system counts none. real_path: of state_dir.
+    ours: the deployment is installed there already.
     """
 
     path: str
@@ -52,6 +53,17 @@ class Disk:
     free: int = 0
     total: int = 0
     inodes: int = -1
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """Names of its entries; missing: files that its index of weights names in vain; error: why it is unreadable."""
+
+    path: str
+    files: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ class Facts:
     ephemeral: Ephemeral
     clock: Clock
     disk: Disk | None = None
+    model: ModelDirectory | None = None
     peers: tuple[PeerView, ...] = ()
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -142,6 +155,7 @@ class Needs:
     state_dir: str = ""
     disk_gb: float = 0.0
     memory_gb: float = 0.0
+    model_path: str = ""
 
 
 @dataclass(frozen=True)

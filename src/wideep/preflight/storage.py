@@ -1,4 +1,4 @@
-"""The state directory: writable, with room."""
+"""The state directory: writable, with room. The model directory: complete."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GB = 10**9
+TOKENIZERS = {"tokenizer.json", "tokenizer.model", "tiktoken.model"}
 MIN_INODES = 50_000  # an engine's environment has this order of files
 
 
@@ -39,7 +40,8 @@ def disk(host: Host, _settings: Settings) -> Iterator[Check]:
     expected = f"{need:g} GB free"
     remedy = "free space, or set wideep_state_dir to a directory on a larger disk"
     if place.free < need * GB:
-        yield Check(host.name, "disk", "fail", seen, expected, remedy)
+        # What is installed already takes no more room.
+        yield Check(host.name, "disk", "warn" if place.ours else "fail", seen, expected, remedy)
     elif 0 <= place.inodes < MIN_INODES:
         yield Check(
             host.name,
@@ -51,3 +53,26 @@ def disk(host: Host, _settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check(host.name, "disk", "ok", seen, expected)
+
+
+def model(host: Host, _settings: Settings) -> Iterator[Check]:
+    """The model directory of wideep_model_path: config, tokenizer, and every file that its index names."""
+    found = host.facts.model
+    if found is None:
+        return
+    expected = f"config.json, a tokenizer and all weights of the index in {found.path}"
+    remedy = "set wideep_model_path to a complete model directory on the host, or complete this one"
+    if found.error:
+        yield Check(host.name, "model", "fail", found.error, expected, remedy)
+        return
+    lacks = [] if "config.json" in found.files else ["config.json"]
+    if not TOKENIZERS & set(found.files):
+        lacks.append(f"a tokenizer ({' or '.join(sorted(TOKENIZERS))})")
+    missing = found.missing
+    if missing:
+        more = ", …" if missing[3:] else ""
+        lacks.append(f"{len(missing)} of its weight files ({', '.join(missing[:3])}{more})")
+    if lacks:
+        yield Check(host.name, "model", "fail", f"{found.path} lacks {' and '.join(lacks)}", expected, remedy)
+    else:
+        yield Check(host.name, "model", "ok", f"{found.path} is complete", expected)

@@ -1,0 +1,135 @@
+"""The main job: a disaggregated deployment on one machine, its second run, changes, failures, removal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Deployment, free_offset, until
+
+SERVICES = ("nats", "etcd", "frontend", "prefill-0", "prefill-1", "decode-0", "decode-1")
+
+
+def test_it_serves_and_says_so(deployment: Deployment) -> None:
+    result = deployment.run("verify")
+    result.raise_for_status()
+    summary, verified = result.data["wideep_summary"], result.data["wideep_data"]["verified"]
+    assert verified["completion_tokens"] == 16
+    assert {pool: len(found) for pool, found in verified["registered"].items()} == {"prefill": 2, "decode": 2}
+    # Both halves of the disaggregated path took part.
+    assert set(verified["workers"]) == {"prefill", "decode"}
+    words = verified["text"].split()
+    assert len(words) >= 10
+    assert all(word.isalpha() for word in words)
+    for service in SERVICES:
+        assert f"{deployment.state_dir}/log/{service}.log" in summary
+    assert f"curl -N {deployment.url}/v1/chat/completions" in summary
+    assert deployment.complete(tokens=20) == 20
+
+
+def test_a_second_run_changes_nothing(deployment: Deployment) -> None:
+    before = deployment.pids()
+    assert set(before) == set(SERVICES)
+    for options in ({}, {"check": True, "diff": True}):
+        result = deployment.run("site", **options)
+        result.raise_for_status()
+        assert result.stats["localhost"].changed == 0
+    assert deployment.pids() == before
+
+
+def test_status_names_every_service(deployment: Deployment) -> None:
+    services = deployment.services()
+    assert set(services) == set(SERVICES)
+    assert all(row["healthy"] and row["digest_ok"] and row["state"] == "running" for row in services.values())
+    assert {name: row["pid"] for name, row in services.items()} == deployment.pids()
+    assert all(Path(row["log_file"]).is_file() for row in services.values())
+
+
+def test_a_changed_variable_restarts_only_what_it_concerns(deployment: Deployment) -> None:
+    before = deployment.pids()
+    pools = {pool: {"replicas_per_node": 2, "gpus_per_node": 1} for pool in ("prefill", "decode")}
+    pools["decode"]["options"] = {"max_batch_size": 128}
+    announced = deployment.run("site", extra_vars={"wideep_pools": pools}, check=True, diff=True)
+    announced.raise_for_status()
+    assert announced.stats["localhost"].changed > 0
+    assert deployment.pids() == before
+    deployment.run("site", extra_vars={"wideep_pools": pools}).raise_for_status()
+    changed = {name for name, pid in deployment.pids().items() if before[name] != pid}
+    assert changed == {"decode-0", "decode-1"}
+    deployment.run("site").raise_for_status()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_killed_process_comes_back_without_a_rerun(deployment: Deployment, service: str) -> None:
+    victim = deployment.pids()[service]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: deployment.pids().get(service, victim) != victim, 20)
+    # When etcd was away, Dynamo's processes may end themselves because their leases are lost; all come back.
+    deployment.run("verify", extra_vars={"verify_deadline_s": 90}).raise_for_status()
+    until(lambda: all(row["healthy"] for row in deployment.services().values()), 30)
+
+
+def test_no_request_fails_while_one_of_two_decode_workers_is_away(deployment: Deployment) -> None:
+    victim = deployment.pids()["decode-0"]
+    stop = threading.Event()
+    done, failures = [], []
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                done.append(deployment.complete(tokens=60))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed request
+                failures.append(repr(error))
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(ask) for _ in range(8)]
+        until(lambda: len(done) >= 16, 60)
+        os.kill(victim, signal.SIGKILL)
+        served = len(done)
+        until(lambda: len(done) >= served + 40 or len(failures) > 40, 60)
+        until(lambda: deployment.pids().get("decode-0", victim) != victim, 20)
+        time.sleep(2)
+        stop.set()
+        for client in clients:
+            client.result()
+    print(f"requests served: {len(done)}, failed: {len(failures)}")
+    assert failures == []
+    deployment.run("verify").raise_for_status()
+
+
+def test_another_deployment_lives_beside_it_without_nats(deployment: Deployment) -> None:
+    other = Deployment(
+        deployment.state_dir.parent / "other",
+        free_offset(deployment.offset + 100),
+        {"wideep_event_plane": "zmq", "wideep_engine_flavour": "trtllm"},
+    )
+    before = deployment.pids()
+    try:
+        other.run("site").raise_for_status()
+        assert set(other.pids()) == set(SERVICES) - {"nats"}
+        assert other.complete(tokens=12) == 12
+        assert deployment.pids() == before
+        # Keeping the state keeps data, logs and environments, and no process.
+        other.run("teardown", extra_vars={"wideep_keep_state": True}).raise_for_status()
+        assert other.pids() == {}
+        assert {p.name for p in other.state_dir.iterdir()} >= {"data", "log", "venv"}
+        assert "nothing is deployed" in other.run("status").data["wideep_summary"]
+    finally:
+        other.run("teardown").raise_for_status()
+    assert not other.state_dir.exists()
+    assert deployment.pids() == before
+
+
+def test_a_killed_supervisor_is_replaced_and_its_orphans_are_taken_in(deployment: Deployment) -> None:
+    os.kill(int((deployment.state_dir / "supervisor" / "supervisord.pid").read_text()), signal.SIGKILL)
+    deployment.run("site").raise_for_status()
+    assert set(deployment.pids()) == set(SERVICES)
+    result = deployment.run("site")
+    result.raise_for_status()
+    assert result.stats["localhost"].changed == 0

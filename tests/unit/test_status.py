@@ -1,0 +1,113 @@
+"""Texts for people: status, summary, removal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wideep.status import missing, removal, status_report, status_table, summary
+
+PLAN: dict[str, Any] = {
+    "deployment": "prod",
+    "engine": "mocker",
+    "frontend_url": "http://192.0.2.1:8000",
+    "settings": {"model": "deepseek-ai/DeepSeek-R1", "keep_state": False, "state_dir": "/var/lib/wideep"},
+    "expected": {
+        "prefill": {"component": "prefill", "namespace": "dynamo", "count": 1},
+        "decode": {"component": "backend", "namespace": "dynamo", "count": 2},
+    },
+    "hosts": {"a": {"launches": {"nats": [{"name": "nats"}], "worker": [{"name": "prefill-0"}]}}},
+}
+
+
+def service(name: str, **over: Any) -> dict[str, Any]:
+    row = {
+        "name": name,
+        "state": "running",
+        "healthy": True,
+        "health_detail": "ok",
+        "pid": 42,
+        "uptime_s": 3700.0,
+        "restarts": 0,
+        "rss_bytes": 3 * 1024**3,
+        "ports": [{"port": 8000}, {"port": 8001}],
+        "log_file": f"/var/lib/wideep/log/{name}.log",
+    }
+    return row | over
+
+
+GOOD = {"a": [service("nats"), service("prefill-0")]}
+INSTANCES = [
+    {"component": "prefill", "endpoint": "generate", "namespace": "dynamo"},
+    {"component": "backend", "endpoint": "generate", "namespace": "dynamo"},
+    {"component": "backend", "endpoint": "generate", "namespace": "other"},
+    {"component": "backend", "endpoint": "clear", "namespace": "dynamo"},
+]
+
+
+def test_a_line_holds_what_an_operator_looks_for() -> None:
+    line = status_table({"a": [service("nats", restarts=None)]}).splitlines()[1]
+    expected = ["a", "nats", "running", "healthy", "42", "1h1m", "-", "3.0G", "8000,8001"]
+    assert line.split() == [*expected, "/var/lib/wideep/log/nats.log"]
+
+
+def test_a_stopped_service_has_no_process_columns() -> None:
+    line = status_table({"a": [service("nats", state="stopped", healthy=None, pid=0)]}).splitlines()[1]
+    assert line.split()[2:8] == ["stopped", "-", "-", "-", "0", "-"]
+
+
+def test_registrations_are_counted_by_component_endpoint_and_namespace() -> None:
+    text = status_report(PLAN, GOOD, INSTANCES)
+    assert "registered at the frontend: prefill 1 of 1, decode 1 of 2" in text
+    assert "all 2 services are healthy; frontend: http://192.0.2.1:8000" in text
+
+
+def test_a_silent_frontend_is_said() -> None:
+    assert "registered: unknown, the frontend at http://192.0.2.1:8000 does not answer" in status_report(
+        PLAN, GOOD, None
+    )
+
+
+def test_unhealthy_and_absent_services_are_explained() -> None:
+    bad = {
+        "a": [service("nats", healthy=False, state="failed", health_detail="port 4222: connection refused")]
+    }
+    text = status_report(PLAN, bad, [])
+    assert "nats on a: failed; port 4222: connection refused; log: /var/lib/wideep/log/nats.log" in text
+    assert "prefill-0 on a: planned, but not there; run playbooks/site.yml" in text
+    assert "are healthy" not in text
+    assert missing(PLAN, {}) == [("a", "nats"), ("a", "prefill-0")]
+
+
+def test_nothing_deployed_says_what_deploys() -> None:
+    for found in ({}, {"a": []}, {"a": [service("nats", state="absent", healthy=None)]}):
+        assert status_report(PLAN, found, None).startswith(
+            "prod: nothing is deployed on these hosts; `make up`"
+        )
+
+
+def test_the_summary_ends_with_a_request_to_copy() -> None:
+    verified = {"ttft_s": 0.1234, "itl_s": 0.0061, "completion_tokens": 16, "text": " words\nthat  follow "}
+    text = summary(PLAN, GOOD, verified)
+    assert "deepseek-ai/DeepSeek-R1 serves at http://192.0.2.1:8000" in text
+    assert "first token after 123 ms, 6.1 ms between tokens, 16 tokens streamed (simulated" in text
+    assert "  words that follow\n" in text
+    assert text.splitlines()[-3] == "  curl -N http://192.0.2.1:8000/v1/chat/completions \\"
+    assert '"stream": true' in text.splitlines()[-1]
+
+
+def test_a_real_engine_is_not_called_simulated_and_one_token_has_no_interval() -> None:
+    verified = {"ttft_s": 0.1, "itl_s": None, "completion_tokens": 1, "text": "x"}
+    text = summary(PLAN | {"engine": "sglang"}, GOOD, verified)
+    assert "first token after 100 ms, 1 tokens streamed:" in text
+
+
+def test_a_removal_names_what_went_and_what_stayed() -> None:
+    text = removal(PLAN, {"a": {"removed": ["/var/lib/wideep/data"], "left": ["/var/lib/wideep/notes.txt"]}})
+    assert "a: stopped and removed the services of prod, and /var/lib/wideep/data" in text
+    assert "left, because wideep did not make it: /var/lib/wideep/notes.txt" in text
+    kept = PLAN | {"settings": PLAN["settings"] | {"keep_state": True}}
+    text = removal(kept, {"a": {"removed": [], "left": []}})
+    assert text.splitlines() == [
+        "a: stopped and removed the services of prod",
+        "kept below /var/lib/wideep: data, logs, environments and models",
+    ]
