@@ -68,7 +68,7 @@ def check_complete(refused: RefusedError) -> None:
 def valid(draw: st.DrawFn, *, multi_node: bool, overlap: bool = True) -> tuple[Groups, Hosts]:
     """Draw a deployment of 1 to 40 hosts that must be accepted.
 
-    multi_node: with replicas of several nodes (which the mocker refuses). overlap: a host may serve two pools.
+    multi_node: with replicas of several nodes, which the mocker refuses. overlap: hosts may serve two pools.
     """
     count = draw(st.integers(1 if overlap else 2, 40))
     names = [f"node-{n}" for n in range(count)]

@@ -1,0 +1,157 @@
+"""The mocker: what it is given, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from example_inventories import cluster, local, refusal
+
+from wideep.catalogue import load
+from wideep.engines.mocker import OPTIONS, OWN_FLAGS
+from wideep.plan import make_plan
+
+
+def pools(key: str = "options", **values: Any) -> dict[str, Any]:
+    """Return wideep_pools with the same settings for prefill and decode."""
+    return {pool: {"gpus_per_node": 1, key: values} for pool in ("prefill", "decode")}
+
+
+def arguments(name: str = "decode-0", **variables: Any) -> list[str]:
+    launches = {x.name: x for x in make_plan(*local(**variables)).launches["localhost"]}
+    return list(launches[name].argv[3:])
+
+
+def value(argv: list[str], flag: str) -> str:
+    assert argv.count(flag) == 1
+    return argv[argv.index(flag) + 1]
+
+
+def test_every_flag_of_ours_is_one_of_the_mockers() -> None:
+    catalogue = load("dynamo.mocker", "1.4.2")
+    for flag in [*OPTIONS.values(), *OWN_FLAGS]:
+        assert catalogue.find(flag), flag
+
+
+@pytest.mark.parametrize(("option", "flag"), OPTIONS.items())
+def test_options_become_flags(option: str, flag: str) -> None:
+    number = "auto" if option == "kv_cache_dtype" else 7
+    argv = arguments(wideep_pools=pools(**{option: number}))
+    assert value(argv, flag) == str(number)
+
+
+@pytest.mark.parametrize(("flavour", "size"), [("sglang", "64"), ("trtllm", "32")])
+def test_the_flavour_decides_the_block_size(flavour: str, size: str) -> None:
+    argv = arguments(wideep_engine_flavour=flavour)
+    assert (value(argv, "--engine-type"), value(argv, "--block-size")) == (flavour, size)
+
+
+@pytest.mark.parametrize("name", ["block-size", "block_size", "--block-size"])
+def test_extra_args_come_last_however_they_are_written(name: str) -> None:
+    argv = arguments(wideep_pools=pools("extra_args", **{name: 16, "speedup-ratio": 2.5}))
+    assert value(argv, "--block-size") == "16"
+    assert value(argv, "--speedup-ratio") == "2.5"
+
+
+def test_aggregated_workers() -> None:
+    groups, hosts = local(wideep_pools={"aggregated": {"replicas_per_node": 2, "options": {"kv_blocks": 9}}})
+    groups = {"control": ["localhost"], "frontend": ["localhost"], "aggregated": ["localhost"]}
+    plan = make_plan(groups, hosts)
+    workers = [x for x in plan.launches["localhost"] if x.component == "worker"]
+    assert [x.name for x in workers] == ["aggregated-0", "aggregated-1"]
+    argv = list(workers[0].argv)
+    assert value(argv, "--disaggregation-mode") == "agg"
+    assert value(argv, "--endpoint") == "dyn://dynamo.backend.generate"
+    assert "--bootstrap-ports" not in argv
+    assert plan.expected == {"aggregated": {"component": "backend", "namespace": "dynamo", "count": 2}}
+
+
+def test_environment_of_a_pool() -> None:
+    own = pools() | {"decode": {"gpus_per_node": 1, "env": {"DYN_LOG": "debug", "A": 1}}}
+    launches = {x.name: x for x in make_plan(*local(wideep_pools=own)).launches["localhost"]}
+    assert launches["decode-0"].env["DYN_LOG"] == "debug"
+    assert launches["decode-0"].env["A"] == "1"
+    assert launches["prefill-0"].env["DYN_LOG"] == "info"
+    assert "A" not in launches["prefill-0"].env
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # id: wideep_pools, where, message, remedy
+    "unknown option": (
+        {"prefill": {"gpus_per_node": 1, "options": {"blocksize": 16}}},
+        "wideep_pools.prefill.options.blocksize",
+        "unknown option",
+        "did you mean block_size?",
+    ),
+    "unknown flag": (
+        {"prefill": {"gpus_per_node": 1, "extra_args": {"speed-up-ratio": 2}}},
+        "wideep_pools.prefill.extra_args.speed-up-ratio",
+        "--speed-up-ratio is not a flag of dynamo.mocker 1.4.2",
+        "did you mean --speedup-ratio?",
+    ),
+    "a flag's wrong value": (
+        {"prefill": {"gpus_per_node": 1, "extra_args": {"max-num-seqs": "many"}}},
+        "wideep_pools.prefill.extra_args.max-num-seqs",
+        "'many' is not a whole number",
+        "give a whole number",
+    ),
+    "an option's wrong value": (
+        {"prefill": {"gpus_per_node": 1, "options": {"max_batch_size": "many"}}},
+        "wideep_pools.prefill.options",
+        "--max-num-seqs: 'many' is not a whole number",
+        "give a whole number",
+    ),
+    "different block sizes": (
+        {"prefill": {"gpus_per_node": 1}, "decode": {"gpus_per_node": 1, "options": {"block_size": 16}}},
+        "wideep_pools.decode.options.block_size",
+        "KV block sizes differ (64 and 16 tokens)",
+        "same block_size in both pools",
+    ),
+    "different block sizes by extra_args": (
+        {"prefill": {"gpus_per_node": 1, "extra_args": {"block_size": 32}}, "decode": {"gpus_per_node": 1}},
+        "wideep_pools.decode.options.block_size",
+        "KV block sizes differ (32 and 64 tokens)",
+        "same block_size in both pools",
+    ),
+    "a flag of the plan": (
+        {"prefill": {"gpus_per_node": 1, "extra_args": {"bootstrap_ports": "1"}}},
+        "wideep_pools.prefill.extra_args.bootstrap-ports",
+        "the plan sets it",
+        "use wideep_worker_port_base",
+    ),
+    "a variable of the plan": (
+        {"prefill": {"gpus_per_node": 1, "env": {"DYN_SYSTEM_PORT": 1}}},
+        "wideep_pools.prefill.env.DYN_SYSTEM_PORT",
+        "the plan sets it",
+        "use wideep_worker_port_base",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS.keys())
+def test_refusals(case: tuple[dict[str, Any], str, str, str]) -> None:
+    own, where, message, remedy = case
+    problems = refusal(*local(wideep_pools={"decode": {"gpus_per_node": 1}} | own))
+    assert [p.where for p in problems] == [where]
+    assert message in problems[0].message
+    assert remedy in problems[0].remedy
+
+
+def test_equal_block_sizes_may_be_written_differently() -> None:
+    own = {
+        "prefill": {"gpus_per_node": 1, "options": {"block_size": "16"}},
+        "decode": {"gpus_per_node": 1, "extra_args": {"block-size": 16}},
+    }
+    assert value(arguments("prefill-0", wideep_pools=own), "--block-size") == "16"
+
+
+def test_the_mocker_has_no_ranks() -> None:
+    [problem] = refusal(*cluster(wideep_pools={"decode": {"nodes_per_replica": 2}}))
+    assert problem.where == "wideep_pools.decode.nodes_per_replica"
+    assert "no ranks" in problem.message
+    assert "rehearse" in problem.remedy
+
+
+def test_environment_variables_that_nothing_reads_any_more() -> None:
+    [problem] = refusal(*local(wideep_pools=pools("env", DYNAMO_LOG="x") | {"prefill": {"gpus_per_node": 1}}))
+    assert problem.where == "wideep_pools.decode.env.DYNAMO_LOG"
