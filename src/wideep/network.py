@@ -13,6 +13,8 @@ from wideep.hardware import GpuCard
 from wideep.problems import Problem
 from wideep.topology import Host, Replica
 
+Severity = Literal["error", "warning"]
+
 
 def environment(
     host: Host,
@@ -62,55 +64,68 @@ def environment(
 
 
 def check(replicas: Sequence[Replica], *, disaggregated: bool) -> list[Problem]:
-    """Return what is wrong with the description of the replicas' hosts, each host once."""
+    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it."""
     several = len({node.host for replica in replicas for node in replica.nodes}) > 1
-    problems: dict[Problem, None] = {}
+    hosts: dict[tuple[str, str, str, Severity], dict[str, None]] = {}
     for replica in replicas:
         spans = len(replica.nodes) > 1
         for node in replica.nodes:
-            crosses = spans or (disaggregated and several)
-            problems |= dict.fromkeys(_check_host(node.host, replica.name if spans else "", crosses))
-    return list(problems)
+            for found in _check_host(node.host, spans=spans, crosses=spans or (disaggregated and several)):
+                hosts.setdefault(found, {})[node.host.name] = None
+    return [
+        Problem(message, f"{variable} on {_some(list(names))}", remedy, severity)
+        for (message, variable, remedy, severity), names in hosts.items()
+    ]
 
 
-def _check_host(host: Host, spanning: str, crosses: bool) -> Iterator[Problem]:
-    network, where = host.network, f"wideep_network on host {host.name}"
-    if spanning and not host.interface:
-        yield Problem(
-            f"{spanning} spans hosts, and its interface is not named: NCCL and Gloo would pick one each,"
+def _some(names: Sequence[str]) -> str:
+    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"
+
+
+def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:
+    """Yield (message, variable, remedy, severity)."""
+    network = host.network
+    if spans and not host.interface:
+        yield (
+            "a replica spans hosts, and their interface is not named: NCCL and Gloo would pick one each,"
             " often the wrong one, and hang",
-            f"wideep_interface on host {host.name}",
+            "wideep_interface",
             "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
+            "error",
         )
     if network.link == "roce" and network.gid_index is None:
-        yield Problem(
+        yield (
             "RoCE needs the GID index of RoCE v2 over IPv4; without it packets leave with the wrong address",
-            f"{where}: gid_index",
+            "wideep_network.gid_index",
             "set gid_index as `show_gids` prints it for the devices, often 3",
+            "error",
         )
     if network.link == "ib" and network.gid_index is not None:
-        yield Problem(
+        yield (
             "InfiniBand takes its address from the subnet manager, gid_index is for RoCE",
-            f"{where}: gid_index",
+            "wideep_network.gid_index",
             "remove gid_index, or set link: roce",
+            "error",
         )
     if network.link == "none" and network.rdma_devices:
-        yield Problem(
+        yield (
             "RDMA devices are named, but not what link they are on",
-            f"{where}: link",
+            "wideep_network.link",
             "set link to ib or roce",
+            "error",
         )
     if network.link != "none" and not network.rdma_devices:
-        yield Problem(
+        yield (
             f"link {network.link} without devices",
-            f"{where}: rdma_devices",
+            "wideep_network.rdma_devices",
             "list the devices beside the GPUs (`ibdev2netdev`), without those of storage and management",
+            "error",
         )
-    if crosses and network.link == "none":
-        yield Problem(
-            "no RDMA device is described: the KV cache, and NCCL between hosts, may go through TCP"
-            " (a time to first token 200 times longer was measured by others)",
-            where,
+    if crosses and network.link == "none" and not network.rdma_devices:
+        yield (
+            "no RDMA device is described: the KV cache, and NCCL between hosts, may go through TCP (200 times"
+            " the time to first token, by Dynamo's own guide)",
+            "wideep_network",
             "set link and rdma_devices of wideep_network",
             "warning",
         )

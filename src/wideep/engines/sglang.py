@@ -70,7 +70,10 @@ class Sglang:
         name, host, head = replica.service(node), node.host, replica.head
         rank = f", rank {node.rank} of {len(replica.nodes)}" if len(replica.nodes) > 1 else ""
         flags = (
-            self._identity(site, pool, replica, node) | _options(case, node) | _eplb(case) | dict(case.extra)
+            self._identity(site, pool, replica, node)
+            | _options(case, catalogue)
+            | _eplb(case)
+            | dict(case.extra)
         )
         cache = f"{site.state_dir}/cache/sglang-{versions().engines['sglang']}"
         return Launch(
@@ -164,17 +167,17 @@ class Sglang:
         )
 
 
-def _options(case: Case, node: Node) -> dict[str, Any]:
-    """Return the flags of the typed options; defaults of SGLang's own are left out."""
+def _options(case: Case, catalogue: Catalogue) -> dict[str, Any]:
+    """Return the flags of the typed options that differ from SGLang's own defaults."""
+    values: dict[str, Any] = case.options.model_dump()
+    values["kv_cache_dtype"] = KV_DTYPES[values["kv_cache_dtype"]]
+    values["radix_cache"] = not values["radix_cache"]  # its flag disables
+    skipped = {"prefill": DECODE_ONLY, "decode": PREFILL_ONLY, "aggregated": ()}[case.role]
     flags: dict[str, Any] = {}
     for option, flag in FLAGS.items():
-        value = getattr(case.options, option)
-        skipped = DECODE_ONLY if case.role == "prefill" else PREFILL_ONLY if case.role == "decode" else ()
-        if option not in skipped and value not in (None, False, "auto", "none"):
-            flags[flag] = KV_DTYPES[value] if option == "kv_cache_dtype" else value
-    flags.pop(FLAGS["radix_cache"], None)
-    if not case.options.radix_cache and case.prefills:
-        flags[FLAGS["radix_cache"]] = True
+        known = catalogue.find(f"--{flag}")
+        if option not in skipped and values[option] != (known.default if known else None):
+            flags[flag] = values[option]
     if not case.options.cuda_graphs and case.decodes:
         flags["cuda-graph-backend-decode"] = "disabled"
     return flags
@@ -188,7 +191,9 @@ def _eplb(case: Case) -> dict[str, Any]:
             "enable-eplb": True,
             "eplb-algorithm": eplb.algorithm,
             "eplb-rebalance-num-iterations": eplb.rebalance_iterations,
-            "eplb-min-rebalancing-utilization-threshold": eplb.min_utilization,
+            "eplb-min-rebalancing-utilization-threshold": eplb.min_utilization
+            if eplb.min_utilization < 1
+            else None,
             "eplb-rebalance-layers-per-chunk": eplb.layers_per_chunk,
             "enable-expert-distribution-metrics": True,
         }

@@ -223,7 +223,10 @@ def _with_defaults(case: Case) -> Case:
     tp = given.get("tensor_parallel_size", case.world_size)
     dp = given.get("data_parallel_size", 1)
     dp_attention = given.get("dp_attention", dp > 1)
-    experts = case.card is not None and case.card.experts is not None
+    # Of a model without a card: what the operator seems to know.
+    eplb, a2a = case.settings.eplb, given.get("a2a_backend", "none")
+    seems = eplb.enabled or eplb.redundant_experts > 0 or a2a != "none"
+    experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
     # DeepEP pays between hosts, and is a package of its own, which the official image brings.
     a2a = given.get("a2a_backend", "deepep" if experts and ep > 1 and case.nodes > 1 else "none")
@@ -239,7 +242,7 @@ def _with_defaults(case: Case) -> Case:
         "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
         "mem_fraction_static": FRACTION[role],
     }
-    if a2a == "deepep":
+    if a2a == "deepep" and experts:
         defaults["deepep_mode"] = DEEPEP_MODE[role]
     ranks = dp if dp_attention else 1
     if case.decodes:

@@ -91,9 +91,23 @@ MLA_ONLY = {"flashmla", "cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_
 BLACKWELL_ONLY = {"cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_mla"}
 HOPPER_ONLY = {"fa3", "flashmla"}
 FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
+# Two flags that SGLang refuses together, and why.
+EXCLUSIVE = (
+    (
+        "disaggregation-decode-enable-radix-cache",
+        "speculative-algorithm",
+        "drafts are not kept in a decode worker's prefix cache",
+    ),
+    (
+        "disable-cuda-graph-padding",
+        "enable-torch-compile",
+        "every batch size would be compiled by itself",
+    ),
+)
 # DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
 DISPATCH_LIMIT = 1024
 DAY_S = 86400
+LOWEST_FRACTION, HIGHEST_FRACTION = 0.5, 0.95
 
 
 def rule(function: Rule) -> Rule:
@@ -156,7 +170,7 @@ def world_size(case: Case) -> Iterator[Problem]:
 def data_parallel_divides(case: Case) -> Iterator[Problem]:
     """DP attention divides the same GPUs: the lab's TP=1, DP=4 is impossible, it is TP=4, DP=4."""
     if case.tp % case.dp:
-        sizes = [n for n in range(1, case.tp + 1) if case.tp % n == 0]
+        sizes = [n for n in range(1, case.world_size + 1) if case.world_size % n == 0]
         yield Problem(
             f"data_parallel_size {case.dp} does not divide tensor_parallel_size {case.tp}:"
             " attention replicas share the GPUs of the replica, they do not add to them",
@@ -215,18 +229,17 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
     if card is None or card.block == 1 or case.tp % case.ep:
         return
     dense = o.moe_dense_tp_size or case.tp
-    parts = [(card.intermediate_size, dense, "dense layer", "moe_dense_tp_size", "set it to 1")]
+    parts = [(card.intermediate_size, dense, "dense layers", "moe_dense_tp_size", "set it to 1")]
     if card.experts:
         size = card.experts.intermediate_size
-        parts.append((size, case.tp // case.ep, "expert", "expert_parallel_size", f"set it to {case.tp}"))
+        parts.append((size, case.tp // case.ep, "experts", "expert_parallel_size", f"set it to {case.tp}"))
         if card.experts.shared and o.a2a_backend == "none":
             remedy = "set a2a_backend: deepep, then each GPU has it whole"
-            parts.append((size * card.experts.shared, case.tp, "shared expert", "a2a_backend", remedy))
+            parts.append((size * card.experts.shared, case.tp, "shared experts", "a2a_backend", remedy))
     for width, gpus, what, option, remedy in parts:
         if width % (gpus * card.block):
             yield Problem(
-                f"the width {width} of a {what}, divided by {gpus} GPUs, is not whole blocks of {card.block}"
-                " FP8 weights",
+                f"{what}: {width} columns divided by {gpus} GPUs are not whole FP8 blocks of {card.block}",
                 case.at(option),
                 remedy,
             )
@@ -291,6 +304,8 @@ def dense_model(case: Case) -> Iterator[Problem]:
 def expert_parallel_size(case: Case) -> Iterator[Problem]:
     """All-to-all backends span all GPUs: SGLang sets ep-size to tp-size silently, whatever was written."""
     o = case.options
+    if case.card and case.card.experts is None:
+        return
     if o.a2a_backend != "none" and case.ep != case.tp:
         yield Problem(
             f"a2a_backend {o.a2a_backend} spreads the experts over all {case.tp} GPUs,"
@@ -316,8 +331,7 @@ def experts_divide(case: Case) -> Iterator[Problem]:
         below = (routed + redundant) // case.ep * case.ep - routed
         legal = [n for n in (below, below + case.ep) if n >= 0]
         yield Problem(
-            f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}"
-            f" in pool {case.role}",
+            f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}",
             "wideep_eplb.redundant_experts",
             f"use {' or '.join(map(str, legal))}",
         )
@@ -450,10 +464,9 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
             f"use at most {DISPATCH_LIMIT}",
         )
     ranks = case.dp if o.dp_attention else 1
-    sizes = {
-        "cuda_graph_max_bs": o.cuda_graph_max_bs or 0,
-        "max_running_requests": -(-(o.max_running_requests or 0) // ranks),
-    }
+    sizes = {"cuda_graph_max_bs": o.cuda_graph_max_bs or 0}
+    if (o.max_running_requests or 0) > sizes["cuda_graph_max_bs"] * ranks:
+        sizes["max_running_requests"] = -(-(o.max_running_requests or 0) // ranks)
     for option, per_rank in sizes.items():
         tokens = per_rank * case.draft_tokens
         if tokens > limit:
@@ -573,15 +586,12 @@ def prefix_cache(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def decode_radix_cache(case: Case) -> Iterator[Problem]:
-    """A decode worker's prefix cache does not go with speculation."""
-    flag = "disaggregation-decode-enable-radix-cache"
-    if case.role == "decode" and case.extra.get(flag) and case.extra.get("speculative-algorithm"):
-        yield Problem(
-            f"--{flag} excludes speculative decoding",
-            f"wideep_pools.{case.role}.extra_args.{flag}",
-            "remove one of the two",
-        )
+def exclusive_flags(case: Case) -> Iterator[Problem]:
+    """Pairs of flags that SGLang refuses together."""
+    for one, other, why in EXCLUSIVE:
+        if case.extra.get(one) and case.extra.get(other):
+            where = f"wideep_pools.{case.role}.extra_args.{one}"
+            yield Problem(f"--{one} excludes --{other}: {why}", where, "remove one of the two")
 
 
 @rule
@@ -605,12 +615,16 @@ def hierarchical_cache(case: Case) -> Iterator[Problem]:
 def fraction(case: Case) -> Iterator[Problem]:
     """It covers weights and KV cache, not the KV cache alone; SGLang takes any number silently."""
     share = case.options.mem_fraction_static or 0
-    if not 0.5 <= share <= 0.95:
+    if not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
         yield Problem(
             f"mem_fraction_static {share} leaves "
-            + ("the GPU half empty" if share < 0.5 else "nothing for activations, graphs and communication"),
+            + (
+                "the GPU half empty"
+                if share < LOWEST_FRACTION
+                else "nothing for activations, graphs and communication"
+            ),
             case.at("mem_fraction_static"),
-            "use 0.5 to 0.95, usually 0.80 to 0.88",
+            f"use {LOWEST_FRACTION} to {HIGHEST_FRACTION}, usually 0.80 to 0.88",
         )
 
 
@@ -618,7 +632,7 @@ def fraction(case: Case) -> Iterator[Problem]:
 def memory(case: Case) -> Iterator[Problem]:
     """Weights, KV cache and what runs beside them, against the GPU; SGLang fails later, out of memory."""
     budget = case.budget()
-    if budget is None:
+    if budget is None or not LOWEST_FRACTION <= budget.fraction <= HIGHEST_FRACTION:
         return
     assert case.card is not None
     assert case.gpu is not None

@@ -1,0 +1,208 @@
+"""Our SGLang commands and rules before the judge: the pinned SGLang's own parser and checks.
+
+Needs a Python environment with sglang, ai-dynamo, nixl and blake3 in their pinned versions: its interpreter
+in WIDEEP_SGLANG_PYTHON, else .cache/sglang/bin/python. No GPU. One process judges all commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sglang_cases import DENSE, LITE, NAMES, R1, RIGHT, STRICTER, WRONG, Combination, deployment
+
+from wideep.engines import ENGINES
+from wideep.models import ModelCard
+from wideep.plan import make_plan
+from wideep.problems import RefusedError
+from wideep.runtime import Site
+from wideep.topology import examine
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHON = Path(os.environ.get("WIDEEP_SGLANG_PYTHON", REPOSITORY / ".cache" / "sglang" / "bin" / "python"))
+INVENTORIES = ("deepseek_r1_sglang", "sglang_single_node")
+LITE_VARIABLES = {"wideep_model": "deepseek-ai/DeepSeek-V2-Lite-Chat"}
+pytestmark = [
+    pytest.mark.fidelity,
+    pytest.mark.skipif(
+        not PYTHON.exists(),
+        reason=f"no interpreter with SGLang at {PYTHON}: name one in WIDEEP_SGLANG_PYTHON",
+    ),
+]
+
+
+def config_json(card: ModelCard) -> dict[str, Any]:
+    """Return the model's config.json as far as SGLang's checks read it."""
+    a, e = card.attention, card.experts
+    config: dict[str, Any] = {
+        "hidden_size": card.hidden_size,
+        "intermediate_size": card.intermediate_size,
+        "num_hidden_layers": card.layers,
+        "num_attention_heads": a.heads,
+        "vocab_size": card.vocabulary,
+        "max_position_embeddings": card.context_length,
+        "torch_dtype": "bfloat16",
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 10000,
+    }
+    if e is None:
+        return config | {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "num_key_value_heads": a.kv_heads,
+            "head_dim": a.head_dim,
+        }
+    third = card.weights == "fp8"
+    config |= {
+        "architectures": ["DeepseekV3ForCausalLM" if third else "DeepseekV2ForCausalLM"],
+        "model_type": "deepseek_v3" if third else "deepseek_v2",
+        "num_key_value_heads": a.heads,
+        "q_lora_rank": a.q_lora_rank,
+        "kv_lora_rank": a.kv_lora_rank,
+        "qk_nope_head_dim": a.head_dim,
+        "qk_rope_head_dim": a.rope_head_dim,
+        "v_head_dim": a.v_head_dim,
+        "first_k_dense_replace": card.dense_layers,
+        "moe_intermediate_size": e.intermediate_size,
+        "moe_layer_freq": 1,
+        "n_routed_experts": e.routed,
+        "n_shared_experts": e.shared,
+        "num_experts_per_tok": e.per_token,
+        "n_group": e.groups,
+        "topk_group": max(1, e.groups // 2),
+        "topk_method": "noaux_tc" if third else "greedy",
+        "scoring_func": "sigmoid" if third else "softmax",
+        "routed_scaling_factor": 2.5 if third else 1.0,
+    }
+    if third:
+        config["quantization_config"] = {
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
+            "weight_block_size": [card.block, card.block],
+        }
+    return config
+
+
+def ours(combination: Combination, models: Path) -> bool:
+    try:
+        make_plan(*deployment(combination, str(models)))
+    except RefusedError:
+        return False
+    return True
+
+
+def command(combination: Combination, models: Path) -> list[str]:
+    """Return what SGLang would be given if nothing had been checked before."""
+    groups, hosts = deployment(combination, str(models))
+    colon = hosts["c0"]["wideep_model"] if ":" in hosts["c0"]["wideep_model"] else ""
+    algorithm = "round_robin" in combination.argv
+    for variables in hosts.values():  # what our types cannot hold goes in through argv
+        variables["wideep_model"] = variables["wideep_model"].replace(":", "-")
+        if algorithm:
+            variables["wideep_eplb"] = {}
+    made, problems = examine(groups, hosts)
+    assert made is not None, problems
+    pool = next(p for p in made.pools if p.name == combination.pool)
+    replica = pool.replicas[0]
+    launch = ENGINES["sglang"].launch(Site(made), pool, replica, replica.head)
+    words = [*launch.argv[3:], *combination.argv]
+    return [*words, "--served-model-name", colon] if colon else words
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    for name in (R1, LITE, DENSE):
+        card = ModelCard.model_validate(
+            yaml.safe_load((REPOSITORY / "configs" / "models" / f"{name}.yml").read_text(encoding="utf-8"))
+        )
+        (directory / name).mkdir()
+        (directory / name / "config.json").write_text(json.dumps(config_json(card)), encoding="utf-8")
+    return directory
+
+
+def inventory_commands(models: Path) -> dict[str, list[str]]:
+    """Return every SGLang command of our inventories: host/service -> arguments."""
+    found = {}
+    for name in INVENTORIES:
+        folder = REPOSITORY / "inventories" / name
+        shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+        groups, hosts = read_hosts(yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8")))
+        for label, changes in (("", {}), (" with experts", LITE_VARIABLES)):
+            if changes and name == "deepseek_r1_sglang":
+                continue
+            variables = {**shared, **changes}
+            card = next(k for k, model in NAMES.items() if model == variables["wideep_model"])
+            variables["wideep_model_path"] = str(models / card)
+            plan = make_plan(groups, {host: {**own, **variables} for host, own in hosts.items()})
+            for host, launches in plan.launches.items():
+                for launch in launches:
+                    if launch.component == "worker":
+                        found[f"{name}{label} {host}/{launch.name}"] = list(launch.argv[3:])
+    return found
+
+
+def read_hosts(tree: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """Return groups and host variables of a plain YAML inventory."""
+    groups = {name: list(group["hosts"]) for name, group in tree["all"]["children"].items()}
+    hosts: dict[str, dict[str, Any]] = {}
+    for part in (tree["all"], *tree["all"]["children"].values()):
+        for host, variables in (part.get("hosts") or {}).items():
+            hosts.setdefault(host, {}).update(variables or {})
+    return groups, hosts
+
+
+@pytest.fixture(scope="session")
+def verdicts(models: Path) -> dict[str, dict[str, Any]]:
+    commands = inventory_commands(models)
+    commands |= {c.name: command(c, models) for c in (*RIGHT, *WRONG, *STRICTER)}
+    tool = REPOSITORY / "tools" / "check_sglang_commands.py"
+    done = subprocess.run(
+        [PYTHON, tool],
+        input=json.dumps(list(commands.values())),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=True,
+    )
+    return dict(zip(commands, json.loads(done.stdout), strict=True))
+
+
+def test_every_command_of_our_inventories_is_accepted(models: Path, verdicts: dict[str, Any]) -> None:
+    names = list(inventory_commands(models))
+    assert len(names) == 8 + 2 + 2
+    refused = {name: verdicts[name]["reason"] for name in names if not verdicts[name]["accepted"]}
+    assert refused == {}
+    experts = {verdicts[name]["resolved"]["ep_size"] for name in names if name.startswith("deepseek_r1")}
+    assert experts == {32}
+
+
+def test_there_are_enough_combinations_and_each_is_named_once() -> None:
+    names = [c.name for c in (*RIGHT, *WRONG, *STRICTER)]
+    assert len(names) == len(set(names))
+    assert len(RIGHT) + len(WRONG) >= 60
+    assert min(len(RIGHT), len(WRONG)) >= 25
+
+
+@pytest.mark.parametrize("combination", [*RIGHT, *WRONG], ids=lambda c: c.name)
+def test_our_verdict_is_sglangs(combination: Combination, models: Path, verdicts: dict[str, Any]) -> None:
+    theirs = verdicts[combination.name]
+    assert theirs["accepted"] == combination.accepted, theirs.get("reason")
+    assert ours(combination, models) == combination.accepted
+
+
+@pytest.mark.parametrize("combination", STRICTER, ids=lambda c: c.name)
+def test_where_we_refuse_what_sglang_accepts(
+    combination: Combination, models: Path, verdicts: dict[str, Any]
+) -> None:
+    theirs = verdicts[combination.name]
+    assert combination.why
+    assert theirs["accepted"], f"SGLang refuses it by now: {theirs.get('reason')}"
+    assert not ours(combination, models)

@@ -1,0 +1,115 @@
+"""From one description of devices, the variables that each library reads."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from wideep.hardware import hardware_cards
+from wideep.network import check, environment
+from wideep.settings import NetworkSettings
+from wideep.topology import Host, Node, Replica
+
+
+def host(name: str = "a", interface: str = "eth0", **network: Any) -> Host:
+    return Host(name, f"192.0.2.{ord(name) - 96}", 8, interface, network=NetworkSettings(**network))
+
+
+def env(
+    machine: Host,
+    *,
+    kv_transfer: Literal["", "nixl", "mooncake"] = "nixl",
+    all_to_all: bool = True,
+    spans_hosts: bool = True,
+    gpu: str = "h100-80gb",
+) -> dict[str, str]:
+    return environment(
+        machine,
+        kv_transfer=kv_transfer,
+        all_to_all=all_to_all,
+        spans_hosts=spans_hosts,
+        gpu=hardware_cards()[gpu],
+    )
+
+
+def replica(*hosts: Host) -> Replica:
+    return Replica("prefill", 0, tuple(Node(h, rank, (0,), 20000) for rank, h in enumerate(hosts)))
+
+
+IB: dict[str, Any] = {"link": "ib", "rdma_devices": ("mlx5_0", "mlx5_1")}
+ROCE: dict[str, Any] = {"link": "roce", "rdma_devices": ("mlx5_0",), "gid_index": 3}
+
+
+def test_infiniband_with_nixl() -> None:
+    assert env(host(**IB)) == {
+        "NCCL_SOCKET_IFNAME": "=eth0",
+        "GLOO_SOCKET_IFNAME": "eth0",
+        "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME": "eth0",
+        "NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1",
+        "NVSHMEM_HCA_LIST": "mlx5_0:1,mlx5_1:1",
+        "UCX_NET_DEVICES": "mlx5_0:1,mlx5_1:1",
+        "UCX_TLS": "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc",
+    }
+
+
+def test_roce_names_the_address_for_every_library() -> None:
+    found = env(host(**ROCE))
+    assert {name for name in found if name.endswith("GID_INDEX")} == {
+        "NCCL_IB_GID_INDEX",
+        "NVSHMEM_IB_GID_INDEX",
+        "UCX_IB_GID_INDEX",
+    }
+
+
+def test_mooncake_gets_its_own_variable_and_none_of_ucx() -> None:
+    found = env(host(**ROCE), kv_transfer="mooncake")
+    assert found["MC_GID_INDEX"] == "3"
+    assert not any(name.startswith("UCX_") for name in found)
+
+
+def test_without_deepep_there_is_no_nvshmem() -> None:
+    assert not any(name.startswith("NVSHMEM") for name in env(host(**ROCE), all_to_all=False))
+
+
+def test_one_node_needs_no_nccl_between_hosts() -> None:
+    assert set(env(host(**IB), spans_hosts=False)) == {"UCX_NET_DEVICES", "UCX_TLS"}
+    assert env(host(), spans_hosts=False) == {}
+    assert env(host(interface="", **ROCE), kv_transfer="", spans_hosts=False) == {}
+
+
+def test_multi_node_nvlink() -> None:
+    found = env(host(), gpu="gb200-nvl72")
+    assert (found["NCCL_MNNVL_ENABLE"], found["NCCL_CUMEM_ENABLE"]) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("machine", "variable", "words"),
+    [
+        (host(interface="", **IB), "wideep_interface", "hang"),
+        (host(link="roce", rdma_devices=("mlx5_0",)), "wideep_network.gid_index", "RoCE v2"),
+        (host(gid_index=3, **IB), "wideep_network.gid_index", "subnet manager"),
+        (host(rdma_devices=("mlx5_0",)), "wideep_network.link", "what link"),
+        (host(link="ib"), "wideep_network.rdma_devices", "without devices"),
+    ],
+)
+def test_a_wrong_description_is_refused(machine: Host, variable: str, words: str) -> None:
+    (problem,) = check([replica(machine, host("b", **IB))], disaggregated=True)
+    assert problem.severity == "error"
+    assert problem.where == f"{variable} on host a"
+    assert words in problem.message
+
+
+def test_what_all_hosts_lack_is_said_once() -> None:
+    (problem,) = check([replica(host("a"), host("b"))], disaggregated=True)
+    assert (problem.severity, problem.where) == ("warning", "wideep_network on 2 hosts (a, …)")
+
+
+def test_one_host_needs_no_description() -> None:
+    assert check([replica(host())], disaggregated=True) == []
+    assert check([replica(host("a")), replica(host("b"))], disaggregated=False) == []
+
+
+def test_patterns_are_no_device_and_no_interface() -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        NetworkSettings(rdma_devices=("^mlx5_0",))

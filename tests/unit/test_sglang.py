@@ -1,0 +1,406 @@
+"""SGLang: our verdicts, the reason in each message, and what a process gets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sglang_cases import DENSE, LITE, R1, RIGHT, STRICTER, WRONG, Combination, D, P, deployment, eplb
+
+from wideep.engines import ENGINES
+from wideep.engines.sglang_options import SglangOptions
+from wideep.launch import Launch
+from wideep.plan import Plan, make_plan
+from wideep.problems import Problem, RefusedError
+from wideep.rules.sglang import FLAGS, OWNED, RULES
+from wideep.settings import Settings
+from wideep.topology import examine
+
+MODELS = "/models"
+IB = {"link": "ib", "rdma_devices": ["mlx5_0", "mlx5_1"]}
+MISSING = {"wideep_model": "example/unknown"}
+
+
+def plan(model: str = R1, pool: str = D, /, **changes: Any) -> Plan:
+    return make_plan(*deployment(Combination("", model, pool, **changes), MODELS))
+
+
+def problems(combination: Combination) -> list[Problem]:
+    """Return errors, or the warnings of what is accepted."""
+    try:
+        return list(make_plan(*deployment(combination, MODELS)).warnings)
+    except RefusedError as refused:
+        return list(refused.problems)
+
+
+def flags(launch: Launch) -> dict[str, Any]:
+    """Return the command line as flag -> value; a switch is True."""
+    words, found = launch.argv[3:], {}
+    for position, word in enumerate(words):
+        if word.startswith("--"):
+            following = words[position + 1] if position + 1 < len(words) else "--"
+            found[word] = True if following.startswith("--") else following
+    return found
+
+
+def workers(made: Plan) -> dict[str, Launch]:
+    return {
+        launch.name: launch
+        for launches in made.launches.values()
+        for launch in launches
+        if launch.component == "worker"
+    }
+
+
+# ---- verdicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("combination", [*RIGHT, *WRONG, *STRICTER], ids=lambda c: c.name)
+def test_verdicts(combination: Combination) -> None:
+    found = problems(combination)
+    errors = [p for p in found if p.severity == "error"]
+    assert bool(errors) != combination.accepted
+    for problem in found:
+        assert problem.message
+        assert problem.where
+        assert problem.remedy
+
+
+OPTIONS = "wideep_pools.decode.options"
+EXTRA = "wideep_pools.decode.extra_args"
+SAID: list[tuple[Combination, str, str, str]] = [
+    (Combination("", R1, D, options={"tensor_parallel_size": 16}), f"{OPTIONS}.tensor_parallel_size",
+     "not the replica's 32 GPUs (4 nodes x 8)", "set it to 32"),
+    (Combination("", LITE, D, extra={"pp-size": 2}), f"{OPTIONS}.tensor_parallel_size",
+     "4 x pp-size 2 is not the replica's 4 GPUs", "set it to 2"),
+    (Combination("", DENSE, D, options={"data_parallel_size": 4}), f"{OPTIONS}.data_parallel_size",
+     "attention replicas share the GPUs", "use one of 1, 2"),
+    (Combination("", LITE, D, options={"data_parallel_size": 1, "dp_attention": True}),
+     f"{OPTIONS}.dp_attention", "does nothing", "data_parallel_size"),
+    (Combination("", LITE, D, options={"data_parallel_size": 2, "dp_attention": False, "dp_lm_head": True}),
+     f"{OPTIONS}.dp_lm_head", "needs dp_attention", "dp_attention: true"),
+    (Combination("", R1, D, options={"sglang": {"moe_dense_tp_size": 4}}),
+     f"{OPTIONS}.sglang.moe_dense_tp_size", "neither 1 nor", "set it to 1"),
+    (Combination("", R1, D, options={"moe_dense_tp_size": 32}), f"{OPTIONS}.moe_dense_tp_size",
+     "18432 columns divided by 32 GPUs are not whole FP8 blocks of 128", "set it to 1"),
+    (Combination("", R1, D, variables=eplb(redundant_experts=16)), "wideep_eplb.redundant_experts",
+     "256 experts + 16 redundant ones do not divide by expert parallel size 32", "use 0 or 32"),
+    (Combination("", R1, D, variables={"wideep_eplb": {"redundant_experts": 32}}), "wideep_eplb.enabled",
+     "nothing is ever rebalanced", "enabled: true"),
+    (Combination("", R1, D, variables=eplb(redundant_experts=0)), "wideep_eplb.redundant_experts",
+     "0 redundant experts for 32 GPUs", "try 32"),
+    (Combination("", R1, D, variables=eplb(redundant_experts=64)), "wideep_eplb.redundant_experts",
+     "64 redundant experts for 32 GPUs", "try 32"),
+    (Combination("", R1, D, variables=eplb(redundant_experts=5) | MISSING),
+     "wideep_eplb.redundant_experts", "5 redundant experts", "try 32"),
+    (Combination("", R1, D, extra={"expert-distribution-recorder-mode": "stat_approx"}),
+     f"{EXTRA}.expert-distribution-recorder-mode", "normal dispatch only", "remove it"),
+    (Combination("", R1, D, options={"deepep_mode": "normal"}), f"{OPTIONS}.deepep_mode",
+     "turns CUDA graphs off", "use low_latency"),
+    (Combination("", LITE, D, options={"deepep_mode": "auto"}), f"{OPTIONS}.deepep_mode",
+     "of no use with a2a_backend none", "a2a_backend: deepep"),
+    (Combination("", R1, D, extra={"cuda-graph-backend-decode": "disabled"}), f"{OPTIONS}.cuda_graphs",
+     "without CUDA graphs", "remove"),
+    (Combination("", R1, D, extra={"speculative-num-draft-tokens": 4}), f"{OPTIONS}.cuda_graph_max_bs",
+     "128 sequences a rank x 4 draft tokens are 512 tokens", "lower cuda_graph_max_bs to 32"),
+    (Combination("", R1, D, options={"max_running_requests": 4097}), f"{OPTIONS}.max_running_requests",
+     "129 sequences a rank", "lower max_running_requests to 4096"),
+    (Combination("", R1, D, options={"page_size": 1}, both={"page_size": 1}), f"{OPTIONS}.page_size",
+     "KV event of nearly every token", "use 64"),
+    (Combination("", R1, D, options={"page_size": 32}), f"{OPTIONS}.page_size",
+     "the page size differs (prefill 64, decode 32)", "same page_size"),
+    (Combination("", R1, D, options={"kv_cache_dtype": "fp8"}), f"{OPTIONS}.kv_cache_dtype",
+     "type of the KV cache differs", "same kv_cache_dtype"),
+    (Combination("", R1, D, both={"attention_backend": "trtllm_mla"}), f"{OPTIONS}.attention_backend",
+     "runs on Blackwell only", "remove"),
+    (Combination("", R1, D, both={"attention_backend": "fa3"}, variables={"wideep_gpu": "b200-180gb"}),
+     f"{OPTIONS}.attention_backend", "runs on Hopper only", "remove"),
+    (Combination("", R1, P, options={"radix_cache": False}), "wideep_pools.prefill.options.radix_cache",
+     "prefixes are not reused", "remove"),
+    (Combination("", R1, P, options={"mem_fraction_static": 0.93}),
+     "wideep_pools.prefill.options.mem_fraction_static",
+     "leaves 5.6 GiB of 79.6 GiB, an estimated 8.7 GiB are needed", "lower it to 0.89"),
+    (Combination("", R1, D, options={"mem_fraction_static": 0.5}), f"{OPTIONS}.context_length",
+     "less than one sequence of 163840", "kv_cache_dtype: fp8"),
+    (Combination("", R1, D, options={"watchdog_timeout_s": 1000000}), f"{OPTIONS}.watchdog_timeout_s",
+     "11.6 days", "dist_timeout_s"),
+    (Combination("", R1, D, extra={"node-rank": 1}), f"{EXTRA}.node-rank", "is decided by", "remove it"),
+    (Combination("", R1, D, extra={"page_size": 32}), f"{EXTRA}.page-size", "option of its own",
+     f"set {OPTIONS}.page_size"),
+    (Combination("", R1, D, variables={"wideep_model_path": ""}), "wideep_model_path",
+     "needs the model's directory", "set wideep_model_path"),
+    (Combination("", R1, D, options={"x": 8}), f"{OPTIONS}.x", "unknown option of sglang", "use one of"),
+    (Combination("", R1, D, options={"sglang": {"deepep_mod": "on"}}), f"{OPTIONS}.sglang.deepep_mod",
+     "unknown option of sglang", "did you mean deepep_mode?"),
+    (Combination("", R1, D, options={"sglang": 7}), f"{OPTIONS}.sglang", "not a mapping", "write sglang:"),
+    (Combination("", R1, D, options={"page_size": 0}), f"{OPTIONS}.page_size", "or equal to 1", "correct"),
+    (Combination("", R1, D, variables={"wideep_gpu": "h100-80"}), "wideep_gpu on host prefill0",
+     "no hardware card", "did you mean h100-80gb?"),
+    (Combination("", R1, D, variables={"wideep_interface": ""}), "wideep_interface on 8 hosts (prefill0, …)",
+     "hang", "ip route get"),
+    (Combination("", R1, D, variables={"wideep_eplb": {"redundant_expert": 32}}), "wideep_eplb.redundant_expert",
+     "unknown key", "did you mean redundant_experts?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("combination", "where", "message", "remedy"), SAID, ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_each_reason_is_said(combination: Combination, where: str, message: str, remedy: str) -> None:
+    found = [p for p in problems(combination) if p.where == where and message in p.message]
+    assert found, problems(combination)
+    assert remedy in found[0].remedy
+
+
+def test_a_dense_model_is_told_what_it_can_do() -> None:
+    found = problems(Combination("", DENSE, D, options={"a2a_backend": "deepep", "moe_dense_tp_size": 1}))
+    assert {p.where for p in found} == {f"{OPTIONS}.a2a_backend", f"{OPTIONS}.moe_dense_tp_size"}
+    assert all("dense model" in p.message and "wide DP" in p.message for p in found)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
+    groups, hosts = deployment(Combination("", R1, D), MODELS)
+    for variables in hosts.values():
+        for pool in variables["wideep_pools"].values():
+            pool["nodes_per_replica"] = 1
+            pool["options"] = {"data_parallel_size": 8, "a2a_backend": "deepep"}
+        variables["wideep_eplb"] = {}
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    message = next(p.message for p in refused.value.problems if "do not fit" in p.message)
+    assert "GPU of 79.6 GiB" in message
+    assert "experts 76.1" in message
+    for variables in hosts.values():
+        variables["wideep_gpu"] = "h200-141gb"
+    assert make_plan(groups, hosts)
+
+
+def test_hierarchical_balancing_needs_groups_for_every_node() -> None:
+    groups, hosts = deployment(
+        Combination("", R1, D, variables=eplb(redundant_experts=8, algorithm="deepseek_hierarchical")), MODELS
+    )
+    for pool in ("prefill", "decode"):
+        groups[pool] = groups[pool][:3]
+    for variables in hosts.values():
+        for pool in variables["wideep_pools"].values():
+            pool["nodes_per_replica"] = 3
+            pool["options"]["data_parallel_size"] = 24
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert [p.where for p in refused.value.problems] == ["wideep_eplb.algorithm"]
+
+
+def test_a_replica_has_one_kind_of_gpu() -> None:
+    groups, hosts = deployment(Combination("", R1, D), MODELS)
+    hosts["decode3"]["wideep_gpu"] = "h200-141gb"
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert [p.where for p in refused.value.problems] == ["wideep_gpu on host decode0"]
+    assert "decode3 h200-141gb" in refused.value.problems[0].message
+
+
+def test_dp_ranks_have_ports_for_their_events() -> None:
+    groups, hosts = deployment(Combination("", DENSE, P), MODELS)
+    for variables in hosts.values():
+        variables["wideep_gpus_per_node"] = 64
+        variables["wideep_pools"] = {
+            "prefill": {"gpus_per_node": 2, "replicas_per_node": 2, "options": {"data_parallel_size": 81}},
+            "decode": {"gpus_per_node": 2},
+        }
+    found = ENGINES["sglang"].check(examine(groups, hosts)[0])  # type: ignore[arg-type]
+    assert any("KV events on a port of its own, there are 80" in p.message for p in found)
+
+
+def test_unknown_model_and_gpu_are_warnings_and_their_rules_are_silent() -> None:
+    made = plan(R1, D, variables={"wideep_model": "example/unknown", "wideep_gpu": ""})
+    assert {w.where for w in made.warnings} >= {"wideep_model", "wideep_gpu on host prefill0"}
+
+
+def test_every_rule_says_why_it_exists() -> None:
+    assert all(rule.__doc__ for rule in RULES)
+    assert len({rule.__name__ for rule in RULES}) == len(RULES)
+
+
+def test_every_option_is_a_flag_of_the_pinned_engine_and_has_one_way_to_be_set() -> None:
+    catalogue = ENGINES["sglang"]._catalogue(examine(*deployment(Combination("", R1, D), MODELS))[0])  # type: ignore[attr-defined]
+    for flag in (*FLAGS.values(), *OWNED):
+        found = catalogue.find(f"--{flag}")
+        assert found, flag
+        assert found.flag == f"--{flag}"
+    assert not OWNED.keys() & set(FLAGS.values())
+    assert set(SglangOptions.model_fields) - FLAGS.keys() == {"dispatch_tokens_per_rank", "cuda_graphs"}
+    assert {value.partition(".")[0] for value in OWNED.values() if value.startswith("wideep_")} <= {
+        *(f"wideep_{name}" for name in Settings.model_fields),
+        "wideep_address",
+        "wideep_address and wideep_worker_port_base",
+        "wideep_network",
+    }
+
+
+# ---- launches ------------------------------------------------------------------------------------
+
+
+def test_the_ranks_of_a_replica_find_their_head() -> None:
+    launches = workers(plan())
+    assert len(launches) == 8
+    for rank in range(4):
+        found = flags(launches[f"decode-0-rank-{rank}"])
+        assert (found["--nnodes"], found["--node-rank"]) == ("4", str(rank))
+        assert found["--dist-init-addr"] == "192.0.2.6:22003"
+        assert (found["--tp-size"], found["--dp-size"], found["--ep-size"]) == ("32", "32", "32")
+        assert found["--disaggregation-mode"] == "decode"
+        assert found["--endpoint"] == "dyn://dynamo.backend.generate"
+        assert found["--host"] == f"192.0.2.{6 + rank}"
+    assert flags(launches["prefill-0-rank-0"])["--endpoint"] == "dyn://dynamo.prefill.generate"
+
+
+def test_prefill_and_decode_get_what_suits_them() -> None:
+    launches = workers(plan())
+    prefill, decode = flags(launches["prefill-0-rank-0"]), flags(launches["decode-0-rank-0"])
+    assert (prefill["--deepep-mode"], decode["--deepep-mode"]) == ("normal", "low_latency")
+    assert prefill["--chunked-prefill-size"] == str(8192 * 32)
+    assert decode["--cuda-graph-max-bs-decode"] == "128"
+    assert decode["--max-running-requests"] == str(128 * 32)
+    assert not {"--cuda-graph-max-bs-decode", "--max-running-requests"} & prefill.keys()
+    assert (
+        not {"--chunked-prefill-size", "--kv-events-config", "--disaggregation-bootstrap-port"}
+        & decode.keys()
+    )
+    for found in (prefill, decode):
+        assert found["--moe-dense-tp-size"] == "1"
+        assert found["--enable-dp-lm-head"] is True
+        assert found["--enable-eplb"] is True
+        assert found["--ep-num-redundant-experts"] == "32"
+        assert found["--page-size"] == "64"
+    dispatch = "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"
+    assert dispatch not in launches["prefill-0-rank-0"].env
+    assert launches["decode-0-rank-0"].env[dispatch] == "128"
+
+
+def test_only_the_head_answers_and_its_health_is_its_endpoints() -> None:
+    launches = workers(plan())
+    head, follower = launches["decode-0-rank-0"].health, launches["decode-0-rank-1"].health
+    assert (head.kind, head.json_path, head.json_value) == ("http", "endpoints.generate", "ready")
+    assert head.url == "http://192.0.2.6:22000/health"
+    assert (follower.kind, follower.settle_s) == ("process", 10)
+    assert all(launch.lock_memory for launch in launches.values())
+
+
+def test_the_head_lists_every_port_that_sglang_derives() -> None:
+    launches = workers(plan())
+    head = {p.purpose: p.port for p in launches["prefill-0-rank-0"].ports}
+    assert {head[p] - head["dist_init"] for p in ("tokenizer", "load", "handshake")} == {1, 6, 13}
+    assert [head[f"kv_events_{n}"] for n in range(8)] == list(range(21020, 21028))
+    follower = {p.purpose: p.port for p in launches["prefill-0-rank-3"].ports}
+    assert set(follower) == {"system", "rpc", *(f"kv_events_{n}" for n in range(24, 32))}
+    assert follower["kv_events_31"] == 21051
+
+
+def test_kv_events_bind_on_the_first_port_and_only_for_a_kv_router() -> None:
+    config = flags(workers(plan())["prefill-0-rank-1"])["--kv-events-config"]
+    assert json.loads(config) == {"publisher": "zmq", "endpoint": "tcp://*:21020", "topic": "kv-events"}
+    random = workers(plan(variables={"wideep_router_mode": "random"}))["prefill-0-rank-1"]
+    assert "--kv-events-config" not in flags(random)
+
+
+def test_without_dp_attention_only_the_head_publishes() -> None:
+    launches = workers(plan(LITE, P, options={"data_parallel_size": 1}))
+    assert {p.purpose for p in launches["prefill-0"].ports} == {
+        "system",
+        "rpc",
+        "dist_init",
+        "bootstrap",
+        "kv_events_0",
+    }
+
+
+def test_one_node_needs_no_ranks() -> None:
+    found = flags(workers(plan(LITE))["decode-0"])
+    assert (
+        not {"--nnodes", "--node-rank", "--moe-a2a-backend", "--deepep-mode", "--moe-dense-tp-size"}
+        & found.keys()
+    )
+    assert found["--ep-size"] == "4"
+    assert workers(plan(LITE))["decode-0"].env["CUDA_VISIBLE_DEVICES"] == "4,5,6,7"
+
+
+def test_a_dense_model_gets_no_expert_flag() -> None:
+    found = flags(workers(plan(DENSE))["decode-0"])
+    assert found["--dp-size"] == "2"
+    assert not [
+        name for name in found if "ep-" in name or "moe" in name or "deepep" in name or "eplb" in name
+    ]
+
+
+def test_an_aggregated_pool_has_no_disaggregation() -> None:
+    groups, hosts = deployment(Combination("", LITE, D), MODELS)
+    groups = {"control": ["c0"], "frontend": ["c0"], "aggregated": ["c0"]}
+    hosts["c0"]["wideep_pools"] = {"aggregated": {"options": {"a2a_backend": "deepep"}}}
+    launch = workers(make_plan(groups, hosts))["aggregated-0"]
+    found = flags(launch)
+    assert not [name for name in found if "disaggregation" in name]
+    assert "--deepep-mode" not in found
+    assert "--chunked-prefill-size" in found
+    assert "--cuda-graph-max-bs-decode" in found
+    assert not any(name.startswith("UCX") for name in launch.env)
+
+
+def test_each_kv_backend_gets_its_devices_the_way_it_reads_them() -> None:
+    nixl = workers(plan(variables={"wideep_network": IB}))["decode-0-rank-0"]
+    assert nixl.env["UCX_NET_DEVICES"] == "mlx5_0:1,mlx5_1:1"
+    assert "--disaggregation-ib-device" not in flags(nixl)
+    mooncake = workers(plan(variables={"wideep_network": IB, "wideep_kv_transfer": "mooncake"}))[
+        "decode-0-rank-0"
+    ]
+    assert flags(mooncake)["--disaggregation-ib-device"] == "mlx5_0,mlx5_1"
+    assert flags(mooncake)["--disaggregation-transfer-backend"] == "mooncake"
+    assert "UCX_NET_DEVICES" not in mooncake.env
+
+
+def test_addresses_come_from_the_inventory_and_caches_stay_in_the_state_directory() -> None:
+    env = workers(plan())["decode-0-rank-2"].env
+    assert (env["SGLANG_HOST_IP"], env["DYN_SYSTEM_HOST"]) == ("192.0.2.8", "192.0.2.8")
+    assert env["NCCL_SOCKET_IFNAME"] == "=eth0"
+    caches = [value for name, value in env.items() if name.endswith(("CACHE_DIR", "WORKSPACE_BASE"))]
+    assert len(caches) == 5
+    assert all(value.startswith("/var/lib/wideep/cache/sglang-0.5.16") for value in caches)
+
+
+def test_switches_and_extras_arrive() -> None:
+    launch = workers(
+        plan(
+            LITE,
+            D,
+            options={"cuda_graphs": False, "kv_cache_dtype": "fp8", "sglang": {"max_total_tokens": 4096}},
+            both={"kv_cache_dtype": "fp8"},
+            extra={"log_level": "debug"},
+        )
+    )["decode-0"]
+    found = flags(launch)
+    assert found["--cuda-graph-backend-decode"] == "disabled"
+    assert found["--kv-cache-dtype"] == "fp8_e4m3"
+    assert found["--max-total-tokens"] == "4096"
+    assert found["--log-level"] == "debug"
+    prefill = workers(plan(LITE, P, options={"radix_cache": False}))["prefill-0"]
+    assert flags(prefill)["--disable-radix-cache"] is True
+
+
+def test_options_of_another_engine_are_skipped() -> None:
+    assert plan(R1, D, options={"trtllm": {"moe_backend": "WIDEEP"}})
+
+
+def test_cutlass_mla_gets_its_page_size_by_itself() -> None:
+    changes = {"both": {"attention_backend": "cutlass_mla"}, "variables": {"wideep_gpu": "b200-180gb"}}
+    assert flags(workers(plan(R1, D, **changes))["decode-0-rank-0"])["--page-size"] == "128"
+
+
+def test_more_hosts_make_more_replicas() -> None:
+    groups, hosts = deployment(Combination("", R1, P), MODELS)
+    for n in range(4, 8):
+        name = f"prefill{n}"
+        groups["prefill"].append(name)
+        hosts[name] = {**hosts["prefill0"], "ansible_host": f"192.0.2.{50 + n}"}
+    made = make_plan(groups, hosts)
+    assert made.expected["prefill"]["count"] == 2
+    assert flags(workers(made)["prefill-1-rank-3"])["--dist-init-addr"] == "192.0.2.54:21003"
