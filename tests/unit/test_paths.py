@@ -24,7 +24,7 @@ def test_a_checkout_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_configs_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WIDEEP_CONFIGS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="WIDEEP_CONFIGS names .* has no versions.yml"):
+    with pytest.raises(FileNotFoundError, match=r"WIDEEP_CONFIGS names .* has no versions\.yml"):
         paths.configs_dir()
     (tmp_path / "versions.yml").touch()
     assert paths.configs_dir() == tmp_path

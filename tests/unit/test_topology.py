@@ -336,6 +336,12 @@ REFUSALS: dict[str, tuple[tuple[Groups, Hosts], str, str, str]] = {
         "would pass 32767",
         "at most 29768",
     ),
+    "a path too long for supervisord's socket": (
+        cluster(wideep_state_dir="/srv/" + "x" * 66),
+        "wideep_state_dir",
+        "the path has 71 characters",
+        "at most 70 characters, or wideep_service_manager: systemd",
+    ),
     "a service port beyond the last": (
         cluster(wideep_port_offset=9000, wideep_frontend_port=60000),
         "wideep_frontend_port",
