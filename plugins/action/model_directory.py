@@ -24,13 +24,17 @@ class ActionModule(ActionBase):
             {"path": {"type": "str", "required": True}, "src": {"type": "path", "required": True}}
         )
         source = Path(arguments["src"])
-        content = {p.name: p.read_bytes() for p in sorted(source.iterdir()) if p.is_file()} if source.is_dir() else {}
+        content = (
+            {p.name: p.read_bytes() for p in sorted(source.iterdir()) if p.is_file()}
+            if source.is_dir()
+            else {}
+        )
         if not content:
             raise AnsibleActionFail(f"{source} on the controller has no file to copy")
         if sum(map(len, content.values())) > LIMIT_BYTES:
             raise AnsibleActionFail(
-                f"{source} is larger than {LIMIT_BYTES // 1024**2} MiB: models with weights are not copied from the"
-                " controller; put it on the hosts and set wideep_model_path"
+                f"{source} is larger than {LIMIT_BYTES // 1024**2} MiB: models with weights are not copied"
+                " from the controller; put it on the hosts and set wideep_model_path"
             )
         module_args: dict[str, Any] = {
             "path": arguments["path"],

@@ -1,6 +1,6 @@
 # Copyright: The wideep authors
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the plan of the whole inventory, once, on the controller (documentation: plugins/modules/plan.py)."""
+"""Builds the plan of the whole inventory, on the controller (documentation: plugins/modules/plan.py)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ try:
     from wideep.topology import POOLS
 except ImportError as error:
     raise AnsibleError(
-        f"the Python package wideep is not in Ansible's environment ({error}); run `make setup` in the checkout,"
-        " or pip install wideep there"
+        f"the Python package wideep is not in Ansible's environment ({error});"
+        " run `make setup` in the checkout, or pip install wideep there"
     ) from error
 
 CONNECTION_VARIABLES = ("ansible_connection", "ansible_host")
@@ -53,6 +53,10 @@ class ActionModule(ActionBase):
             if not arguments["path"]:
                 raise AnsibleActionFail("wideep_output_dir is empty: name the directory to render into")
             directory = Path(arguments["path"]).expanduser()
+            if (directory / ".wideep.json").exists():
+                raise AnsibleActionFail(
+                    f"{directory} is a state directory: set wideep_output_dir to another one"
+                )
             before = _content(directory)
             written = plan.render(directory)
             return {**result, "changed": _content(directory) != before, "files": [str(p) for p in written]}

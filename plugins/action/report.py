@@ -1,6 +1,6 @@
 # Copyright: The wideep authors
 # SPDX-License-Identifier: Apache-2.0
-"""Prints a text as it is, once, and hands it to whoever runs the playbook (documentation: plugins/modules)."""
+"""Prints a text as it is, and hands it to whoever runs the playbook (documentation: plugins/modules)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ short_description: Puts a small model directory of the controller on a host
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - Makes the files of O(path) equal to those of O(src), by SHA-256. Other files of the directory are left alone.
+  - Makes the files of O(path) equal to those of O(src), by SHA-256. Other files of the directory stay.
   - For tokenizer and config only, at most 8 MiB; never for weights.
 options:
   path:
@@ -87,7 +87,7 @@ def main() -> None:
                 handle, temporary = tempfile.mkstemp(dir=path)
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
-                os.chmod(temporary, 0o644)  # noqa: PTH101, S103
+                os.chmod(temporary, 0o644)  # noqa: PTH101
                 os.replace(temporary, os.path.join(path, name))  # noqa: PTH105, PTH118
     except OSError as error:
         module.fail_json(

@@ -10,8 +10,8 @@ short_description: Builds and checks the deployment of the whole inventory
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - Reads the inventory groups C(control), C(frontend), C(prefill), C(decode) and C(aggregated) and the variables
-    of the role P(wideep.dynamo.wideep#role), checks them all at once, and returns who runs what.
+  - Reads the inventory groups C(control), C(frontend), C(prefill), C(decode) and C(aggregated) and the
+    variables of the role P(wideep.dynamo.wideep#role), checks them all at once, and returns who runs what.
   - Runs on the controller and contacts no host. Use it with C(run_once), it looks at all hosts by itself.
 options:
   output:

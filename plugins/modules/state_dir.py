@@ -10,8 +10,8 @@ short_description: Makes or removes the directory that holds everything of a dep
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - The directory carries a marker file. A directory without it is never removed, and one that holds other files
-    is never taken over.
+  - The directory carries a marker file. A directory without it is never removed, and one that holds other
+    files is never taken over.
   - Only what the roles make is removed. Whatever else lies there stays, and is named.
 options:
   path:
@@ -74,15 +74,18 @@ def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
         try:
             owner = json.loads(marker.read_text(encoding="utf-8"))["deployment"]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{marker} is damaged; write {json.dumps({'deployment': deployment})} into it") from None
+            content = json.dumps({"deployment": deployment})
+            raise ValueError(f"{marker} is damaged; write {content} into it") from None
         if owner != deployment:
             raise ValueError(
-                f"{path} holds the deployment {owner!r}, not {deployment!r}; set wideep_state_dir to another directory"
+                f"{path} holds the deployment {owner!r}, not {deployment!r};"
+                " set wideep_state_dir to another directory"
             )
         return {"changed": False}
     if path.exists() and any(path.iterdir()):
         raise ValueError(
-            f"{path} exists and holds files that are not ours; set wideep_state_dir to an empty or new directory"
+            f"{path} exists and holds files that are not ours;"
+            " set wideep_state_dir to an empty or new directory"
         )
     if not check:
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -96,13 +99,16 @@ def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, An
         return {"changed": False, "removed": [], "left": []}
     if not (path / MARKER).is_file():
         raise ValueError(
-            f"{path} has no {MARKER}, so wideep did not make it and does not remove it; check wideep_state_dir"
+            f"{path} has no {MARKER}, so wideep did not make it and does not remove it;"
+            " check wideep_state_dir"
         )
     present(path, deployment, check=True)
     running = {} if check else leftovers(str(path), set())
     if running:
         who = ", ".join(f"{service} (pid {pid})" for pid, service in running.items())
-        raise ValueError(f"{path} is still in use by {who}; stop the services first (playbooks/teardown.yml does)")
+        raise ValueError(
+            f"{path} is still in use by {who}; stop the services first (playbooks/teardown.yml does)"
+        )
     names = SERVICES if keep else (*SERVICES, *KEPT)
     doomed = [path / name for name in names if os.path.lexists(path / name)]
     ours = {*SERVICES, *KEPT, MARKER}
@@ -145,8 +151,8 @@ def main() -> None:
         module.fail_json(msg=str(refused))
     except OSError as error:
         module.fail_json(
-            msg=f"cannot change {path} as user {os.geteuid()}: {error}; set wideep_state_dir to a directory that the"
-            " user may write, or fix its owner"
+            msg=f"cannot change {path} as user {os.geteuid()}: {error};"
+            " set wideep_state_dir to a directory that the user may write, or fix its owner"
         )
 
 
