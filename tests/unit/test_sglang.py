@@ -104,6 +104,8 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "without CUDA graphs", "remove"),
     (Combination("", R1, D, extra={"speculative-num-draft-tokens": 4}), f"{OPTIONS}.cuda_graph_max_bs",
      "128 sequences a rank x 4 draft tokens are 512 tokens", "lower cuda_graph_max_bs to 32"),
+    (Combination("", R1, D, extra={"speculative-algorithm": "EAGLE"}),
+     f"{EXTRA}.speculative-num-draft-tokens", "a step's tokens are unknown", "set it"),
     (Combination("", R1, D, options={"max_running_requests": 4097}), f"{OPTIONS}.max_running_requests",
      "129 sequences a rank", "lower max_running_requests to 4096"),
     (Combination("", R1, D, options={"page_size": 1}, both={"page_size": 1}), f"{OPTIONS}.page_size",
@@ -139,8 +141,8 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "no hardware card", "did you mean h100-80gb?"),
     (Combination("", R1, D, variables={"wideep_interface": ""}), "wideep_interface on 8 hosts (prefill0, …)",
      "hang", "ip route get"),
-    (Combination("", R1, D, variables={"wideep_eplb": {"redundant_expert": 32}}), "wideep_eplb.redundant_expert",
-     "unknown key", "did you mean redundant_experts?"),
+    (Combination("", R1, D, variables={"wideep_eplb": {"redundant_expert": 32}}),
+     "wideep_eplb.redundant_expert", "unknown key", "did you mean redundant_experts?"),
 ]  # fmt: skip
 
 

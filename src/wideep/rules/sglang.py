@@ -410,6 +410,25 @@ def _advised(case: Case) -> int:
     return (-case.card.experts.routed) % case.ep or case.ep
 
 
+@rule
+def moe_runner(case: Case) -> Iterator[Problem]:
+    """Some expert kernels know whole or fully spread experts only."""
+    runner, quantization = case.options.moe_runner_backend, case.extra.get("quantization")
+    where = case.at("moe_runner_backend")
+    if runner in ("flashinfer_cutlass", "flashinfer_cutedsl") and case.ep not in (1, case.tp):
+        yield Problem(
+            f"{runner} needs expert_parallel_size 1 or {case.tp}, it is {case.ep}",
+            where,
+            f"set expert_parallel_size: {case.tp}, or remove moe_runner_backend",
+        )
+    if runner == "cutlass" and quantization in ("fp8", "mxfp8") and case.ep > 1:
+        yield Problem(
+            f"cutlass with {quantization} weights cannot spread experts (expert_parallel_size {case.ep})",
+            where,
+            "remove moe_runner_backend: SGLang chooses the fastest one",
+        )
+
+
 # ---- DeepEP --------------------------------------------------------------------------------------
 
 
@@ -457,6 +476,12 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
     o, limit = case.options, case.options.dispatch_tokens_per_rank
     if o.a2a_backend != "deepep" or o.deepep_mode == "normal":
         return
+    if case.extra.get("speculative-algorithm") and "speculative-num-draft-tokens" not in case.extra:
+        yield Problem(
+            "speculation without a number of draft tokens: SGLang chooses, and a step's tokens are unknown",
+            f"wideep_pools.{case.role}.extra_args.speculative-num-draft-tokens",
+            "set it, e.g. to 4 (with speculative-num-steps 3 and speculative-eagle-topk 1)",
+        )
     if limit > DISPATCH_LIMIT:
         yield Problem(
             f"{limit} is more than DeepEP's {DISPATCH_LIMIT}",
