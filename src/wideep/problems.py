@@ -1,4 +1,4 @@
-"""One way to say what is wrong: what, where, and how to fix it. All problems at once, never the first only."""
+"""One way to say what is wrong: what, where, and how to fix it. All problems at once."""
 
 from __future__ import annotations
 

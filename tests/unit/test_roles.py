@@ -72,7 +72,10 @@ def test_documented_variables_are_the_defaults(role: Path) -> None:
 def test_every_variable_is_described_and_typed(role: Path) -> None:
     for name, option in options(role).items():
         assert name.startswith(f"{role.name}_"), name
-        assert option.get("description"), name
+        text = option.get("description")
+        assert text, name
+        # A colon followed by a space makes a mapping of a line.
+        assert all(isinstance(line, str) for line in (text if isinstance(text, list) else [text])), name
         assert option.get("type") in {"str", "int", "float", "bool", "list", "dict", "path", "raw"}, name
         assert option["type"] != "list" or option.get("elements"), name
         if "choices" in option and "{{" not in str(option["default"]):
