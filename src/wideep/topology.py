@@ -352,7 +352,7 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
     if settings.router_mode in {"power-of-two", "least-loaded"} and members["prefill"]:
         problems.append(
             Problem(
-                f"{settings.router_mode} lets disaggregated requests wait for prefill before decode is found",
+                f"{settings.router_mode} makes requests wait for prefill before decode is chosen",
                 "wideep_router_mode",
                 "set wideep_router_mode: kv, round-robin or random",
                 "warning",

@@ -327,15 +327,11 @@ def rendered(plan: Plan, directory: Path) -> set[str]:
 def test_render_writes_what_each_host_gets(tmp_path: Path) -> None:
     plan = make_plan(*local())
     found = rendered(plan, tmp_path / "new" / "out")
+    assert {"localhost/nats/nats.conf", "localhost/etcd/etcd.yml"} < found
     assert found == {
-        "localhost/nats/launch.json",
-        "localhost/nats/nats.conf",
-        "localhost/etcd/launch.json",
-        "localhost/etcd/etcd.yml",
-        *(
-            f"localhost/{n}/launch.json"
-            for n in ("frontend", "prefill-0", "prefill-1", "decode-0", "decode-1")
-        ),
+        f"localhost/{launch.name}/{name}"
+        for launch in plan.launches["localhost"]
+        for name in ("launch.json", *(Path(file.path).name for file in launch.files))
     }
     for launch in plan.launches["localhost"]:
         folder = tmp_path / "new" / "out" / "localhost" / launch.name
@@ -353,10 +349,15 @@ def test_render_again_changes_nothing_and_removes_what_is_gone(tmp_path: Path) -
     assert rendered(plan, tmp_path) == before | {"notes.txt"}
     smaller = make_plan(*cluster(prefill=1, wideep_event_plane="zmq"))
     found = rendered(smaller, tmp_path)
-    assert before - found == {
+    gone = before - found
+    assert {
         "prefill-1/prefill-1/launch.json",
         "control-0/nats/launch.json",
         "control-0/nats/nats.conf",
+    } <= gone
+    assert {tuple(path.split("/")[:2]) for path in gone} == {
+        ("prefill-1", "prefill-1"),
+        ("control-0", "nats"),
     }
     assert not (tmp_path / "prefill-1").exists()
 
