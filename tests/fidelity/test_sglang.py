@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sglang_cases import DENSE, LITE, NAMES, R1, RIGHT, STRICTER, WRONG, Combination, deployment
+from sglang_cases import DENSE, LITE, NAMES, R1, RIGHT, STRICTER, WRONG, Combination, deployment, inventory
 
 from wideep.engines import ENGINES
 from wideep.models import ModelCard
@@ -25,8 +25,6 @@ from wideep.topology import examine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("WIDEEP_SGLANG_PYTHON", REPOSITORY / ".cache" / "sglang" / "bin" / "python"))
-INVENTORIES = ("deepseek_r1_sglang", "sglang_single_node")
-LITE_VARIABLES = {"wideep_model": "deepseek-ai/DeepSeek-V2-Lite-Chat"}
 pytestmark = [
     pytest.mark.fidelity,
     pytest.mark.skipif(
@@ -129,34 +127,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inventory_commands(models: Path) -> dict[str, list[str]]:
-    """Return every SGLang command of our inventories: host/service -> arguments."""
+    """Return every SGLang command of our inventories: inventory, host, service -> arguments."""
     found = {}
-    for name in INVENTORIES:
-        folder = REPOSITORY / "inventories" / name
-        shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-        groups, hosts = read_hosts(yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8")))
-        for label, changes in (("", {}), (" with experts", LITE_VARIABLES)):
-            if changes and name == "deepseek_r1_sglang":
-                continue
-            variables = {**shared, **changes}
-            card = next(k for k, model in NAMES.items() if model == variables["wideep_model"])
-            variables["wideep_model_path"] = str(models / card)
-            plan = make_plan(groups, {host: {**own, **variables} for host, own in hosts.items()})
-            for host, launches in plan.launches.items():
-                for launch in launches:
-                    if launch.component == "worker":
-                        found[f"{name}{label} {host}/{launch.name}"] = list(launch.argv[3:])
+    for name, model in (
+        ("deepseek_r1_sglang", R1),
+        ("sglang_single_node", DENSE),
+        ("sglang_single_node", LITE),
+    ):
+        variables = {"wideep_model": NAMES[model], "wideep_model_path": str(models / model)}
+        for host, launches in make_plan(*inventory(name, **variables)).launches.items():
+            for launch in launches:
+                if launch.component == "worker":
+                    found[f"{name} {model} {host} {launch.name}"] = list(launch.argv[3:])
     return found
-
-
-def read_hosts(tree: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """Return groups and host variables of a plain YAML inventory."""
-    groups = {name: list(group["hosts"]) for name, group in tree["all"]["children"].items()}
-    hosts: dict[str, dict[str, Any]] = {}
-    for part in (tree["all"], *tree["all"]["children"].values()):
-        for host, variables in (part.get("hosts") or {}).items():
-            hosts.setdefault(host, {}).update(variables or {})
-    return groups, hosts
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,12 @@ Each changes one of three deployments. `RIGHT` and `WRONG`: both verdicts are eq
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-distill-llama-8b"
 NAMES = {
     R1: "deepseek-ai/DeepSeek-R1",
@@ -248,3 +252,16 @@ def deployment(
     }
     names = dict.fromkeys(name for group in groups.values() for name in group)
     return groups, {n: {"ansible_host": f"192.0.2.{i}", **variables} for i, n in enumerate(names, 1)}
+
+
+def inventory(name: str, **variables: Any) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """Return groups and hosts of an inventory of the repository, with variables changed."""
+    folder = REPOSITORY / "inventories" / name
+    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]
+    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    groups = {group: list(content["hosts"]) for group, content in tree["children"].items()}
+    hosts: dict[str, dict[str, Any]] = {}
+    for part in (tree, *tree["children"].values()):
+        for host, own in (part.get("hosts") or {}).items():
+            hosts.setdefault(host, {}).update(own or {})
+    return groups, {host: {**shared, **own, **variables} for host, own in hosts.items()}

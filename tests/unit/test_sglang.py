@@ -6,7 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from sglang_cases import DENSE, LITE, R1, RIGHT, STRICTER, WRONG, Combination, D, P, deployment, eplb
+from sglang_cases import (
+    DENSE,
+    LITE,
+    NAMES,
+    R1,
+    RIGHT,
+    STRICTER,
+    WRONG,
+    Combination,
+    D,
+    P,
+    deployment,
+    eplb,
+    inventory,
+)
 
 from wideep.engines import ENGINES
 from wideep.engines.sglang_options import SglangOptions
@@ -65,6 +79,15 @@ def test_verdicts(combination: Combination) -> None:
         assert problem.message
         assert problem.where
         assert problem.remedy
+
+
+def test_our_inventories_are_accepted_and_warn_of_nothing_but_the_missing_package() -> None:
+    for model in (DENSE, LITE):
+        made = make_plan(*inventory("sglang_single_node", wideep_model=NAMES[model]))
+        assert made.warnings == ()
+    made = make_plan(*inventory("deepseek_r1_sglang"))
+    assert [w.where for w in made.warnings] == ["wideep_runtime"]
+    assert make_plan(*inventory("deepseek_r1_sglang", wideep_gpu="h200-141gb"))
 
 
 OPTIONS = "wideep_pools.decode.options"

@@ -83,8 +83,8 @@ class Sglang:
             argv=(site.python(host), "-m", self.program, *catalogue.to_argv(flags)),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
-            env=site.dynamo_env(host) | self._env(case, replica, node, cache) | pool.settings.env,
-            directories=(cache,),
+            env=site.worker_env(node) | self._env(case, replica, node, cache) | pool.settings.env,
+            directories=(*site.dynamo_directories, cache),
             ports=_listeners(case, replica, node),
             health=Health(
                 "http",
@@ -143,9 +143,6 @@ class Sglang:
         host, options = node.host, case.options
         env = {
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, node.gpus)),
-            "DYN_SYSTEM_PORT": str(node.port("system")),
-            "DYN_SYSTEM_HOST": host.address,
-            "DYN_TCP_RPC_PORT": str(node.port("rpc")),
             # Else SGLang publishes the address of the first interface that it finds.
             "SGLANG_HOST_IP": host.address,
             # Kernels compiled at the first start; kept by version, because stale ones hang later starts.

@@ -149,6 +149,17 @@ def model_directory(case: Case) -> Iterator[Problem]:
         )
 
 
+@rule
+def deepep_package(case: Case) -> Iterator[Problem]:
+    """SGLang's packages do not bring it; SGLang fails later, when it imports it."""
+    if case.options.a2a_backend == "deepep" and case.settings.runtime == "venv":
+        yield _warn(
+            "DeepEP is not among SGLang's packages, so the environment of wideep_runtime: venv lacks it",
+            "wideep_runtime",
+            "use an environment that has it, as the official image of Dynamo's release does",
+        )
+
+
 # ---- who computes what ---------------------------------------------------------------------------
 
 
