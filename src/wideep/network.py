@@ -1,7 +1,7 @@
 """One description of a host's network; for each library the variables that it really reads.
 
-Names of variables were checked against the libraries of the pinned versions: NCCL and NVSHMEM 3.4.5 (their
-shared objects), UCX 1.x as packaged with NIXL 1.3.0. MC_GID_INDEX is from Mooncake's documentation.
+Every name was found in the library that reads it: NCCL and NVSHMEM 3.4.5 as torch brings them, UCX as NIXL
+1.3.0 packages it, Mooncake's source (config.cpp of its transfer engine).
 """
 
 from __future__ import annotations
