@@ -12,7 +12,9 @@ import json
 import os
 import pwd
 import resource
+import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,7 @@ MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
 START_LINE = "--- wideep starts "  # logs.py cuts a log there
 FIRST_START = " (start 1) "
 STARTS = "starts"
+CLEANUP_TIMEOUT_S = 10
 
 
 def pids() -> list[int]:
@@ -180,6 +183,37 @@ def _become(user: str) -> tuple[str, str]:
     return account.pw_name, account.pw_dir
 
 
+def _clean_up(command: list[str]) -> None:
+    try:
+        subprocess.run(command, timeout=CLEANUP_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError) as problem:
+        print(f"wideep: clean-up failed: {problem}", flush=True)
+
+
+def _clean_up_after(pid: int, command: list[str]) -> None:
+    """Leave a process behind that runs the command the moment that the other one ends.
+
+    supervisord may take a second to notice, and requests fail meanwhile. Silent: the next start cleans up too.
+    """
+    if not hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    os.setsid()
+    if os.fork() == 0:  # a grandchild, so that the service has no child that it does not know
+        try:
+            silence = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(silence, stream)
+            select.select([os.pidfd_open(pid)], [], [])
+            _clean_up(command)
+        except OSError:
+            pass  # no such process, or a kernel without pidfd
+    os._exit(0)
+
+
 def start(launch_json: str) -> None:
     """Become the service that the file describes. Never returns."""
     launch = json.loads(Path(launch_json).read_text())
@@ -192,6 +226,10 @@ def start(launch_json: str) -> None:
     print(f"{START_LINE}{name} (start {count}) at {stamp} ---", flush=True)
     # Children that outlived a killed parent would hold its ports and GPU memory.
     end([pid for pid, service in leftovers(state_dir, set()).items() if service == name], 2.0)
+
+    if launch.get("cleanup"):
+        _clean_up(launch["cleanup"])
+        _clean_up_after(os.getpid(), launch["cleanup"])
 
     _limit(resource.RLIMIT_NOFILE, int(launch["open_files"]))
     if launch["lock_memory"]:

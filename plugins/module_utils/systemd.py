@@ -67,7 +67,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=exec
 ExecStart={command}
-WorkingDirectory={working_directory}
+{cleanup}WorkingDirectory={working_directory}
 EnvironmentFile={environment_file}
 {user}Restart=always
 {restart}TimeoutStopSec={stop_timeout_s}
@@ -133,11 +133,14 @@ class Systemd:
     def render_unit(self, launch: Launch, version: int) -> str:
         """Return the unit for a systemd of that version (back-off between restarts came with 254)."""
         wants = "".join(f" {self.unit(other)}" for other in launch["depends_on"])
+        cleanup = launch.get("cleanup") or []
         slower = "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=60\n"
         return _UNIT.format(
             description=_line(launch["description"]).replace("%", "%%"),
             wants=wants,
             command=" ".join(_argument(word) for word in launch["argv"]),
+            # The minus: its failure does not matter.
+            cleanup=f"ExecStopPost=-{' '.join(map(_argument, cleanup))}\n" if cleanup else "",
             working_directory=_path(launch["working_directory"]),
             environment_file=_path(str(service_dir(self.state_dir, launch["name"]) / "environment")),
             user=f"User={launch['user']}\n" if launch["user"] else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -25,14 +25,15 @@ def check(deployment: Deployment) -> list[Problem]:
     """Return what is wrong with the control plane's settings."""
     settings = deployment.settings
     problems = []
-    inconsistent = settings.etcd_install_method == "pypi" or settings.etcd_version in INCONSISTENT_ETCD
+    from_pypi = settings.etcd_install_method == "pypi"
+    inconsistent = from_pypi or settings.etcd_version in INCONSISTENT_ETCD
     if deployment.uses_etcd and inconsistent and not deployment.one_machine:
         problems.append(
             Problem(
-                f"etcd {'3.5.1 (the PyPI build)' if settings.etcd_install_method == 'pypi' else settings.etcd_version}"
+                f"etcd {'3.5.1 (the PyPI build)' if from_pypi else settings.etcd_version}"
                 " can lose data after a crash (known inconsistency of 3.5.0 to 3.5.2);"
                 " it is accepted in a one-machine deployment only",
-                "etcd_install_method" if settings.etcd_install_method == "pypi" else "etcd_version",
+                "etcd_install_method" if from_pypi else "etcd_version",
                 "set etcd_install_method: archive (etcd 3.6), package, or existing",
             )
         )
@@ -174,27 +175,20 @@ def etcd(site: Site, host: Host) -> Launch:
 def frontend(site: Site, host: Host) -> Launch:
     """Return the launch of a Dynamo frontend: OpenAI API over HTTP, and the router."""
     settings = site.deployment.settings
-    argv = (
-        site.python(host),
-        "-m",
-        "dynamo.frontend",
-        "--http-host",
-        host.address if host.loopback else "0.0.0.0",  # noqa: S104 - clients connect from anywhere
-        "--http-port",
-        str(site.frontend_port),
-        "--namespace",
-        settings.namespace,
-        "--router-mode",
-        settings.router_mode,
-        "--migration-limit",
-        str(settings.migration_limit),
-        *(("--router-replica-sync",) if len(site.deployment.frontends) > 1 else ()),
-    )
+    flags: dict[str, Any] = {
+        "http-host": host.address if host.loopback else "0.0.0.0",  # noqa: S104 - clients connect from anywhere
+        "http-port": site.frontend_port,
+        "namespace": settings.namespace,
+        "router-mode": settings.router_mode,
+        "migration-limit": settings.migration_limit,
+        "router-replica-sync": len(site.deployment.frontends) > 1 or None,
+    } | settings.frontend_args
+    catalogue = load("dynamo.frontend", settings.dynamo_version)
     return Launch(
         name="frontend",
         component="frontend",
         description=f"Dynamo frontend for {settings.model}",
-        argv=argv,
+        argv=(site.python(host), "-m", "dynamo.frontend", *catalogue.to_argv(flags)),
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).

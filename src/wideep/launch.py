@@ -56,7 +56,9 @@ class Launch:
     """One service of one host: argv as a list, environment, files, ports, user, health.
 
     Environment values are strings; `secret_env` names the variables whose values never appear in output.
-    `depends_on` names services of the same host that must be started before. Times are in seconds.
+    `depends_on` names services of the same host that must be started before. `cleanup` is a command that is run
+    whenever the process has ended, however it ended, before it starts again; it is quick, and its failure does
+    not matter. Times are in seconds.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Launch:
     ports: tuple[Listener, ...] = ()
     user: str = ""
     depends_on: tuple[str, ...] = ()
+    cleanup: tuple[str, ...] = ()
     stop_timeout_s: int = 30
     open_files: int = 65536
     lock_memory: bool = False

@@ -182,7 +182,7 @@ class Plan:
                 data = launch.to_dict(reveal=False)
                 contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
                 contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
-                for stale in set(p.name for p in folder.iterdir()) - set(contents):
+                for stale in {p.name for p in folder.iterdir()} - set(contents):
                     (folder / stale).unlink()
                 for name, content in contents.items():
                     (folder / name).write_text(content, encoding="utf-8")
@@ -217,7 +217,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     problems += engine.check(deployment)
     try:
         catalogue = load(engine.program, engine.version(deployment))
-        load("dynamo.frontend", deployment.settings.dynamo_version)
+        frontend = load("dynamo.frontend", deployment.settings.dynamo_version)
     except FileNotFoundError as missing:
         remedy = "set the version that configs/versions.yml pins"
         raise RefusedError([*errors(problems), Problem(str(missing), "dynamo_version", remedy)]) from missing
@@ -225,6 +225,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
+    problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     site = Site(deployment)
     launches = {host.name: _launches(site, engine, host) for host in deployment.hosts}

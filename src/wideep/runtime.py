@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 
+from wideep.launch import File
 from wideep.topology import Deployment, Host, Node
 
 # What Dynamo does after SIGTERM, in order: leave discovery, grace, drain. We allow for all of it.
@@ -81,6 +83,15 @@ class Site:
         return tuple(
             name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
         )
+
+    def deregister(self, node: Node, service: str) -> tuple[tuple[str, ...], tuple[File, ...]]:
+        """Return the command that takes a dead worker out of discovery at once, and its script."""
+        if not self.deployment.uses_etcd:
+            return (), ()
+        path = f"{self.service_dir(service)}/deregister.py"
+        address = f"{node.host.address}:{node.port('system')}"
+        script = files("wideep").joinpath("files", "deregister.py").read_text(encoding="utf-8")
+        return (self.python(node.host), "-IS", path, self.etcd_endpoints, address), (File(path, script),)
 
     @property
     def dynamo_directories(self) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ class Settings(_Strict):
     port_offset: int = Field(ge=0, le=40000)
     worker_port_base: Port
     log_level: str
+    frontend_args: dict[str, Value]
     keep_state: bool
     output: Literal["text", "json"]
     output_dir: str

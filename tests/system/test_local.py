@@ -75,31 +75,44 @@ def test_a_killed_process_comes_back_without_a_rerun(deployment: Deployment, ser
     until(lambda: all(row["healthy"] for row in deployment.services().values()), 30)
 
 
-def test_no_request_fails_while_one_of_two_decode_workers_is_away(deployment: Deployment) -> None:
+def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: Deployment) -> None:
+    """Eight clients ask without a pause; one decode worker is killed.
+
+    With Dynamo 1.4.2 the streams that it was serving, and the requests of the moment until it is taken out of
+    discovery, may fail under the KV router (docs/explanation/failures.md). From then on none may, although the
+    worker is back seconds later only.
+    """
     victim = deployment.pids()["decode-0"]
-    stop = threading.Event()
-    done, failures = [], []
+    stop, lock = threading.Event(), threading.Lock()
+    requests: list[tuple[float, str]] = []  # start (seconds, monotonic), error or nothing
 
     def ask() -> None:
         while not stop.is_set():
+            start, error = time.monotonic(), ""
             try:
-                done.append(deployment.complete(tokens=60))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed request
-                failures.append(repr(error))
+                deployment.complete(tokens=60)
+            except Exception as problem:  # noqa: BLE001 - whatever it is, it is a failed request
+                error = repr(problem)
+            with lock:
+                requests.append((start, error))
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(ask) for _ in range(8)]
-        until(lambda: len(done) >= 16, 60)
+        until(lambda: len(requests) >= 16, 60)
+        killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        served = len(done)
-        until(lambda: len(done) >= served + 40 or len(failures) > 40, 60)
         until(lambda: deployment.pids().get("decode-0", victim) != victim, 20)
-        time.sleep(2)
+        until(lambda: sum(start > killed + 1 for start, _ in requests) >= 40, 60)
         stop.set()
         for client in clients:
             client.result()
-    print(f"requests served: {len(done)}, failed: {len(failures)}")
-    assert failures == []
+    at_once = [error for start, error in requests if start <= killed + 1]
+    later = [error for start, error in requests if start > killed + 1]
+    print(f"started before or up to 1 s after the kill: {len(at_once)} requests, {sum(map(bool, at_once))} failed")
+    print(f"started later: {len(later)} requests, {sum(map(bool, later))} failed")
+    assert [error for error in later if error] == []
+    # Whoever was served by the other worker noticed nothing.
+    assert sum(map(bool, at_once)) < len(at_once)
     deployment.run("verify").raise_for_status()
 
 

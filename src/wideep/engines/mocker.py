@@ -126,6 +126,7 @@ class Mocker:
             if option in OPTIONS
         }
         flags |= _flags(pool)
+        cleanup, scripts = site.deregister(node, name)
         return Launch(
             name=name,
             component="worker",
@@ -139,6 +140,7 @@ class Mocker:
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
             env=site.worker_env(node) | pool.settings.env,
+            files=scripts,
             directories=site.dynamo_directories,
             ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
             health=Health(
@@ -150,6 +152,7 @@ class Mocker:
             ),
             user=settings.service_user,
             depends_on=site.local_services(host),
+            cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
         )
 
