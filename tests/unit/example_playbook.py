@@ -24,6 +24,9 @@ def run_action(
 ) -> dict[str, Any]:
     """Return the result of an action on the first host; `extra` are variables as by -e."""
     loader = DataLoader()
+    # By directory and short name: Ansible's import of collections would change that of the other tests.
+    plugins.action_loader.add_directory(str(REPOSITORY / "plugins" / "action"))
+    plugins.module_loader.add_directory(str(REPOSITORY / "plugins" / "modules"))
     loader.set_basedir(str(inventory if inventory.is_dir() else inventory.parent))
     hosts = InventoryManager(loader=loader, sources=[str(inventory)])
     manager = VariableManager(loader=loader, inventory=hosts)
@@ -36,7 +39,7 @@ def run_action(
     host = hosts.get_hosts("all")[0]
     task_vars = manager.get_vars(play=play, host=host, task=task)
     context = PlayContext(play=play)
-    connection = plugins.connection_loader.get("ansible.builtin.local", context)
+    connection = plugins.connection_loader.get("local", context)
     action = plugins.action_loader.get(
         name,
         task=task,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.action import model_directory as action
 from ansible_collections.wideep.dynamo.plugins.modules import model_directory as module
-from example_playbook import run_action
+from example_playbook import REPOSITORY, run_action
 
 Texts = dict[str, str]
 
@@ -101,13 +104,25 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_the_directory_comes_to_the_host(tmp_path: Path) -> None:
-    arguments = {"src": str(source(tmp_path)), "path": str(tmp_path / "model")}
-    predicted = run_action("wideep.dynamo.model_directory", arguments, check=True)
-    assert predicted["changed"]
+    arguments = json.dumps({"src": str(source(tmp_path)), "path": str(tmp_path / "model")})
+
+    def ansible(*options: str) -> str:
+        """Return CHANGED or SUCCESS."""
+        program = Path(sys.executable).parent / "ansible"
+        name = "wideep.dynamo.model_directory"
+        command = [program, "localhost", "-i", "localhost,", "-c", "local", "-o", "-m", name, "-a", arguments]
+        environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0"}
+        done = subprocess.run(
+            [*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.split("|")[1].split()[0]
+
+    assert ansible("--check") == "CHANGED"
     assert not (tmp_path / "model").exists()
-    assert run_action("wideep.dynamo.model_directory", arguments)["changed"]
+    assert ansible() == "CHANGED"
     assert {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "model").iterdir()} == WANT
-    assert not run_action("wideep.dynamo.model_directory", arguments)["changed"]
+    assert ansible() == "SUCCESS"
 
 
 @pytest.mark.parametrize("make", [False, True])
@@ -115,11 +130,11 @@ def test_a_source_without_files_is_refused(tmp_path: Path, make: bool) -> None:
     if make:
         (tmp_path / "empty").mkdir()
     with pytest.raises(AnsibleActionFail, match="has no file to copy"):
-        run_action("wideep.dynamo.model_directory", {"src": str(tmp_path / "empty"), "path": "/nowhere"})
+        run_action("model_directory", {"src": str(tmp_path / "empty"), "path": "/nowhere"})
 
 
 def test_weights_are_refused(tmp_path: Path) -> None:
     with (source(tmp_path) / "model.safetensors").open("wb") as file:
         file.truncate(action.LIMIT_BYTES)
     with pytest.raises(AnsibleActionFail, match="larger than 8 MiB: models with weights are not copied"):
-        run_action("wideep.dynamo.model_directory", {"src": str(tmp_path / "source"), "path": "/nowhere"})
+        run_action("model_directory", {"src": str(tmp_path / "source"), "path": "/nowhere"})

@@ -13,7 +13,7 @@ from example_playbook import run_action
 
 from wideep.plan import make_plan
 
-PLAN = "wideep.dynamo.plan"
+PLAN = "plan"
 HERE = {"wideep_state_dir": "/srv/wideep"}
 
 
@@ -138,10 +138,10 @@ def test_the_plan_of_an_earlier_play_is_no_unknown_variable() -> None:
 
 
 def test_report_prints_and_hands_over(capsys: pytest.CaptureFixture[str]) -> None:
-    result = run_action("wideep.dynamo.report", {"text": "two\nlines\n\n", "data": {"a": 1}})
+    result = run_action("report", {"text": "two\nlines\n\n", "data": {"a": 1}})
     assert "two\nlines\n" in capsys.readouterr().out
     assert result["changed"] is False
     stats = result["ansible_stats"]
     assert stats["data"] == {"wideep_summary": "two\nlines\n\n", "wideep_data": {"a": 1}}
     assert (stats["per_host"], stats["aggregate"]) == (False, False)
-    assert "wideep_data" not in run_action("wideep.dynamo.report", {"text": "x"})["ansible_stats"]["data"]
+    assert "wideep_data" not in run_action("report", {"text": "x"})["ansible_stats"]["data"]
