@@ -110,7 +110,7 @@ def test_the_directory_comes_to_the_host(tmp_path: Path) -> None:
         """Return CHANGED or SUCCESS."""
         program = Path(sys.executable).parent / "ansible"
         name = "wideep.dynamo.model_directory"
-        command = [program, "localhost", "-i", "localhost,", "-c", "local", "-o", "-m", name, "-a", arguments]
+        command = [program, "localhost", "-i", "inventories/local", "-m", name, "-a", arguments]
         environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0"}
         done = subprocess.run(
             [*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
