@@ -1,7 +1,9 @@
-"""Runs the test suites one after the other, and says at the end what passed, what failed and what was left out.
+"""Runs the test suites, and says at the end what passed, what failed and what was left out.
 
-usage: run_tests.py [SUITE ...]      without a name: all. Exit status 1 if one failed; with WIDEEP_REQUIRE_ALL=1
-(as CI sets) also if one was left out.
+usage: run_tests.py [SUITE ...]
+
+Without a name: all. Exit status 1 if one failed; with WIDEEP_REQUIRE_ALL=1 (as CI sets) also if one was
+left out.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def main(names: Sequence[str]) -> int:
         failed = ""
         for command in suite.commands:
             print(f"\n=== {suite.name}: {' '.join(command)}", flush=True)
-            code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, env=env, check=False).returncode
+            code = subprocess.run(
+                [str(BIN / command[0]), *command[1:]], cwd=ROOT, env=env, check=False
+            ).returncode
             if code:
                 failed = f"FAILED: {' '.join(command[:2])} ended with {code}"
                 if suite.name != "lint":

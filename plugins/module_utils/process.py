@@ -193,7 +193,8 @@ def _clean_up(command: list[str]) -> None:
 def _clean_up_after(pid: int, command: list[str]) -> None:
     """Leave a process behind that runs the command the moment that the other one ends.
 
-    supervisord may take a second to notice, and requests fail meanwhile. Silent: the next start cleans up too.
+    supervisord may take a second to notice, and requests fail meanwhile. Silent: the next start cleans up
+    too.
     """
     if not hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3
         return

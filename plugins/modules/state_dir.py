@@ -64,7 +64,9 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.process import lefto
 
 MARKER = ".wideep.json"
 SERVICES = ("services", "supervisor")
-KEPT = ("data", "log", "model", "opt", "venv", "bin")
+# Of the models only the one that we put there: another may be hundreds of gigabytes of somebody's download.
+MODEL = "model/rehearsal"
+KEPT = ("cache", "data", "log", "opt", "venv", "bin")
 
 
 def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
@@ -109,16 +111,23 @@ def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, An
         raise ValueError(
             f"{path} is still in use by {who}; stop the services first (playbooks/teardown.yml does)"
         )
-    names = SERVICES if keep else (*SERVICES, *KEPT)
+    models = path / "model"
+    linked = models.is_symlink()
+    names = SERVICES if keep else (*SERVICES, *KEPT, "model" if linked else MODEL)
     doomed = [path / name for name in names if os.path.lexists(path / name)]
-    ours = {*SERVICES, *KEPT, MARKER}
-    left = [] if keep else sorted(str(p) for p in path.iterdir() if p.name not in ours)
+    ours = {path / name for name in (*SERVICES, *KEPT, MODEL, MARKER)}
+    others = [p for p in path.iterdir() if p not in ours and p != models]
+    if models.is_dir() and not linked:
+        others += [p for p in models.iterdir() if p not in ours]
+    left = [] if keep else sorted(map(str, others))
     if not check:
         for target in doomed:
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
                 target.unlink()
+        if not keep and models.is_dir() and not any(models.iterdir()):
+            models.rmdir()
         # With something left the marker stays: a second removal, or a new deployment, is not refused.
         if not keep and not left:
             (path / MARKER).unlink()

@@ -10,11 +10,12 @@ short_description: Puts what the hosts said into one text
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - Reads what M(wideep.dynamo.service_info) registered on every host of the plan, and writes one text about all
-    of them. Runs on the controller, use it with C(run_once).
+  - Reads what M(wideep.dynamo.service_info) registered on every host of the plan, and writes one text about
+    all of them. Runs on the controller, use it with C(run_once).
 options:
   kind:
-    description: V(status) of the services, V(deployed) for the end of a deployment, V(removed) for that of a removal.
+    description:
+      - V(status) of the services, V(deployed) for the end of a deployment, V(removed) for that of a removal.
     type: str
     choices: [status, deployed, removed]
     default: status

@@ -17,6 +17,17 @@ from wideep.topology import Deployment, Host
 # March 2022); the build on PyPI is 3.5.1.
 INCONSISTENT_ETCD = ("3.5.0", "3.5.1", "3.5.2")
 PYPI_VERSIONS = {"nats": "2.15.1", "etcd": "3.5.1"}
+# What the plan itself sets, with the variable to use instead: set twice, plan and process would disagree.
+OWN_FRONTEND_FLAGS = {
+    "http-host": "wideep_address",
+    "http-port": "wideep_frontend_port",
+    "namespace": "wideep_namespace",
+    "router-mode": "wideep_router_mode",
+    "migration-limit": "wideep_migration_limit",
+    "discovery-backend": "wideep_discovery",
+    "request-plane": "wideep_request_plane",
+    "event-plane": "wideep_event_plane",
+}
 START_DEADLINE_S = 60
 FRONTEND_DEADLINE_S = 120
 
@@ -68,7 +79,18 @@ def check(deployment: Deployment) -> list[Problem]:
             for host in deployment.hosts
             if host in dynamo and not host.python.startswith("/")
         ]
+    problems += [
+        Problem("the plan sets it", f"wideep_frontend_args.{name}", f"remove it, use {instead}")
+        for name, instead in OWN_FRONTEND_FLAGS.items()
+        if name in frontend_flags(deployment)
+    ]
     return problems
+
+
+def frontend_flags(deployment: Deployment) -> dict[str, Any]:
+    """Return `wideep_frontend_args`, however they are written, by the names that `frontend` uses."""
+    given = deployment.settings.frontend_args
+    return {k.removeprefix("--").replace("_", "-"): v for k, v in given.items()}
 
 
 def binary(site: Site, role: Literal["nats", "etcd"]) -> str:
@@ -182,7 +204,7 @@ def frontend(site: Site, host: Host) -> Launch:
         "router-mode": settings.router_mode,
         "migration-limit": settings.migration_limit,
         "router-replica-sync": len(site.deployment.frontends) > 1 or None,
-    } | settings.frontend_args
+    } | frontend_flags(site.deployment)
     catalogue = load("dynamo.frontend", settings.dynamo_version)
     return Launch(
         name="frontend",

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
+# What only the service manager, waits and people use: changing it restarts nothing.
+NOT_DECISIVE = frozenset({"description", "health", "depends_on", "stop_timeout_s", "cleanup"})
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Launch:
     """One service of one host: argv as a list, environment, files, ports, user, health.
 
     Environment values are strings; `secret_env` names the variables whose values never appear in output.
-    `depends_on` names services of the same host that must be started before. `cleanup` is a command that is run
-    whenever the process has ended, however it ended, before it starts again; it is quick, and its failure does
-    not matter. Times are in seconds.
+    `depends_on` names services of the same host that must be started before. `cleanup` is a command that is
+    run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
+    does not matter. Times are in seconds.
     """
 
     name: str
@@ -83,7 +85,8 @@ class Launch:
     @property
     def digest(self) -> str:
         """SHA-256 over all that decides how the service runs: equal digests need no restart."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        decisive = {k: v for k, v in asdict(self).items() if k not in NOT_DECISIVE}
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     site = Site(deployment)
-    launches = {host.name: _launches(site, engine, host) for host in deployment.hosts}
+    launches = _launches(site, engine)
     problems += _clashes(launches)
     for pool in deployment.pools:
         launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].nodes[0])
@@ -244,24 +244,21 @@ def _arguments(launch: Launch) -> tuple[str, ...]:
     return launch.argv[launch.argv.index("-m") + 2 :]
 
 
-def _launches(site: Site, engine: Engine, host: Host) -> tuple[Launch, ...]:
-    """Return a host's launches in start order."""
+def _launches(site: Site, engine: Engine) -> dict[str, tuple[Launch, ...]]:
+    """Return every host's launches in start order."""
     deployment = site.deployment
-    launches: list[Launch] = []
-    if host in deployment.control:
+    launches: dict[str, list[Launch]] = {host.name: [] for host in deployment.hosts}
+    for host in deployment.control:
         if deployment.uses_nats:
-            launches.append(control_plane.nats(site, host))
+            launches[host.name].append(control_plane.nats(site, host))
         if deployment.uses_etcd:
-            launches.append(control_plane.etcd(site, host))
-    if host in deployment.frontends:
-        launches.append(control_plane.frontend(site, host))
+            launches[host.name].append(control_plane.etcd(site, host))
+    for host in deployment.frontends:
+        launches[host.name].append(control_plane.frontend(site, host))
     pools: dict[str, Pool] = {pool.name: pool for pool in deployment.pools}
-    launches += [
-        engine.launch(site, pools[replica.pool], replica, node)
-        for replica, node in deployment.workers
-        if node.host == host
-    ]
-    return tuple(launches)
+    for replica, node in deployment.workers:
+        launches[node.host.name].append(engine.launch(site, pools[replica.pool], replica, node))
+    return {host: tuple(own) for host, own in launches.items()}
 
 
 def _clashes(launches: Mapping[str, Sequence[Launch]]) -> list[Problem]:

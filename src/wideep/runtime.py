@@ -99,7 +99,7 @@ class Site:
         return (self.data_dir("discovery"),) if self.deployment.settings.discovery == "file" else ()
 
     def dynamo_env(self, host: Host) -> dict[str, str]:
-        """Return the environment of every Dynamo process on a host (facts: Dynamo 1.4.2's _core, its docs)."""
+        """Return the environment of every Dynamo process on a host (names: those of Dynamo 1.4.2)."""
         deployment, settings = self.deployment, self.deployment.settings
         env = {
             "DYN_LOG": settings.log_level,

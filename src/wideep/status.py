@@ -68,7 +68,10 @@ def status_report(
     """
     rows = [row for own in services.values() for row in own if row["state"] != "absent"]
     if not rows:
-        return f"{plan['deployment']}: nothing is deployed on these hosts; `make up` (or playbooks/site.yml) does it\n"
+        return (
+            f"{plan['deployment']}: nothing is deployed on these hosts; "
+            "`make up` (or playbooks/site.yml) does it\n"
+        )
     unhealthy = [(host, row) for host, own in services.items() for row in own if row["healthy"] is not True]
     absent = missing(plan, services)
     text = status_table(services)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from wideep import runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,13 +67,14 @@ class Deployment:
         return {row["name"]: row for row in result.data["wideep_data"]["localhost"]}
 
     def pids(self) -> dict[str, int]:
-        """Return service name -> pid, read from /proc: every process of this deployment that carries its name."""
+        """Return service name -> pid, from /proc: every process of this deployment that carries its name."""
         found = {}
         for environ in Path("/proc").glob("[0-9]*/environ"):
             try:
-                pairs = dict(p.split("=", 1) for p in environ.read_text(errors="replace").split("\0") if "=" in p)
+                entries = environ.read_text(errors="replace").split("\0")
             except OSError:
                 continue
+            pairs = dict(entry.split("=", 1) for entry in entries if "=" in entry)
             if pairs.get("WIDEEP_STATE_DIR") == str(self.state_dir):
                 found[pairs["WIDEEP_SERVICE"]] = int(environ.parent.name)
         return found

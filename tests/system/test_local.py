@@ -79,8 +79,8 @@ def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: De
     """Eight clients ask without a pause; one decode worker is killed.
 
     With Dynamo 1.4.2 the streams that it was serving, and the requests of the moment until it is taken out of
-    discovery, may fail under the KV router (docs/explanation/failures.md). From then on none may, although the
-    worker is back seconds later only.
+    discovery, may fail under the KV router (docs/explanation/failures.md). From then on none may, although
+    the worker is back seconds later only.
     """
     victim = deployment.pids()["decode-0"]
     stop, lock = threading.Event(), threading.Lock()
@@ -108,8 +108,8 @@ def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: De
             client.result()
     at_once = [error for start, error in requests if start <= killed + 1]
     later = [error for start, error in requests if start > killed + 1]
-    print(f"started before or up to 1 s after the kill: {len(at_once)} requests, {sum(map(bool, at_once))} failed")
-    print(f"started later: {len(later)} requests, {sum(map(bool, later))} failed")
+    for when, errors in (("before or up to 1 s after the kill", at_once), ("later", later)):
+        print(f"started {when}: {len(errors)} requests, {sum(map(bool, errors))} failed")
     assert [error for error in later if error] == []
     # Whoever was served by the other worker noticed nothing.
     assert sum(map(bool, at_once)) < len(at_once)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import _model
+
 from wideep.preflight import Facts, Host, Needs, Settings
 from wideep.preflight.model import Clock, Disk, Ephemeral, Memory, ModelDirectory
 from wideep.preflight.storage import disk, model

@@ -200,3 +200,13 @@ def test_a_path_that_cannot_be_written(tmp_path: Path, run: Any) -> None:
         assert result["failed"]
         assert f"cannot change {path}" in result["msg"]
         assert "set wideep_state_dir" in result["msg"]
+
+
+def test_a_model_that_an_operator_put_there_stays(tmp_path: Path, run: Any) -> None:
+    path = tmp_path / "state"
+    run(path, "present")
+    for name in ("rehearsal", "deepseek-r1"):
+        (path / "model" / name).mkdir(parents=True)
+    result = run(path, "absent")
+    assert result["left"] == [str(path / "model" / "deepseek-r1")]
+    assert [p.name for p in (path / "model").iterdir()] == ["deepseek-r1"]

@@ -75,6 +75,7 @@ class Sglang:
             | _eplb(case)
             | dict(case.extra)
         )
+        cleanup, scripts = site.deregister(node, name) if node == head else ((), ())
         cache = f"{site.state_dir}/cache/sglang-{versions().engines['sglang']}"
         return Launch(
             name=name,
@@ -84,6 +85,7 @@ class Sglang:
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
             env=site.worker_env(node) | self._env(case, replica, node, cache) | pool.settings.env,
+            files=scripts,
             directories=(*site.dynamo_directories, cache),
             ports=_listeners(case, replica, node),
             health=Health(
@@ -97,6 +99,7 @@ class Sglang:
             else Health("process", settings.start_deadline_s, settle_s=SETTLE_S),
             user=settings.service_user,
             depends_on=site.local_services(host),
+            cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
         )

@@ -1,10 +1,10 @@
-"""Takes a dead Dynamo worker out of etcd at once. Rendered beside each worker; needs only the standard library.
+"""Takes a dead Dynamo worker out of etcd at once. Rendered beside each worker, standard library only.
 
 usage: deregister.py ETCD_ENDPOINTS SYSTEM_ADDRESS
 
-A worker that was killed stays registered until its lease ends (10 s), and with Dynamo 1.4.2 every request that
-is routed to it meanwhile fails. Its model card names its system address, so its lease is known: it is revoked.
-Exit status 0 also when there is nothing to do or etcd is away: the lease ends by itself then.
+A worker that was killed stays registered until its lease ends (10 s), and with Dynamo 1.4.2 every request
+that is routed to it meanwhile fails. Its model card names its system address, so its lease is known: it is
+revoked. Exit status 0 also when there is nothing to do or etcd is away: the lease ends by itself then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ TIMEOUT_S = 2.0
 
 def post(endpoint: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Call etcd's JSON gateway; addresses of the cluster never go through a proxy."""
-    request = urllib.request.Request(endpoint + path, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    header = {"Content-Type": "application/json"}
+    request = urllib.request.Request(endpoint + path, json.dumps(body).encode(), header)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=TIMEOUT_S) as reply:
         answer: dict[str, Any] = json.load(reply)

@@ -58,7 +58,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """Names of its entries; missing: files that its index of weights names in vain; error: why it is unreadable."""
+    """Names of its entries.
+
+    missing: files that its index of weights names in vain. error: why it is unreadable.
+    """
 
     path: str
     files: tuple[str, ...] = ()
