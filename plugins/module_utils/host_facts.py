@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.wideep.dynamo.plugins.module_utils.gpu_facts import gather as gather_gpu
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import find_pythons
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
 
@@ -31,8 +32,8 @@ RESOLVE_DEADLINE_S = 10.0
 def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     """Return the facts that judge what the plan needs of this host; sizes are in bytes, times in seconds.
 
-    needs: ports ({port, address, service}), peers ({name, address}), state_dir. may_write: whether the state
-    directory may be tried with a temporary file.
+    needs: ports ({port, address, service}), peers ({name, address}), state_dir, gpu (where given, GPU facts,
+    too). may_write: whether the state directory may be tried with a temporary file.
     """
     started = time.monotonic()
     facts: dict[str, Any] = {
@@ -53,6 +54,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "ephemeral": _ephemeral(),
         "addresses": _addresses(),
         "model": _model(Path(needs["model_path"])) if needs.get("model_path") else None,
+        "gpu": gather_gpu() if needs.get("gpu") else None,
     }
     facts["peers"] = _peers(needs.get("peers") or [], facts["addresses"])
     # Last: the controller brackets the reading between its own two, and takes off what came before it.

@@ -10,7 +10,8 @@ short_description: Gathers what preflight judges about a host
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - Gathers in one call what M(wideep.dynamo.preflight) judges. Runs no command but the host's Pythons.
+  - Gathers in one call what M(wideep.dynamo.preflight) judges. Runs no command but the host's Pythons, and
+    for GPUs C(nvidia-smi), C(nv-fabricmanager --version) and C(systemctl show), each with a time limit.
   - Changes nothing. A temporary file tries the state directory, unless in check mode.
 options:
   needs:
@@ -66,6 +67,11 @@ options:
         description: Model directory that must be there. Without it none is looked at.
         type: str
         default: ""
+      gpu:
+        description:
+          - What the plan needs of GPUs and RDMA devices. It is passed on to the judge.
+          - Without it no GPU is looked at.
+        type: dict
 attributes:
   check_mode:
     description: Gathers the same, and writes no temporary file.
@@ -118,6 +124,7 @@ def main() -> None:
         "disk_gb": {"type": "float", "default": 0},
         "memory_gb": {"type": "float", "default": 0},
         "model_path": {"type": "str", "default": ""},
+        "gpu": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},

@@ -19,12 +19,15 @@ from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.runtime import Site
 from wideep.text import print_table
 from wideep.topology import Deployment, Host, Pool, examine
+from wideep.versions import versions
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
 CONTROL_DISK_GB = 1.0
 DYNAMO_DISK_GB = 1.5
 MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
+# Shared memory of one worker's processes, as the official images are run with.
+GPU_SHM_GB = 10.0
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
     ("nats", "client"): "nats_port",
@@ -129,6 +132,22 @@ class Plan:
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
             "model_path": settings.model_path if works else "",
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
+            "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
+        }
+
+    def _gpu_needs(self, host: Host) -> dict[str, Any]:
+        """Return what a real engine needs of a host's GPUs and fabric (`wideep.preflight.GpuNeeds`)."""
+        workers = [launch for launch in self.launches[host.name] if launch.component == "worker"]
+        nodes = [node for _, node in self.deployment.workers if node.host == host]
+        return {
+            "engine": self.engine.name,
+            "gpus": max(gpu + 1 for node in nodes for gpu in node.gpus),
+            "card": host.gpu,
+            "min_driver": versions().minimum["nvidia-driver"],
+            **host.network.model_dump(mode="json"),
+            "nvshmem": any(name.startswith("NVSHMEM_") for launch in workers for name in launch.env),
+            "online_eplb": self.engine.name == "trtllm" and self.deployment.settings.eplb.enabled,
+            "shm_gb": GPU_SHM_GB * len(nodes),
         }
 
     def table(self) -> str:

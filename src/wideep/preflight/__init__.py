@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wideep.preflight import clock, machine, network, ports, storage
+from wideep.preflight import clock, fabric, gpu, limits, machine, network, ports, rdma, storage
 from wideep.preflight.model import (
     Check,
     Facts,
@@ -50,8 +50,31 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     storage.model,
     machine.memory,
     machine.limits,
+    limits.memlock,
+    gpu.driver,
+    gpu.gpus,
+    gpu.health,
+    gpu.modes,
+    gpu.free,
+    fabric.manager,
+    fabric.links,
+    fabric.imex,
+    rdma.devices,
+    rdma.rate,
+    rdma.gids,
+    rdma.affinity,
+    rdma.gpu_direct,
+    rdma.ibgda,
+    rdma.peer_to_peer,
+    limits.shared_memory,
+    limits.pages,
 )
-BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...] = (network.names, clock.skew)
+BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...] = (
+    network.names,
+    clock.skew,
+    gpu.alike,
+    rdma.alike,
+)
 
 
 def judge(
@@ -61,7 +84,7 @@ def judge(
     hosts: Iterable[str] | None = None,
 ) -> Report:
     """Judge every host of `hosts` (default: those with needs), in this order; one without facts fails."""
-    limits = settings or Settings()
+    lines = settings or Settings()
     wanted = tuple(hosts if hosts is not None else needs)
     known = [Host(name, facts[name], needs.get(name, Needs())) for name in wanted if name in facts]
     missing = [name for name in wanted if name not in facts]
@@ -69,6 +92,6 @@ def judge(
     checks = [
         Check(name, "facts", "fail", "no facts from this host", "it answers", remedy) for name in missing
     ]
-    checks += [check for topic in OF_A_HOST for host in known for check in topic(host, limits)]
-    checks += [check for topic in BETWEEN_HOSTS for check in topic(known, limits)]
+    checks += [check for topic in OF_A_HOST for host in known for check in topic(host, lines)]
+    checks += [check for topic in BETWEEN_HOSTS for check in topic(known, lines)]
     return Report(wanted, tuple(checks))

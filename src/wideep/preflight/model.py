@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
+from wideep.preflight.gpu_model import GpuFacts, GpuNeeds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -130,6 +132,7 @@ class Facts:
     model: ModelDirectory | None = None
     peers: tuple[PeerView, ...] = ()
     addresses: dict[str, str] = field(default_factory=dict)
+    gpu: GpuFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the plan puts on one host. GB are 10^9 bytes."""
+    """What the plan puts on one host. GB are 10^9 bytes. gpu: where a real engine runs."""
 
     ports: tuple[PortNeed, ...] = ()
     peers: tuple[Peer, ...] = ()
@@ -159,6 +162,7 @@ class Needs:
     disk_gb: float = 0.0
     memory_gb: float = 0.0
     model_path: str = ""
+    gpu: GpuNeeds | None = None
 
 
 @dataclass(frozen=True)

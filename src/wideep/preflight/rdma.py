@@ -1,0 +1,237 @@
+"""RDMA: the devices that the inventory names, their addresses, and the ways from GPU memory to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wideep.hardware import hardware_cards
+from wideep.preflight.gpu import asked, numbers, outliers, used, version
+from wideep.preflight.model import Check, Host, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wideep.preflight.gpu_model import GpuFacts, GpuNeeds, RdmaPort
+
+LINKS = {"ib": "InfiniBand", "roce": "RoCE", "": "unknown"}
+NEAR = {"PIX", "PXB", "C2C"}
+DMABUF_KERNEL = (5, 12)
+
+
+def _ports(needs: GpuNeeds, facts: GpuFacts) -> list[RdmaPort]:
+    wanted = {(name, needs.rdma_port) for name in needs.rdma_devices}
+    return [port for port in facts.rdma if (port.name, port.port) in wanted]
+
+
+def devices(host: Host, _settings: Settings) -> Iterator[Check]:
+    """Every device of wideep_network is there, up, of the right kind, and may be opened."""
+    if (pair := asked(host)) is None or not pair[0].rdma_devices:
+        return
+    needs, facts = pair
+    expected = f"{len(needs.rdma_devices)} {LINKS.get(needs.link, needs.link)} devices, active"
+    checks = list(_devices(host, needs, facts, expected))
+    yield from checks
+    if not checks:
+        seen = f"{len(needs.rdma_devices)} devices, active"
+        yield Check(host.name, "rdma", "ok", seen, expected)
+
+
+def _devices(host: Host, needs: GpuNeeds, facts: GpuFacts, expected: str) -> Iterator[Check]:
+    ports = _ports(needs, facts)
+    there = {port.name for port in ports}
+    if missing := [name for name in needs.rdma_devices if name not in there]:
+        names = ", ".join(dict.fromkeys(port.name for port in facts.rdma)) or "no RDMA device"
+        remedy = (
+            "correct rdma_devices of wideep_network (ibdev2netdev lists them)"
+            if facts.rdma
+            else "load the driver (modprobe mlx5_ib), install DOCA-OFED or rdma-core"
+        )
+        seen = f"no {', '.join(missing)}; the host has {names}"
+        yield Check(host.name, "rdma", "fail", seen, expected, remedy)
+    found: dict[tuple[str, str], list[RdmaPort]] = {}
+    for port in ports:
+        if problem := _fault(host, needs, port):
+            found.setdefault(problem, []).append(port)
+    for (fault, remedy), bad in found.items():
+        yield Check(host.name, "rdma", "fail", f"{_names(bad)}: {fault}", expected, remedy)
+
+
+def _names(ports: Sequence[RdmaPort]) -> str:
+    return ", ".join(f"{port.name}:{port.port}" for port in ports)
+
+
+def _fault(host: Host, needs: GpuNeeds, port: RdmaPort) -> tuple[str, str] | None:
+    """Return what is wrong with a port, and the remedy."""
+    user = host.facts.user
+    if port.state == "INIT":
+        return "INIT, no subnet manager answers", "start opensm, or the subnet manager of the switch"
+    if port.state != "ACTIVE":
+        return (
+            f"{port.state or 'no state'}, {port.physical or 'no link'}",
+            "check cable, transceiver and switch port (ibstat, mlxlink -d DEVICE)"
+            + (f"; ip link set {port.netdev} up" if port.link == "roce" and port.netdev else ""),
+        )
+    if port.link != needs.link:
+        return (
+            f"is {LINKS.get(port.link, port.link)}",
+            "set wideep_network.link to what it is, or change it (mlxconfig: LINK_TYPE_P1, 1 IB, 2 Ethernet)",
+        )
+    if not port.usable:
+        return (
+            f"{user} cannot open its device node",
+            f"modprobe ib_uverbs, and let {user} read and write /dev/infiniband/uverbs* (rdma-core's udev "
+            "rules do; in a container pass /dev/infiniband)",
+        )
+    return None
+
+
+def rate(host: Host, _settings: Settings) -> Iterator[Check]:
+    """Each active port runs at the rate of the others, and of the usual build."""
+    if (pair := asked(host)) is None:
+        return
+    needs, facts = pair
+    card = hardware_cards().get(needs.card)
+    active = [port for port in _ports(needs, facts) if port.state == "ACTIVE"]
+    best = max((port.rate for port in active), default=0.0)
+    if lower := [port for port in active if port.rate < best]:
+        rates = ", ".join(f"{rate:g}" for rate in sorted({port.rate for port in lower}))
+        remedy = "check cable and transceiver (mlxlink -d DEVICE); a link keeps its speed until it is reset"
+        seen = f"{_names(lower)}: {rates} Gbit/s"
+        yield Check(host.name, "rdma rate", "warn", seen, f"{best:g} Gbit/s, as the others", remedy)
+    elif active and card and best < card.nic_gbit:
+        remedy = "fine where the host was built so; else check cables and the switch's speed"
+        expected = f"{card.nic_gbit} Gbit/s, the usual build"
+        yield Check(host.name, "rdma rate", "warn", f"{best:g} Gbit/s", expected, remedy)
+    elif active:
+        yield Check(host.name, "rdma rate", "ok", f"{best:g} Gbit/s")
+
+
+def gids(host: Host, _settings: Settings) -> Iterator[Check]:
+    """RoCE: the same index is an IPv4 address of RoCE v2 on every device."""
+    if (pair := asked(host)) is None or pair[0].link != "roce" or pair[0].gid_index is None:
+        return
+    needs, facts = pair
+    wanted = needs.gid_index
+    expected = "RoCE v2 over IPv4"
+    wrong = [
+        (port, next((gid for gid in port.gids if gid.index == wanted), None))
+        for port in _ports(needs, facts)
+        if not any(gid.index == wanted and gid.type == "RoCE v2" and gid.ipv4 for gid in port.gids)
+    ]
+    for port, gid in wrong:
+        right = [g.index for g in port.gids if g.type == "RoCE v2" and g.ipv4]
+        seen = f"{port.name}: gid {wanted} is " + (
+            f"{gid.type}, not from an IPv4 address" if gid and not gid.ipv4 else gid.type if gid else "empty"
+        )
+        remedy = (
+            f"set gid_index of wideep_network to {right[0]} for this host"
+            if right
+            else f"give {port.netdev or 'its interface'} an IPv4 address"
+        )
+        yield Check(host.name, "gid", "fail", seen, expected, remedy)
+    if not wrong and _ports(needs, facts):
+        yield Check(host.name, "gid", "ok", f"index {wanted} on every device", expected)
+
+
+def affinity(host: Host, _settings: Settings) -> Iterator[Check]:
+    """Each GPU has one of the devices below its own PCI switch."""
+    if (pair := asked(host)) is None:
+        return
+    needs, facts = pair
+    mine = [gpu for gpu in used(needs, facts) if set(needs.rdma_devices) & set(gpu.nics)]
+    if len(needs.rdma_devices) < needs.gpus or not mine:
+        return  # shared devices cannot be beside every GPU
+    far = [gpu for gpu in mine if not any(gpu.nics.get(name) in NEAR for name in needs.rdma_devices)]
+    expected = "a device of wideep_network below each GPU's PCI switch (PIX, PXB)"
+    if far:
+        ways = sorted({gpu.nics[name] for gpu in far for name in needs.rdma_devices if name in gpu.nics})
+        near = sorted({name for gpu in far for name, how in gpu.nics.items() if how in NEAR})
+        remedy = (
+            f"add {', '.join(near)} to rdma_devices of wideep_network"
+            if near
+            else "compare rdma_devices of wideep_network with nvidia-smi topo -m (virtual machines hide it)"
+        )
+        seen = f"{numbers(far)}: reached through {', '.join(ways)}"
+        yield Check(host.name, "gpu to nic", "warn", seen, expected, remedy)
+    else:
+        yield Check(host.name, "gpu to nic", "ok", "each GPU has its own near by", expected)
+
+
+def gpu_direct(host: Host, _settings: Settings) -> Iterator[Check]:
+    """RDMA to and from GPU memory: nvidia_peermem, or dma-buf of the open kernel modules."""
+    if (pair := asked(host)) is None or not pair[0].rdma_devices:
+        return
+    needs, facts = pair
+    dmabuf = facts.open_module and version(facts.kernel.release)[:2] >= DMABUF_KERNEL
+    expected = "nvidia_peermem, or dma-buf"
+    load = "modprobe nvidia_peermem (role host_tuning loads it at boot)"
+    if facts.peermem:
+        yield Check(host.name, "gpu direct", "ok", "nvidia_peermem is loaded", expected)
+    elif not dmabuf:
+        seen = "neither: data goes through the host's memory" + (", DeepEP stops" if needs.nvshmem else "")
+        remedy = f"{load}, or install the open kernel modules on a kernel of 5.12 or newer"
+        yield Check(host.name, "gpu direct", "fail" if needs.nvshmem else "warn", seen, expected, remedy)
+    elif needs.nvshmem:
+        seen = "dma-buf only; NVSHMEM wants nvidia_peermem in most builds"
+        yield Check(host.name, "gpu direct", "warn", seen, "nvidia_peermem", load)
+    else:
+        yield Check(host.name, "gpu direct", "ok", "dma-buf", expected)
+
+
+def ibgda(host: Host, _settings: Settings) -> Iterator[Check]:
+    """DeepEP between hosts: the GPU rings the NIC's doorbell, or the CPU does it for it."""
+    if (pair := asked(host)) is None or not pair[0].nvshmem:
+        return
+    facts = pair[1]
+    on = facts.params.get("EnableStreamMemOPs") == "1"
+    mapped = "PeerMappingOverride=1" in facts.params.get("RegistryDwords", "").replace(" ", "")
+    expected = 'EnableStreamMemOPs=1 and RegistryDwords="PeerMappingOverride=1;"'
+    remedy = "run playbooks/tune.yml (host_tuning_ibgda) and reboot"
+    if on and mapped:
+        yield Check(host.name, "ibgda", "ok", "the GPU drives the NIC", expected)
+    elif facts.gdrcopy:
+        seen = "driver options not set; with GDRCopy the CPU rings the doorbells: works, a little slower"
+        yield Check(host.name, "ibgda", "warn", seen, expected, remedy)
+    else:
+        lacks = [
+            *([] if on else ["EnableStreamMemOPs is off"]),
+            *([] if mapped else ["PeerMappingOverride is off"]),
+        ]
+        seen = (
+            f"{' and '.join(lacks)}, no GDRCopy: NVSHMEM 3.4.5 and newer fall back by themselves, slower; "
+            "older ones stop at `init failed for transport: IBGDA`"
+        )
+        yield Check(host.name, "ibgda", "warn", seen, expected, remedy + "; or install GDRCopy (gdrdrv)")
+
+
+def peer_to_peer(host: Host, _settings: Settings) -> Iterator[Check]:
+    """What sends traffic between GPU and NIC the long way: a translating IOMMU, ACS on PCI bridges."""
+    if (pair := asked(host)) is None or not pair[0].rdma_devices:
+        return
+    kernel = pair[1].kernel
+    if any(kind.startswith("DMA") for kind in kernel.iommu):
+        remedy = "add iommu=pt (and intel_iommu=on or amd_iommu=on) to the kernel's command line, then reboot"
+        seen = f"the IOMMU translates for the GPUs ({', '.join(kernel.iommu)})"
+        yield Check(host.name, "iommu", "warn", seen, "passed through (identity)", remedy)
+    if kernel.acs_bridges:
+        first = kernel.acs_bridges[0]
+        seen = f"ACS redirects on {len(kernel.acs_bridges)} PCI bridges ({first}, ...)"
+        remedy = (
+            "switch ACS off in the firmware's setup, or after each boot for every bridge: "
+            f"setpci -s {first} ECAP_ACS+6.w=0000"
+        )
+        yield Check(host.name, "acs", "warn", seen, "off on bare metal", remedy)
+
+
+def alike(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
+    """Hosts of one kind have devices of the same number, rate and MTU."""
+
+    def build(needs: GpuNeeds, facts: GpuFacts) -> str:
+        ports = [port for port in _ports(needs, facts) if port.state == "ACTIVE"]
+        rates = "/".join(f"{rate:g}" for rate in sorted({port.rate for port in ports}))
+        mtus = "/".join(str(mtu) for mtu in sorted({port.mtu for port in ports if port.mtu}))
+        return f"{len(ports)} active at {rates or 0} Gbit/s" + (f", MTU {mtus}" if mtus else "")
+
+    for host, seen, common, count in outliers(hosts, build):
+        remedy = "a replica is as fast as its slowest host: make them equal, or pool hosts of one kind"
+        yield Check(host.name, "same rdma", "warn", seen, f"{common}, as on {count} hosts", remedy)
