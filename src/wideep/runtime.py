@@ -96,7 +96,13 @@ class Site:
     @property
     def dynamo_directories(self) -> tuple[str, ...]:
         """Return the directories that all Dynamo processes of a host share."""
-        return (self.data_dir("discovery"),) if self.deployment.settings.discovery == "file" else ()
+        discovery = self.deployment.settings.discovery == "file"
+        return (self.home, *((self.data_dir("discovery"),) if discovery else ()))
+
+    @property
+    def home(self) -> str:
+        """Return the home directory of Dynamo processes: they and the engines keep caches there."""
+        return f"{self.state_dir}/cache/home"
 
     def dynamo_env(self, host: Host) -> dict[str, str]:
         """Return the environment of every Dynamo process on a host (names: those of Dynamo 1.4.2)."""
@@ -112,6 +118,7 @@ class Site:
             "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "HF_HUB_OFFLINE": "1",
+            "HOME": self.home,
             "PYTHONUNBUFFERED": "1",
         }
         if deployment.uses_etcd:

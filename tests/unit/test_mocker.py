@@ -53,6 +53,15 @@ def test_extra_args_come_last_however_they_are_written(name: str) -> None:
     assert value(argv, "--speedup-ratio") == "2.5"
 
 
+def test_only_the_sglang_flavour_hands_over_by_a_bootstrap_server() -> None:
+    """The mocker of Dynamo 1.4.2 answers "handoff does not support TRT-LLM" otherwise."""
+    for flavour, expected in (("sglang", True), ("trtllm", False)):
+        plan = make_plan(*local(wideep_engine_flavour=flavour))
+        prefill = [x for x in plan.launches["localhost"] if x.name.startswith("prefill")]
+        assert all(("--bootstrap-ports" in x.argv) is expected for x in prefill)
+        assert all(("bootstrap" in {p.purpose for p in x.ports}) is expected for x in prefill)
+
+
 def test_aggregated_workers() -> None:
     groups, hosts = local(wideep_pools={"aggregated": {"replicas_per_node": 2, "options": {"kv_blocks": 9}}})
     groups = {"control": ["localhost"], "frontend": ["localhost"], "aggregated": ["localhost"]}

@@ -107,7 +107,8 @@ class Mocker:
         settings = site.deployment.settings
         name, host = replica.service(node), node.host
         ports = {"system": node.port("system"), "rpc": node.port("rpc")}
-        if pool.name == "prefill":
+        # TensorRT-LLM hands the KV cache over without a bootstrap server, and the mocker knows only that way.
+        if pool.name == "prefill" and settings.engine_flavour == "sglang":
             ports["bootstrap"] = node.port("bootstrap")
         mode = "agg" if pool.name == "aggregated" else pool.name
         flags: dict[str, Any] = {
