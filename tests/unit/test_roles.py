@@ -149,7 +149,7 @@ def test_registered_variables_are_private(file: Path) -> None:
 
 
 # Keywords of tasks that hold a mapping; every other mapping in a task is a module's arguments.
-MAPPINGS = {"vars", "environment", "args", "module_defaults"}
+MAPPINGS = {"vars", "environment", "args", "module_defaults", "loop_control"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
