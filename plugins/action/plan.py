@@ -62,6 +62,9 @@ class ActionModule(ActionBase):
             return {**result, "changed": _content(directory) != before, "files": [str(p) for p in written]}
         if arguments["output"] == "table":
             return {**result, "changed": False, "text": plan.table()}
+        if arguments["output"] == "data":
+            for note in plan.warnings:
+                self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
         return {**result, "changed": False, **plan.to_dict(reveal=arguments["output"] == "data")}
 
     def _variables(self, groups: dict[str, Any], hostvars: Any) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -33,8 +34,16 @@ def observe(manager: Manager, launches: Mapping[str, Launch], log_lines: int = 0
     family = process.children()
     sockets = listening()
 
+    # Whoever still runs although its manager was killed: it may even serve, and nobody restarts it.
+    orphans: dict[str, int] = {}
+    if any(status.state in ("stopped", "absent") for status in statuses.values()):
+        owned = set().union(*(process.tree(s.pid, family) for s in statuses.values() if s.pid))
+        orphans = {service: pid for pid, service in process.leftovers(manager.state_dir, owned).items()}
+
     def look(name: str) -> dict[str, Any]:
         status = statuses[name]
+        if status.state in ("stopped", "absent") and name in orphans:
+            status = replace(status, state="orphaned", pid=orphans[name], restarts=None)
         tree = process.tree(status.pid, family) if status.pid else set()
         return _observe(manager.state_dir, launches[name], status, tree, sockets, log_lines)
 
@@ -57,6 +66,8 @@ def _observe(  # noqa: PLR0917
         healthy, detail = None, status.detail or status.state
     elif not status.pid or status.state == "stopping":
         detail = status.detail or status.state
+    elif status.state == "orphaned":
+        detail = "runs, but its service manager does not: run playbooks/site.yml"
     elif process.is_launcher(status.pid):
         detail = "is being started"
     elif not configured:

@@ -48,6 +48,11 @@ expected:
   description: By pool, the Dynamo component and the number of instances that must register.
   returned: O(output=data) or O(output=json)
   type: dict
+notes:
+  description: What the operator should know although it is allowed, each with C(message), C(where), C(remedy).
+  returned: O(output=data) or O(output=json)
+  type: list
+  elements: dict
 text:
   description: The table.
   returned: O(output=table)

@@ -342,7 +342,8 @@ def test_orphans_of_a_killed_supervisord_are_ended(bed: Bed, port: Callable[[], 
     until(lambda: not bed.manager.pid())
     shutil.rmtree(bed.state / "services/gone")  # as after an interrupted removal
     assert process.alive(orphan)
-    assert bed.look(launch)["healthy"] is None
+    seen = bed.look(launch)
+    assert (seen["state"], seen["healthy"], seen["pid"]) == ("orphaned", False, orphan)
     check = operations.started(bed.manager, {"a": launch}, check=True)
     assert check["a"] == f"started; ended leftover processes that nothing supervised (pid {orphan})"
     assert process.alive(orphan)

@@ -139,8 +139,10 @@ def test_another_deployment_lives_beside_it_without_nats(deployment: Deployment)
     assert deployment.pids() == before
 
 
-def test_a_killed_supervisor_is_replaced_and_its_orphans_are_taken_in(deployment: Deployment) -> None:
+def test_a_killed_supervisor_is_seen_and_replaced_with_its_orphans(deployment: Deployment) -> None:
     os.kill(int((deployment.state_dir / "supervisor" / "supervisord.pid").read_text()), signal.SIGKILL)
+    assert {row["state"] for row in deployment.services().values()} == {"orphaned"}
+    assert deployment.complete() == 8
     deployment.run("site").raise_for_status()
     assert set(deployment.pids()) == set(SERVICES)
     result = deployment.run("site")
