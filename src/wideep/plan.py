@@ -18,7 +18,7 @@ from wideep.launch import Launch
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.runtime import Site
 from wideep.text import print_table
-from wideep.topology import Deployment, Host, Pool, examine
+from wideep.topology import Deployment, Host, Node, Pool, Replica, examine
 from wideep.versions import versions
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
@@ -119,8 +119,8 @@ class Plan:
         peers = [*deployment.control, *deployment.frontends, *heads]
         if host in deployment.frontends:
             peers += [node.host for _, node in deployment.workers]
-        works = any(launch.component == "worker" for launch in launches)
-        dynamo = any(launch.component in {"frontend", "worker"} for launch in launches)
+        works = any(node.host == host for _, node in deployment.workers)
+        dynamo = works or host in deployment.frontends
         return {
             "ports": [
                 {"port": port.port, "address": port.address, "service": launch.name}
@@ -171,6 +171,16 @@ class Plan:
                     ",".join(map(str, node.gpus)) if node else "-",
                     " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
                 )
+            for replica, node in self.deployment.workers:
+                if node.host == host and not self._has_service(replica, node):
+                    table.add_row(
+                        host.name,
+                        f"(started by {replica.service(replica.head)})",
+                        replica.pool,
+                        f"{node.rank} of {len(replica.nodes)}",
+                        ",".join(map(str, node.gpus)),
+                        "-",
+                    )
         pools = ", ".join(
             f"{len(pool.replicas)} {pool.name} x {len(pool.replicas[0].nodes)} nodes"
             f" ({pool.replicas[0].world_size} GPUs each)"
@@ -186,6 +196,9 @@ class Plan:
         )
         notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
         return head + "\n" + print_table(table) + notes
+
+    def _has_service(self, replica: Replica, node: Node) -> bool:
+        return any(launch.name == replica.service(node) for launch in self.launches[node.host.name])
 
     def render(self, directory: Path) -> list[Path]:
         """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
@@ -250,7 +263,8 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     launches = _launches(site, engine)
     problems += _clashes(launches)
     for pool in deployment.pools:
-        launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].nodes[0])
+        launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].head)
+        assert launch is not None, "the head of a replica has a service"
         problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
     for host in deployment.frontends[:1]:
         problems += control_plane.check_frontend(site, control_plane.frontend(site, host))
@@ -276,7 +290,9 @@ def _launches(site: Site, engine: Engine) -> dict[str, tuple[Launch, ...]]:
         launches[host.name].append(control_plane.frontend(site, host))
     pools: dict[str, Pool] = {pool.name: pool for pool in deployment.pools}
     for replica, node in deployment.workers:
-        launches[node.host.name].append(engine.launch(site, pools[replica.pool], replica, node))
+        launch = engine.launch(site, pools[replica.pool], replica, node)
+        if launch is not None:
+            launches[node.host.name].append(launch)
     return {host: tuple(own) for host, own in launches.items()}
 
 

@@ -112,6 +112,7 @@ class Settings(_Strict):
     kv_transfer: Literal["nixl", "mooncake"]
     eplb: EplbSettings
     pools: dict[PoolName, PoolSettings]
+    aggregated: bool
     namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")
     discovery: Literal["etcd", "file"]
     request_plane: Literal["tcp", "nats"]

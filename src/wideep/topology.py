@@ -181,6 +181,10 @@ def examine(
     """
     settings, own, problems = parse(hosts)
     members = {name: list(groups.get(name, ())) for name in ("control", "frontend", *POOLS)}
+    if settings and settings.aggregated:
+        every = (host for pool in POOLS for host in members[pool])
+        members["aggregated"] = list(dict.fromkeys(every))
+        members["prefill"] = members["decode"] = []
     problems += _check_groups(members, hosts)
     if settings is None or any(name not in own for names in members.values() for name in names):
         return None, problems
@@ -312,7 +316,8 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
             "warning",
         )
         for pool in settings.pools
-        if not members[pool]
+        # Settings of the other mode may stay: one variable switches.
+        if not members[pool] and (pool == "aggregated") == settings.aggregated
     ]
     count = len(members["control"])
     if settings.discovery == "etcd" and count not in (0, 1, 3, 5):

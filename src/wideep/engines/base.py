@@ -1,4 +1,4 @@
-"""What every engine gives: its rules, and one Launch for each node of a replica."""
+"""What every engine gives: its rules, and a Launch for each node of a replica that has a service."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class Engine(Protocol):
         """Return what is wrong with the deployment for this engine, catalogue checks included."""
         ...
 
-    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
-        """Return what one node of a replica runs."""
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
+        """Return what one node of a replica runs; None where its head starts everything (never the head)."""
         ...

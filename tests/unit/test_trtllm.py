@@ -1,0 +1,390 @@
+"""TensorRT-LLM: our verdicts, the reason in each message, and what a process gets."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sglang_cases import REPOSITORY, inventory
+from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment, gpu
+
+from wideep.catalogue import load, load_yaml
+from wideep.engines import ENGINES
+from wideep.engines.trtllm_options import TrtllmOptions, choose_backend, graph_sizes, has_wideep, release
+from wideep.hardware import hardware_cards
+from wideep.launch import Launch
+from wideep.models import find_model
+from wideep.plan import Plan, make_plan
+from wideep.problems import Problem, RefusedError
+from wideep.rules.trtllm import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, RULES
+from wideep.settings import Settings
+from wideep.topology import examine
+from wideep.versions import versions
+
+VERSION = versions().engines["tensorrt-llm"]
+PREFILL, DECODE = "prefill-0-rank-0", "decode-0-rank-0"
+
+
+def problems(change: Change) -> list[Problem]:
+    """Return errors, or the warnings of what is accepted."""
+    try:
+        return list(make_plan(*deployment(change)).warnings)
+    except RefusedError as refused:
+        return list(refused.problems)
+
+
+def launches(made: Plan) -> dict[str, Launch]:
+    return {x.name: x for own in made.launches.values() for x in own if x.component == "worker"}
+
+
+def launch(change: Change, name: str = DECODE) -> Launch:
+    return launches(make_plan(*deployment(change)))[name]
+
+
+def file(launch: Launch, name: str) -> str:
+    return next(f.content for f in launch.files if Path(f.path).name == name)
+
+
+def engine(change: Change, name: str = DECODE) -> Any:
+    return yaml.safe_load(file(launch(change, name), "engine.yaml"))
+
+
+# ---- verdicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", RIGHT.values(), ids=list(RIGHT))
+def test_what_is_right_is_accepted(change: Change) -> None:
+    found = problems(change)
+    assert [p for p in found if p.severity == "error"] == []
+    assert all(p.message and p.where and p.remedy for p in found)
+
+
+@pytest.mark.parametrize(("change", "severity", "where", "message", "remedy"), SAID.values(), ids=list(SAID))
+def test_each_reason_is_said(change: Change, severity: str, where: str, message: str, remedy: str) -> None:
+    found = [p for p in problems(change) if p.where == where and message in p.message]
+    assert found, problems(change)
+    assert any(p.severity == severity and remedy in p.remedy for p in found), found
+
+
+def test_every_rule_says_why_it_exists_and_speaks_in_a_test() -> None:
+    assert all(rule.__doc__ for rule in RULES)
+    assert len({rule.__name__ for rule in RULES}) == len(RULES)
+
+
+def test_a_replica_has_one_kind_of_gpu_and_one_environment() -> None:
+    groups, hosts = deployment(Change())
+    hosts["decode1"] |= {
+        "wideep_gpu": "h100-80gb",
+        "wideep_interface": "eth1",
+        "wideep_python": "/usr/bin/python3",
+        "wideep_network": {"link": "ib", "rdma_devices": ["mlx5_4"]},
+    }
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert {p.where for p in refused.value.problems} == {
+        "wideep_gpu on host decode0",
+        "wideep_interface on host decode1",
+        "wideep_python on host decode1",
+        "wideep_network on host decode1",
+    }
+    assert "MPI gives all ranks of a replica one environment" in str(refused.value)
+
+
+def test_in_a_virtual_environment_of_ours_the_interpreter_is_the_same_everywhere() -> None:
+    groups, hosts = deployment(Change(variables={"wideep_runtime": "venv"}))
+    hosts["decode1"]["wideep_python"] = "/usr/bin/python3"
+    assert (
+        "/var/lib/wideep/venv/ai-dynamo-1.4.2/bin/python" in launches(make_plan(groups, hosts))[DECODE].argv
+    )
+
+
+def test_hosts_of_one_node_replicas_may_differ() -> None:
+    groups, hosts = deployment(Change(model=LITE, variables=NO_EPLB))
+    hosts["decode0"]["wideep_interface"] = "ib0"
+    hosts["decode0"]["wideep_service_user"] = hosts["prefill0"]["wideep_service_user"]
+    assert make_plan(groups, hosts)
+
+
+def test_an_aggregated_pool_hands_nothing_over() -> None:
+    change = Change(variables={"wideep_aggregated": True})
+    groups, hosts = deployment(change)
+    pool = {"nodes_per_replica": 2, "options": {"data_parallel_size": 16, "max_tokens_in_buffer": 8192}}
+    for variables in hosts.values():
+        variables["wideep_pools"] = {"aggregated": pool}
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert [p.where for p in refused.value.problems] == [
+        "wideep_pools.aggregated.options.max_tokens_in_buffer"
+    ]
+
+
+# ---- which backend -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "card", "weights", "ep", "balanced", "backend", "why"),
+    [
+        ("1.3.0rc22", "h200-141gb", "fp8", 16, True, "CUTLASS", "no other for NVIDIA H200"),
+        ("1.3.0rc22", "b200-180gb", "bf16", 8, False, "CUTLASS", "for FP8 and FP4"),
+        ("1.3.0rc22", "b200-180gb", "fp8", 8, False, "DEEPGEMM", "one NVLink domain"),
+        ("1.3.0rc22", "gb200-nvl72", "fp8", 16, False, "WIDEEP", "16 GPUs of one NVLink domain"),
+        ("1.3.0rc22", "gb200-nvl72", "fp8", 16, True, "DEEPGEMM", "does not balance FP8"),
+        ("1.3.0rc22", "gb200-nvl72", "fp4", 16, True, "WIDEEP", "still has it"),
+        ("1.3.0rc22", "gb200-nvl72", "fp4", 8, True, "CUTLASS", "more than 8 GPUs"),
+        ("1.3.0rc24", "gb200-nvl72", "fp4", 16, True, "CUTEDSL", "gone from TensorRT-LLM 1.3.0rc24"),
+        ("1.3.0", "gb200-nvl72", "fp8", 16, False, "DEEPGEMM", "gone from TensorRT-LLM 1.3.0"),
+    ],
+)
+def test_the_backend_follows_version_gpu_weights_and_width(  # noqa: PLR0917 - a table
+    version: str, card: str, weights: Any, ep: int, balanced: bool, backend: str, why: str
+) -> None:
+    model, _ = find_model("deepseek-r1", "")
+    assert model
+    model = model.model_copy(update={"weights": weights})
+    chosen, reason = choose_backend(version, hardware_cards()[card], model, ep, balanced=balanced)
+    assert chosen == backend
+    assert why in reason
+    assert choose_backend(version, None, model, ep, balanced=balanced)[0] == "CUTLASS"
+
+
+def test_wideep_ends_with_the_release_candidate_that_is_known_to_have_it() -> None:
+    assert [has_wideep(f"1.3.0rc{n}") for n in (21, 22, 23, 24)] == [True, True, True, False]
+    assert release("1.2.0") < release("1.3.0rc1") < release("1.3.0rc22") < release("1.3.0")
+
+
+def test_a_version_without_wideep_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = versions().model_copy(update={"engines": {**versions().engines, "tensorrt-llm": "1.3.0rc24"}})
+    monkeypatch.setattr("wideep.rules.trtllm.versions", lambda: later)
+    found = problems(Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72", **NO_EPLB)))
+    assert "WIDEEP is gone from TensorRT-LLM 1.3.0rc24" in {p.message for p in found}
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def test_every_flag_and_field_exists_in_the_pinned_versions() -> None:
+    flags, fields = load("dynamo.trtllm", versions().dynamo), load_yaml("tensorrt-llm", VERSION).fields
+    for flag in (*OWNED, *OPTION_OF):
+        found = flags.find(f"--{flag}")
+        assert found, flag
+        assert not found.deprecated
+    assert set(FIELDS) | set(OWNED_FIELDS) <= fields.keys()
+    assert set(FIELDS.values()) | set(OPTION_OF.values()) <= TrtllmOptions.model_fields.keys()
+    assert not OWNED.keys() & OPTION_OF.keys()
+    assert not FIELDS.keys() & OWNED_FIELDS.keys()
+    settings = {f"wideep_{name}" for name in Settings.model_fields}
+    owners = {owner.partition(".")[0] for owner in (*OWNED.values(), *OWNED_FIELDS.values())}
+    assert {owner for owner in owners if owner.startswith("wideep_")} <= settings
+
+
+# ---- launches ------------------------------------------------------------------------------------
+
+
+def test_the_head_starts_all_ranks_through_mpi() -> None:
+    made = make_plan(*deployment(Change()))
+    assert set(launches(made)) == {PREFILL, DECODE}
+    head = launches(made)[DECODE]
+    assert head.argv[:5] == ("mpirun", "-n", "16", "--hostfile", f"/var/lib/wideep/services/{DECODE}/hosts")
+    assert file(head, "hosts") == "192.0.2.4 slots=8\n192.0.2.5 slots=8\n"
+    worker = head.argv[head.argv.index("trtllm-llmapi-launch") + 1 :]
+    assert worker[:3] == ("/opt/trtllm/bin/python3", "-m", "dynamo.trtllm")
+    assert head.argv[head.argv.index("--wdir") + 1] == "/var/lib/wideep"
+    assert made.expected["decode"] == {"component": "backend", "namespace": "dynamo", "count": 1}
+
+
+def test_variables_travel_to_the_ranks_by_name_and_never_by_value() -> None:
+    head = launch(Change(env={"SOME_TOKEN": "not-to-be-seen"}))
+    named = {head.argv[n + 1] for n, word in enumerate(head.argv) if word == "-x"}
+    assert {"SOME_TOKEN", "PATH", "CUDA_VISIBLE_DEVICES", "NCCL_IB_HCA", "UCX_NET_DEVICES"} <= named
+    # Open MPI hands its own settings on by itself, and each host has its own homes.
+    assert {name for name in head.env.keys() - named if not name.startswith("OMPI_")} <= {"HOME"}
+    assert not any("not-to-be-seen" in word or "mlx5" in word for word in head.argv)
+
+
+def test_mpi_uses_the_interface_between_the_hosts_and_asks_nobody() -> None:
+    env = launch(Change()).env
+    assert env["OMPI_MCA_btl_tcp_if_include"] == env["OMPI_MCA_oob_tcp_if_include"] == "eth0"
+    assert "BatchMode=yes" in env["OMPI_MCA_plm_rsh_args"]
+    assert env["PATH"].startswith("/opt/trtllm/bin:")
+    assert env["TRTLLM_EPLB_SHM_NAME"] == "moe_wideep_decode-0"
+    assert (env["NCCL_SOCKET_IFNAME"], env["UCX_NET_DEVICES"]) == ("=eth0", "mlx5_0:1,mlx5_1:1")
+    assert not any(name.startswith("NVSHMEM") for name in env)
+
+
+def test_a_replica_of_one_host_needs_no_mpirun() -> None:
+    worker = launch(Change(model=LITE, variables=NO_EPLB), "decode-0")
+    assert worker.argv[0] == "/opt/trtllm/bin/python3"
+    assert [Path(f.path).name for f in worker.files if f.path.endswith("yaml")] == ["engine.yaml"]
+    assert not any(name.startswith(("OMPI_", "TRTLLM_")) for name in worker.env)
+
+
+def test_mpirun_may_be_elsewhere() -> None:
+    own = {"mpirun": "/opt/hpcx/ompi/bin/mpirun"}
+    assert launch(Change(own=own)).argv[0] == own["mpirun"]
+
+
+def test_the_head_is_asked_for_its_endpoint() -> None:
+    head = launch(Change())
+    assert head.health.url == "http://192.0.2.4:22000/health"
+    assert (head.health.json_path, head.health.json_value) == ("endpoints.generate", "ready")
+    assert [p.purpose for p in head.ports] == ["system", "rpc"]
+    assert head.lock_memory
+    assert head.cleanup[0] == "/opt/trtllm/bin/python3"
+
+
+def test_each_side_says_who_it_is() -> None:
+    made = launches(make_plan(*deployment(Change())))
+    for name, mode, component in ((PREFILL, "prefill", "prefill"), (DECODE, "decode", "backend")):
+        argv = made[name].argv
+        assert argv[argv.index("--disaggregation-mode") + 1] == mode
+        assert argv[argv.index("--endpoint") + 1] == f"dyn://dynamo.{component}.generate"
+        assert argv[argv.index("--gpus-per-node") + 1] == "8"
+        assert argv[argv.index("--extra-engine-args") + 1] == f"/var/lib/wideep/services/{name}/engine.yaml"
+    assert "--publish-kv-events" in made[PREFILL].argv
+    assert "--publish-kv-events" not in made[DECODE].argv
+    assert (
+        "--publish-kv-events" not in launch(Change(variables={"wideep_router_mode": "random"}), PREFILL).argv
+    )
+
+
+def test_the_engines_files_differ_as_prefill_and_decode_do() -> None:
+    prefill, decode = engine(Change(), PREFILL), engine(Change())
+    assert prefill["cuda_graph_config"] is None
+    assert decode["cuda_graph_config"]["batch_sizes"] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert (prefill["disable_overlap_scheduler"], decode["disable_overlap_scheduler"]) == (True, False)
+    assert (prefill["max_num_tokens"], decode["max_num_tokens"]) == (8448, 256)
+    assert decode["moe_config"]["max_num_tokens"] == 4096
+    for tree in (prefill, decode):
+        assert tree["cache_transceiver_config"] == {"backend": "NIXL", "max_tokens_in_buffer": 8448}
+        assert tree["kv_cache_config"]["dtype"] == "fp8"
+        assert tree["enable_attention_dp"] is True
+
+
+def test_the_load_balancer_counts_slots() -> None:
+    online = launch(Change())
+    assert yaml.safe_load(file(online, "eplb.yaml")) == {"num_slots": 272, "layer_updates_per_iter": 1}
+    assert engine(Change())["moe_config"]["load_balancer"].endswith(f"/{DECODE}/eplb.yaml")
+    fixed = launch(Change(variables={"wideep_eplb": {"redundant_experts": 16}}))
+    assert yaml.safe_load(file(fixed, "eplb.yaml"))["layer_updates_per_iter"] == 0
+    assert "load_balancer" not in engine(Change(variables=NO_EPLB))["moe_config"]
+
+
+def test_options_reach_the_engine() -> None:
+    both = {"load_format": "dummy", "trust_remote_code": True, "kv_cache_dtype": "bf16"}
+    own = {"engine_args": {"print_iter_log": True, "kv_cache_config": {"host_cache_size": 7}}}
+    tree = engine(Change(both=both, own=own))
+    assert (tree["load_format"], tree["trust_remote_code"], tree["print_iter_log"]) == ("dummy", True, True)
+    assert tree["kv_cache_config"]["dtype"] == "bfloat16"
+    assert tree["kv_cache_config"]["host_cache_size"] == 7
+    assert engine(Change(own={"cuda_graphs": False}))["cuda_graph_config"] is None
+    assert engine(Change(both={"context_length": 65536}), PREFILL)["enable_chunked_prefill"] is True
+    assert engine(Change(both={"context_length": 65536}), PREFILL)["max_num_tokens"] == 8192
+    assert engine(RIGHT["drafts"])["max_num_tokens"] == 64 * 4
+
+
+def test_a_dense_model_has_no_experts_section() -> None:
+    change = Change(model=DENSE, both={"data_parallel_size": 8}, variables=NO_EPLB)
+    tree = engine(change, "decode-0")
+    assert not {"moe_config", "moe_expert_parallel_size"} & tree.keys()
+    assert tree["kv_cache_config"]["tokens_per_block"] == 32
+
+
+def test_graph_sizes_end_at_the_largest() -> None:
+    assert graph_sizes(1) == (1,)
+    assert graph_sizes(24) == (1, 2, 4, 8, 16, 24)
+
+
+# ---- the repository's inventory ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "aggregated"),
+    [
+        ("wide_ep_prefill", PREFILL, False),
+        ("wide_ep_decode", DECODE, False),
+        ("wide_ep_agg", "aggregated-0-rank-0", True),
+    ],
+)
+def test_the_reference_files_are_what_the_inventory_gives(name: str, service: str, aggregated: bool) -> None:
+    made = launches(make_plan(*inventory("deepseek_r1_trtllm", wideep_aggregated=aggregated)))
+    for file_name, reference in (("engine.yaml", name), ("eplb.yaml", "eplb")):
+        text = (REPOSITORY / "configs" / "trtllm" / f"{reference}.yaml").read_text(encoding="utf-8")
+        assert yaml.safe_load(text) == yaml.safe_load(file(made[service], file_name))
+
+
+def test_the_inventory_says_which_backend_and_how_much_shared_memory_and_nothing_else() -> None:
+    made = make_plan(*inventory("deepseek_r1_trtllm"))
+    assert {w.where for w in made.warnings} == {
+        "wideep_pools.prefill.options.trtllm.moe_backend",
+        "wideep_pools.decode.options.trtllm.moe_backend",
+        "wideep_eplb.enabled",
+    }
+    assert make_plan(*inventory("deepseek_r1_trtllm", wideep_gpu="h100-80gb"))
+
+
+def test_one_variable_switches_to_aggregated_and_back() -> None:
+    groups, hosts = inventory("deepseek_r1_trtllm", wideep_aggregated=True)
+    made = make_plan(groups, hosts)
+    assert [(pool.name, len(pool.replicas)) for pool in made.deployment.pools] == [("aggregated", 2)]
+    assert "cache_transceiver_config" not in file(launches(made)["aggregated-1-rank-0"], "engine.yaml")
+    assert not any(w.where.startswith("wideep_pools.prefill") for w in made.warnings)
+    shared = copy.deepcopy(groups) | {"decode": groups["prefill"]}
+    deployment, _ = examine(shared, hosts)
+    assert deployment
+    assert [len(pool.replicas) for pool in deployment.pools] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("deepseek_r1_trtllm", "sglang"), ("deepseek_r1_sglang", "trtllm")]
+)
+def test_the_engine_alone_switches(name: str, other: str, tmp_path: Path) -> None:
+    made = make_plan(*inventory(name, wideep_engine=other))
+    assert made.engine is ENGINES[other]
+    assert made.render(tmp_path)
+    assert not [w for w in made.warnings if "memory" in w.where or "context_length" in w.where]
+
+
+def test_the_single_node_inventory_switches_too() -> None:
+    made = make_plan(*inventory("sglang_single_node", wideep_engine="trtllm"))
+    assert launches(made)["decode-0"].env["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert [w.where for w in made.warnings] == ["wideep_runtime"]
+
+
+def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
+    with pytest.raises(RefusedError):
+        make_plan(*inventory("deepseek_r1_trtllm", wideep_engine="mocker"))
+
+
+def test_a_host_without_a_service_is_in_the_plan_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
+    made = make_plan(*inventory("deepseek_r1_trtllm"))
+    [line] = [line for line in made.table().splitlines() if line.startswith("decode02")]
+    assert f"(started by {DECODE})" in line
+    assert "1 of 2" in line
+    host = made.to_dict()["hosts"]["decode02.example.com"]
+    assert host["launches"]["worker"] == []
+    assert host["needs"]["model_path"] == "/data/models/DeepSeek-R1"
+    assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
+    assert not (tmp_path / "decode02.example.com").exists()
+    folders = {p.parent.parent.name for p in made.render(tmp_path)}
+    assert folders == {"control01.example.com", "prefill01.example.com", "decode01.example.com"}
+
+
+def test_more_hosts_make_more_replicas() -> None:
+    groups, hosts = deployment(Change(pool=P))
+    for n in (2, 3):
+        groups["prefill"].append(f"prefill{n}")
+        hosts[f"prefill{n}"] = {**hosts["prefill0"], "ansible_host": f"192.0.2.{50 + n}"}
+    made = make_plan(groups, hosts)
+    assert made.expected["prefill"]["count"] == 2
+    assert file(launches(made)["prefill-1-rank-0"], "hosts") == "192.0.2.52 slots=8\n192.0.2.53 slots=8\n"
+
+
+def test_where_an_option_is_said_to_be_set() -> None:
+    beside = replace(Change(), options={"max_num_tokens": 1})
+    assert f"{OPTIONS}.max_num_tokens" in {p.where for p in problems(beside)}
+    assert f"{TRT}.max_num_tokens" in {p.where for p in problems(Change(own={"max_num_tokens": 1}))}
+    assert D in OPTIONS

@@ -1,0 +1,251 @@
+# ruff: noqa: E501 - a table, one row a line
+"""Changes of a good TensorRT-LLM deployment: those that are accepted, and those that are refused or warned of.
+
+No verdict of TensorRT-LLM stands beside ours: its package cannot be installed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+R1, LITE, DENSE = (
+    "deepseek-ai/DeepSeek-R1",
+    "deepseek-ai/DeepSeek-V2-Lite-Chat",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+)
+P, D = "prefill", "decode"
+OPTIONS, EXTRA = "wideep_pools.decode.options", "wideep_pools.decode.extra_args"
+TRT = f"{OPTIONS}.trtllm"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs from the good deployment.
+
+    own: options of TensorRT-LLM for `pool`, in its section; options, extra, env: others of that pool. both: options
+    for both pools. variables: of the deployment.
+    """
+
+    model: str = R1
+    pool: str = D
+    own: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    both: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+def eplb(**values: Any) -> dict[str, Any]:
+    """Return `wideep_eplb`, enabled."""
+    return {"wideep_eplb": {"enabled": True, "redundant_experts": 16, **values}}
+
+
+def gpu(name: str, **more: Any) -> dict[str, Any]:
+    """Return the variables of hosts with another GPU."""
+    return {"wideep_gpu": name, **more}
+
+
+NO_EPLB: dict[str, Any] = {"wideep_eplb": {}}
+MISSING = {"wideep_model": "example/unknown", "wideep_eplb": {}}
+
+RIGHT = {
+    "as it is": Change(),
+    "mooncake": Change(variables={"wideep_kv_transfer": "mooncake"}),
+    "no EPLB": Change(variables=NO_EPLB),
+    "EPLB without spares": Change(variables=eplb(redundant_experts=0)),
+    "two layers a step": Change(variables=eplb(layers_per_chunk=2)),
+    "fixed placement": Change(variables={"wideep_eplb": {"redundant_experts": 16}}),
+    "H100": Change(variables=gpu("h100-80gb")),
+    "H20": Change(variables=gpu("h20-96gb")),
+    "B200": Change(variables=gpu("b200-180gb")),
+    "GB200": Change(variables=gpu("gb200-nvl72")),
+    "WIDEEP on GB200": Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72", **NO_EPLB)),
+    "WIDEEP on H20, doubtful": Change(own={"moe_backend": "WIDEEP"}, variables=gpu("h20-96gb", **NO_EPLB)),
+    "attention divided": Change(both={"data_parallel_size": 1}, variables=NO_EPLB),
+    "attention by data, by name": Change(both={"data_parallel_size": None, "dp_attention": True}),
+    "experts in halves": Change(options={"expert_parallel_size": 8}),
+    "longer, in chunks": Change(both={"context_length": 65536}),
+    "chunks of 2048": Change(pool=P, own={"chunked_prefill": True, "max_num_tokens": 2048}),
+    "bigger chunks of experts": Change(own={"moe_max_tokens": 8192}),
+    "16 bit KV cache": Change(both={"kv_cache_dtype": "bf16"}),
+    "graphs to 64": Change(own={"cuda_graph_max_bs": 64}),
+    "own graphs": Change(own={"cuda_graph_batch_sizes": [1, 8, 24]}),
+    "no graphs": Change(own={"cuda_graphs": False}),
+    "no prefixes": Change(pool=P, own={"block_reuse": False}),
+    "larger buffer": Change(own={"max_tokens_in_buffer": 16384}),
+    "no overlap": Change(own={"overlap_scheduler": False}),
+    "pipeline of two": Change(
+        both={"tensor_parallel_size": 8, "data_parallel_size": 8, "pipeline_parallel_size": 2}
+    ),
+    "another field": Change(
+        own={"engine_args": {"print_iter_log": True, "kv_cache_config": {"host_cache_size": 1}}}
+    ),
+    "drafts": Change(
+        own={
+            "cuda_graph_max_bs": 64,
+            "engine_args": {"speculative_config": {"decoding_type": "MTP", "max_draft_len": 3}},
+        }
+    ),
+    "a flag": Change(extra={"dyn-reasoning-parser": "deepseek_r1"}),
+    "dummy weights": Change(both={"load_format": "dummy", "trust_remote_code": True}),
+    "dense": Change(model=DENSE, both={"data_parallel_size": 8}, variables=NO_EPLB),
+    "V2-Lite": Change(model=LITE, variables=NO_EPLB),
+    "unknown model": Change(variables=MISSING),
+    "unknown GPU": Change(variables=gpu("")),
+}
+
+# name: (change, severity, where, message, remedy)
+SAID: dict[str, tuple[Change, str, str, str, str]] = {
+    "world size": (Change(options={"tensor_parallel_size": 8, "data_parallel_size": 8}), "error", f"{OPTIONS}.tensor_parallel_size",
+        "8 is not the replica's 16 GPUs (2 nodes x 8)", "set it to 16"),
+    "world size with pipeline": (Change(options={"tensor_parallel_size": 16, "pipeline_parallel_size": 2}), "error",
+        f"{OPTIONS}.tensor_parallel_size", "x pipeline_parallel_size 2 is not", "set it to 8"),
+    "DP in between": (Change(options={"data_parallel_size": 4}), "error", f"{OPTIONS}.data_parallel_size",
+        "whole on each of 16 GPUs", "set it to 16 or 1"),
+    "DP attention alone": (Change(both={"data_parallel_size": 1, "dp_attention": True}, variables=NO_EPLB), "warning",
+        f"{OPTIONS}.dp_attention", "does nothing", "data_parallel_size: 16"),
+    "DP without attention": (Change(options={"dp_attention": False}), "error", f"{OPTIONS}.dp_attention",
+        "no other data parallelism", "dp_attention: true"),
+    "heads": (Change(model=DENSE, both={"data_parallel_size": 1}, variables={**NO_EPLB, "wideep_gpus_per_node": 3}), "error",
+        f"{OPTIONS}.tensor_parallel_size", "32 attention heads do not divide by 3 GPUs", "data_parallel_size: 3"),
+    "FP8 on Ampere": (Change(variables=gpu("a100-80gb")), "error", "wideep_model", "FP8 weights do not run on", "Hopper"),
+    "FP8 cache on Ampere": (Change(model=LITE, variables=gpu("a100-80gb", **NO_EPLB)), "error", f"{OPTIONS}.kv_cache_dtype",
+        "an FP8 KV cache does not run", "remove"),
+    "dense model": (Change(model=DENSE, both={"data_parallel_size": 8}), "error", "wideep_eplb", "dense model", "remove it"),
+    "dense, backend": (Change(model=DENSE, both={"data_parallel_size": 8}, own={"moe_backend": "CUTLASS", "moe_max_tokens": 5}, variables=NO_EPLB),
+        "error", f"{TRT}.moe_max_tokens", "dense model", "remove it"),
+    "EP 5": (Change(options={"expert_parallel_size": 5}, variables=NO_EPLB), "error", f"{OPTIONS}.expert_parallel_size",
+        "5 does not divide tensor_parallel_size 16", "set it to 16"),
+    "experts in pieces": (Change(both={"data_parallel_size": 1, "expert_parallel_size": 1, "tensor_parallel_size": 24}, variables={**NO_EPLB, "wideep_gpus_per_node": 12}),
+        "error", f"{OPTIONS}.expert_parallel_size", "2048 columns divided by 24 GPUs are not whole FP8 blocks of 128", "set it to 24"),
+    "the lab's 32 spares less one": (Change(variables=eplb(redundant_experts=15)), "error", "wideep_eplb.redundant_experts",
+        "256 experts + 15 redundant ones do not divide", "use 0 or 16"),
+    "balancer without EP": (Change(options={"expert_parallel_size": 1}), "error", "wideep_eplb", "ignore the load balancer silently: the experts", "expert_parallel_size: 16"),
+    "balancer without DP": (Change(options={"data_parallel_size": 1}), "error", "wideep_eplb", "needs attention by data in pool decode", "data_parallel_size: 16"),
+    "balancer of another model": (Change(model=LITE, variables=eplb(redundant_experts=8)), "error", "wideep_eplb", "does not balance models like", "remove wideep_eplb"),
+    "balancer of an unknown model": (Change(variables={"wideep_model": "example/unknown"}), "error", "wideep_model_card", "how many experts", "set it"),
+    "balancer without a backend": (Change(own={"moe_backend": "TRITON"}), "error", f"{TRT}.moe_backend", "no load balancing", "remove moe_backend"),
+    "the lab's WIDEEP on Hopper": (Change(own={"moe_backend": "WIDEEP"}, variables=NO_EPLB), "error", f"{TRT}.moe_backend",
+        "WIDEEP is for GB200 NVL72 (and H20, RTX 6000D), not for NVIDIA H200", "one that fits is chosen"),
+    "WIDEEP balances no FP8": (Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72")), "error", f"{TRT}.moe_backend",
+        "does not balance FP8", "or remove wideep_eplb"),
+    "WIDEEP on B200": (Change(own={"moe_backend": "WIDEEP"}, variables=gpu("b200-180gb", **NO_EPLB)), "warning", f"{TRT}.moe_backend",
+        "sources disagree", "remove moe_backend"),
+    "WIDEEP on 8": (Change(own={"moe_backend": "WIDEEP"}, options={"expert_parallel_size": 8}, variables=gpu("gb200-nvl72", **NO_EPLB)), "warning",
+        f"{TRT}.moe_backend", "for more than 8 GPUs", "remove moe_backend"),
+    "which backend": (Change(), "warning", f"{TRT}.moe_backend", "is CUTLASS: TensorRT-LLM has no other for NVIDIA H200", "moe_backend: CUTLASS ends this"),
+    "which backend on GB200": (Change(variables=gpu("gb200-nvl72", **NO_EPLB)), "warning", f"{TRT}.moe_backend", "is WIDEEP: 16 GPUs", "nothing"),
+    "no such backend": (Change(own={"moe_backend": "DEEPEP"}), "error", f"{OPTIONS}: moe_config.backend", "'DEEPEP' is not one of", "use one of"),
+    "SGLang's algorithm": (Change(variables=eplb(algorithm="deepseek")), "warning", "wideep_eplb.algorithm", "is SGLang's", "layers_per_chunk"),
+    "spares that stay": (Change(variables={"wideep_eplb": {"redundant_experts": 16}}), "warning", "wideep_eplb.enabled", "nothing moves", "enabled: true"),
+    "many spares": (Change(variables=eplb(redundant_experts=64)), "warning", "wideep_eplb.redundant_experts", "GPUs/2 to GPUs is usual", "try 16"),
+    "host memory": (Change(), "warning", "wideep_eplb.enabled", "609.0 GiB of /dev/shm", "remount"),
+    "longer than the model": (Change(both={"context_length": 200000}), "error", f"{OPTIONS}.context_length", "more than the model's 163840", "leave it out"),
+    "length unknown": (Change(both={"context_length": None}, variables=MISSING), "error", f"{OPTIONS}.context_length", "longest sequence is unknown", "set context_length"),
+    "the lab's prompt budget": (Change(pool=P, own={"max_num_tokens": 256}), "error", "wideep_pools.prefill.options.trtllm.max_num_tokens",
+        "256 is less than a prompt can be (context_length 8448)", "chunked_prefill: true"),
+    "chunks under a block": (Change(pool=P, own={"max_num_tokens": 32, "chunked_prefill": True}), "error", "wideep_pools.prefill.options.trtllm.max_num_tokens",
+        "less than a block of 64", "raise it"),
+    "a step too small": (Change(own={"max_num_tokens": 128}), "error", f"{TRT}.max_num_tokens", "less than a full batch's 256", "raise it to 256"),
+    "graphs over the batch": (Change(own={"max_batch_size": 128}), "error", f"{TRT}.cuda_graph_max_bs", "batches end at max_batch_size 128", "raise max_batch_size to 256"),
+    "batch over the graphs": (Change(own={"max_batch_size": 300}), "error", f"{TRT}.cuda_graph_max_bs", "no graph for the largest batch", "add 300"),
+    "two ends": (Change(own={"cuda_graph_batch_sizes": [1, 64]}), "error", f"{TRT}.cuda_graph_max_bs", "is not the largest of", "keep one"),
+    "graphs in prefill": (Change(pool=P, own={"cuda_graph_batch_sizes": [1]}), "error", "wideep_pools.prefill.options.trtllm.cuda_graph_batch_sizes",
+        "prefill runs without", "remove"),
+    "decode without graphs": (Change(own={"cuda_graphs": False}), "warning", f"{TRT}.cuda_graphs", "slower", "remove"),
+    "overlap in prefill": (Change(pool=P, own={"overlap_scheduler": True}), "error", "wideep_pools.prefill.options.trtllm.overlap_scheduler", "does not work", "remove it"),
+    "small buffer": (Change(own={"max_tokens_in_buffer": 4608}), "error", f"{TRT}.max_tokens_in_buffer", "4608 is less than a prompt can be", "raise it to 8448"),
+    "pages of 32 on Hopper": (Change(both={"page_size": 32}), "error", f"{OPTIONS}.page_size", "FlashMLA makes it 64", "set page_size: 64"),
+    "no prefixes": (Change(pool=P, own={"block_reuse": False}), "warning", "wideep_pools.prefill.options.trtllm.block_reuse", "not reused", "remove"),
+    "all the memory": (Change(own={"free_gpu_memory_fraction": 0.99}), "error", f"{TRT}.free_gpu_memory_fraction", "nothing for graphs", "use 0.1 to 0.95"),
+    "hardly any": (Change(own={"free_gpu_memory_fraction": 0.05}), "error", f"{TRT}.free_gpu_memory_fraction", "nearly all of the free memory unused", "use 0.1"),
+    "out of memory at capture": (Change(both={"context_length": 65536}, own={"free_gpu_memory_fraction": 0.95}, variables=gpu("h100-80gb")), "warning",
+        f"{TRT}.free_gpu_memory_fraction", "come after the KV cache", "lower it to 0.8"),
+    "too short a cache": (Change(both={"context_length": 163840}, own={"free_gpu_memory_fraction": 0.1}, variables=gpu("h100-80gb")), "warning",
+        f"{OPTIONS}.context_length", "less than one sequence of 163840", "raise free_gpu_memory_fraction"),
+    "does not fit": (Change(both={"data_parallel_size": 8}, variables={"wideep_gpu": "h100-80gb", "nodes": 1, **NO_EPLB}), "error",
+        "wideep_pools.decode.nodes_per_replica", "do not fit a GPU of 79.6 GiB", "more GPUs"),
+    "root": (Change(variables={"wideep_service_user": ""}), "warning", "wideep_service_user", "refuses to do so as root", "logs in"),
+    "no package": (Change(variables={"wideep_runtime": "venv"}), "warning", "wideep_runtime", "no lock file", "existing"),
+    "no model": (Change(variables={"wideep_model_path": ""}), "error", "wideep_model_path", "needs the model's directory", "set"),
+    "a path with a space": (Change(variables={"wideep_model_path": "/data/my models"}), "error", "wideep_model_path", "would be split", "without spaces"),
+    "a flag with a star": (Change(extra={"custom-jinja-template": "/x/*.jinja"}), "error", f"{EXTRA}.custom-jinja-template", "expanded by the shell", "without"),
+    "no interface": (Change(variables={"wideep_interface": ""}), "error", "wideep_interface on 4 hosts (prefill0, …)", "hang", "ip route get"),
+    "pages differ": (Change(options={"page_size": 64}, variables=gpu("b200-180gb")), "error", f"{OPTIONS}.page_size", "prefill 32, decode 64", "same page_size"),
+    "FP8 on decode only": (Change(pool=P, options={"kv_cache_dtype": "auto"}), "error", f"{OPTIONS}.kv_cache_dtype", "prefill auto, decode fp8", "same kv_cache_dtype"),
+    "decode is shorter": (Change(options={"context_length": 4096}), "error", f"{OPTIONS}.context_length", "decode sequences of 4096 only", "same context_length"),
+    "the lab's --engine-dir": (Change(extra={"engine-dir": "/x"}), "error", f"{EXTRA}.engine-dir", "is gone", "use --model"),
+    "the lab's --config-path": (Change(extra={"config-path": "/x"}), "error", f"{EXTRA}.config-path", "is gone", "use --extra-engine-args"),
+    "the lab's --nnodes": (Change(extra={"nnodes": 2}), "error", f"{EXTRA}.nnodes", "comes from MPI", "remove it"),
+    "the lab's --dist-init-addr": (Change(extra={"dist-init-addr": "x:1"}), "error", f"{EXTRA}.dist-init-addr", "meet through MPI", "remove it"),
+    "a flag of the plan": (Change(extra={"extra_engine_args": "/x"}), "error", f"{EXTRA}.extra-engine-args", "is decided by wideep_pools", "remove it"),
+    "a flag with an option": (Change(extra={"max-batch-size": 8}), "error", f"{EXTRA}.max-batch-size", "option of its own", f"set {TRT}.max_batch_size"),
+    "a field with an option": (Change(own={"engine_args": {"kv_cache_config": {"dtype": "fp8"}}}), "error", f"{TRT}.engine_args.kv_cache_config.dtype",
+        "option of its own", f"set {OPTIONS}.kv_cache_dtype"),
+    "a field of the plan": (Change(own={"engine_args": {"moe_config": {"load_balancer": {"num_slots": 1}}}}), "error",
+        f"{TRT}.engine_args.moe_config.load_balancer", "decided by wideep_eplb", "remove it"),
+    "the lab's moe_max_num_tokens": (Change(own={"engine_args": {"moe_config": {"moe_max_num_tokens": 4096}}}), "error",
+        f"{OPTIONS}: moe_config.moe_max_num_tokens", "is gone", "use moe_config.max_num_tokens"),
+    "the lab's eplb.yaml": (Change(own={"engine_args": {"moe_config": {"load_balancer": {"algorithm": "deepseek"}}}}), "error",
+        f"{OPTIONS}: moe_config.load_balancer.algorithm", "is gone", "remove it"),
+    "an old section": (Change(own={"engine_args": {"build_config": {"max_batch_size": 8}}}), "error", f"{OPTIONS}: build_config", "is gone", "at the top level"),
+    "no such field": (Change(own={"engine_args": {"enable_atention_dp": True}}), "error", f"{OPTIONS}: enable_atention_dp", "not a field of tensorrt-llm", "did you mean enable_attention_dp?"),
+    "an old switch": (Change(env={"TRTLLM_USE_UCX_KVCACHE": "1"}), "error", "wideep_pools.decode.env.TRTLLM_USE_UCX_KVCACHE", "superseded", "wideep_kv_transfer"),
+    "unknown option": (Change(own={"max_batchsize": 8}), "error", f"{TRT}.max_batchsize", "unknown option of trtllm", "did you mean max_batch_size?"),
+    "not a number": (Change(own={"max_batch_size": 0}), "error", f"{TRT}.max_batch_size", "or equal to 1", "correct"),
+    "not a section": (Change(options={"trtllm": 7}), "error", TRT, "not a mapping", "write trtllm:"),
+}  # fmt: skip
+
+
+def deployment(change: Change) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """Return groups and hosts: DeepSeek-R1 on 2 + 2 hosts of 8 GPUs, other models on 1 + 1, with a change.
+
+    `nodes` among the variables: hosts of a replica.
+    """
+    variables = dict(change.variables)
+    nodes = variables.pop("nodes", 2 if change.model == R1 else 1)
+    if "wideep_model" not in variables:
+        variables["wideep_model"] = change.model
+    groups = {"control": ["c0"], "frontend": ["c0"]}
+    pools: dict[str, Any] = {}
+    for pool in (P, D):
+        groups[pool] = [f"{pool}{n}" for n in range(nodes)]
+        options = {
+            "data_parallel_size": 8 * nodes,
+            "context_length": 8448,
+            "kv_cache_dtype": "fp8",
+            **change.both,
+        }
+        pools[pool] = {
+            "nodes_per_replica": nodes,
+            "options": {k: v for k, v in options.items() if v is not None},
+        }
+    pools[D]["options"]["trtllm"] = {"cuda_graph_max_bs": 256}
+    changed = pools[change.pool]
+    if change.own:
+        given = pools[change.pool]["options"].setdefault("trtllm", {})
+        if "cuda_graph_batch_sizes" in change.own and change.own["cuda_graph_batch_sizes"] != [1, 64]:
+            given.pop("cuda_graph_max_bs", None)
+        given.update(change.own)
+    changed["options"] |= change.options
+    changed |= {"extra_args": change.extra, "env": change.env}
+    shared = {
+        "wideep_engine": "trtllm",
+        "wideep_model_path": "/data/models/it",
+        "wideep_state_dir": "/var/lib/wideep",
+        "wideep_runtime": "existing",
+        "wideep_python": "/opt/trtllm/bin/python3",
+        "wideep_service_user": "dynamo",
+        "wideep_gpu": "h200-141gb",
+        "wideep_gpus_per_node": 8,
+        "wideep_interface": "eth0",
+        "wideep_network": {"link": "ib", "rdma_devices": ["mlx5_0", "mlx5_1"]},
+        "wideep_pools": pools,
+        "etcd_install_method": "archive",
+        **eplb(),
+        **variables,
+    }
+    names = dict.fromkeys(name for group in groups.values() for name in group)
+    return groups, {n: {"ansible_host": f"192.0.2.{i}", **shared} for i, n in enumerate(names, 1)}
