@@ -19,6 +19,7 @@ import yaml
 from wideep.engines.mocker import OPTIONS as MOCKER_OPTIONS
 from wideep.engines.options import CommonOptions
 from wideep.engines.sglang_options import SglangOptions
+from wideep.engines.trtllm_options import TrtllmOptions
 from wideep.settings import HOST_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +102,9 @@ def option_type(annotation: Any) -> str:
     """Return a type of an option as an operator writes it; `| None` is dropped, as unset is the default."""
     if get_origin(annotation) is Literal:
         return ", ".join(code(str(choice)) for choice in get_args(annotation))
+    if get_origin(annotation) in (list, dict):
+        kind = option_type(get_args(annotation)[0])
+        return f"list of {kind}" if get_origin(annotation) is list else "dict"
     parts = [part for part in get_args(annotation) if part is not type(None)]
     return " or ".join(map(option_type, parts)) if parts else str(annotation.__name__)
 
@@ -142,6 +146,8 @@ def render() -> str:
         "### Shared by the engines with GPUs\n\n" + table(header, option_rows(CommonOptions)),
         "### sglang alone\n\nThese may also stand in a section `sglang:` of the options.\n\n"
         + table(header, option_rows(SglangOptions, CommonOptions.model_fields)),
+        "### trtllm alone\n\nThese may also stand in a section `trtllm:` of the options.\n\n"
+        + table(header, option_rows(TrtllmOptions, CommonOptions.model_fields)),
         *(role_section(role) for role in roles[1:]),
     ]
     return "\n".join(parts)

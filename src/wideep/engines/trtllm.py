@@ -168,6 +168,8 @@ def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple
         str(case.world_size),
         "--hostfile",
         hosts,
+        # Else mpirun 5 may wait for the end of its input when all ranks have ended (supervisord's is a pipe).
+        *("--stdin", "none"),
         # Ranks in order: those of one host follow each other, as TensorRT-LLM numbers its GPUs.
         *("--map-by", "slot", "--bind-to", "none"),
         # Not UCX: its variables here are for the KV cache's transfer.
@@ -180,15 +182,12 @@ def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple
 
 
 def _mpi_env(interface: str) -> dict[str, str]:
-    """Return Open MPI's own settings, which it hands to the other hosts by itself."""
-    return {
-        "OMPI_MCA_orte_keep_fqdn_hostnames": "1",
-        # A host that asks for a password or a confirmation is an error, not a wait.
-        "OMPI_MCA_plm_rsh_args": "-o BatchMode=yes",
-        # One interface by name: Open MPI would try those of containers and storage too.
-        "OMPI_MCA_btl_tcp_if_include": interface,
-        "OMPI_MCA_oob_tcp_if_include": interface,
-    }
+    """Return Open MPI's own settings, by the names of versions 4 and 5. It hands them on by itself."""
+    # A host that asks for a password or a confirmation is an error, not a wait.
+    ssh = dict.fromkeys(("OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"), "-o BatchMode=yes")
+    # One interface by name: Open MPI would try those of containers and storage too.
+    names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include", "PRTE_MCA_prte_if_include")
+    return ssh | dict.fromkeys(names, interface)
 
 
 # ---- the engine's YAML ---------------------------------------------------------------------------
@@ -229,8 +228,7 @@ def engine_args(case: Case, balancer: str) -> dict[str, Any]:
         }
     tree = _set(tree)
     # null is a value here: it turns the graphs off, an absent section does not.
-    sizes = list(o.cuda_graph_batch_sizes or ())
-    graphs = {"enable_padding": o.cuda_graph_padding, "batch_sizes": sizes}
+    graphs = {"enable_padding": o.cuda_graph_padding, "batch_sizes": o.cuda_graph_batch_sizes}
     tree["cuda_graph_config"] = graphs if case.graphs else None
     return _merged(tree, o.engine_args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -27,8 +27,6 @@ from wideep.settings import Settings
 from wideep.topology import Deployment, Pool, Replica
 from wideep.versions import versions
 
-Size = Annotated[int, Field(ge=1)]
-
 GRAPH_MAX_BS = 128
 PREFILL_BATCH = 16
 # Prompts up to here are computed in one step by default, longer ones in chunks of CHUNK tokens.
@@ -45,31 +43,37 @@ WIDE = 8
 class TrtllmOptions(CommonOptions):
     """What TensorRT-LLM alone has. With attention DP, batches and tokens are those of one GPU.
 
-    moe_backend: kernels of the experts; unset: chosen by version, GPU and weights (`choose_backend`).
+    pipeline_parallel_size: GPU groups that layers are divided over; tensor_parallel_size counts within one.
+    moe_backend: kernels of the experts; chosen by version, GPU and weights.
     moe_max_tokens: tokens of all GPUs that the experts take at once; more are cut into chunks.
     max_batch_size: sequences at once. max_num_tokens: tokens of one step.
     chunked_prefill: whether a prompt may take several steps.
+    cuda_graphs: whether decoding runs as CUDA graphs. cuda_graph_batch_sizes: batches that are captured,
+    instead of powers of two up to cuda_graph_max_bs. cuda_graph_padding: whether others are filled up to the
+    next one.
     free_gpu_memory_fraction: share for the KV cache of what weights and a first pass leave free.
+    block_reuse: whether prompts that begin alike share their beginning. overlap_scheduler: whether a step is
+    prepared while the one before runs; never in prefill.
     max_tokens_in_buffer: tokens of one sequence's KV cache that can be on their way between the pools.
     mpirun: Open MPI's launcher, where a replica spans hosts; an absolute path where it is not on the PATH.
     engine_args: further fields of the engine's YAML, as a tree, checked against its field tree.
     """
 
-    pipeline_parallel_size: Size = 1
+    pipeline_parallel_size: int = Field(default=1, ge=1)
     moe_backend: str | None = None
-    moe_max_tokens: Size | None = None
-    max_batch_size: Size | None = None
-    max_num_tokens: Size | None = None
+    moe_max_tokens: int | None = Field(default=None, ge=1)
+    max_batch_size: int | None = Field(default=None, ge=1)
+    max_num_tokens: int | None = Field(default=None, ge=1)
     chunked_prefill: bool | None = None
     cuda_graphs: bool = True
-    cuda_graph_batch_sizes: tuple[Size, ...] | None = None
+    cuda_graph_batch_sizes: list[int] | None = Field(default=None, min_length=1)
     cuda_graph_padding: bool = True
     free_gpu_memory_fraction: float | None = Field(default=None, gt=0, lt=1)
     block_reuse: bool = True
     overlap_scheduler: bool | None = None
-    max_tokens_in_buffer: Size | None = None
+    max_tokens_in_buffer: int | None = Field(default=None, ge=1)
     mpirun: str = Field(default="mpirun", pattern=r"^\S+$")
-    engine_args: dict[str, Any] = Field(default_factory=dict)
+    engine_args: dict[str, Any] = Field(default={})
 
 
 # ---- which kernels compute the experts -----------------------------------------------------------
@@ -258,7 +262,7 @@ class Case:
         beside = {"runtime": RUNTIME, "activations": activations(card, o.max_num_tokens or 0)}
         free = self.gpu.memory - sum(parts.values()) - sum(beside.values())
         if self.graphs:
-            beside["CUDA graphs"] = max(o.cuda_graph_batch_sizes or (0,)) * GRAPH_PER_SEQUENCE
+            beside["CUDA graphs"] = max(o.cuda_graph_batch_sizes or [0]) * GRAPH_PER_SEQUENCE
         if self.disaggregated:
             beside["transfer buffer"] = (o.max_tokens_in_buffer or 0) * per_token
         share = o.free_gpu_memory_fraction or FRACTION[self.role]
@@ -292,9 +296,9 @@ def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[C
     return _with_defaults(case), problems
 
 
-def graph_sizes(largest: int) -> tuple[int, ...]:
+def graph_sizes(largest: int) -> list[int]:
     """Return the batch sizes that are captured up to the largest: powers of two, and it."""
-    return (*(1 << n for n in range(largest.bit_length()) if 1 << n < largest), largest)
+    return [*(1 << n for n in range(largest.bit_length()) if 1 << n < largest), largest]
 
 
 def _with_defaults(case: Case) -> Case:

@@ -521,7 +521,7 @@ def graph_sizes(case: Case) -> Iterator[Problem]:
             "remove cuda_graphs: false",
         )
         return
-    sizes, batch = o.cuda_graph_batch_sizes or (), o.max_batch_size or 0
+    sizes, batch = o.cuda_graph_batch_sizes or [0], o.max_batch_size or 0
     option = "cuda_graph_batch_sizes" if "cuda_graph_batch_sizes" in case.given else "cuda_graph_max_bs"
     if max(sizes) > batch:
         yield Problem(
