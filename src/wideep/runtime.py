@@ -127,10 +127,11 @@ class Site:
             env["DYN_FILE_KV"] = self.data_dir("discovery")
         if deployment.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
-        interface = host.interface or ("lo" if host.loopback else "")
-        if interface:
-            # An interface name, not an address (an address is refused when the model is activated).
-            env["DYN_TCP_RESPONSE_STREAM_HOST"] = interface
+        if host.loopback:
+            # An interface's name; an address is refused. Never a real interface: Dynamo 1.4.2 takes the last of
+            # its addresses, which is fe80::… where IPv6 is on, cannot bind it, and never lists the model. Unset,
+            # it takes the IPv4 address of the default route.
+            env["DYN_TCP_RESPONSE_STREAM_HOST"] = "lo"
         return env
 
     def worker_env(self, node: Node) -> dict[str, str]:
