@@ -128,9 +128,9 @@ class Site:
         if deployment.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
         if host.loopback:
-            # An interface's name; an address is refused. Never a real interface: Dynamo 1.4.2 takes the last of
-            # its addresses, which is fe80::… where IPv6 is on, cannot bind it, and never lists the model. Unset,
-            # it takes the IPv4 address of the default route.
+            # An interface's name; an address is refused. Never a real interface: Dynamo 1.4.2 takes the last
+            # of its addresses, which is fe80::… where IPv6 is on, cannot bind it, and never lists the model.
+            # Unset, it takes the IPv4 address of the default route.
             env["DYN_TCP_RESPONSE_STREAM_HOST"] = "lo"
         return env
 
