@@ -64,6 +64,10 @@ bench: setup  ## time of a run that changes nothing, against a playbook of as ma
 lock: setup  ## resolve the lock files again
 	@tools/lock
 
+.PHONY: reference
+reference: setup  ## write docs/reference/variables.md from the roles' argument_specs
+	@$(BIN)/python tools/make_reference.py
+
 .PHONY: collection
 collection: setup  ## build the collection and the Python package into dist/
 	@$(BIN)/ansible-galaxy collection build --force --output-path dist .

@@ -45,7 +45,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "os": _os_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "umask": f"{_umask():04o}",
-        "pythons": [{**asdict(python), "version": list(python.version)} for python in find_pythons()],
+        "pythons": [],
         "memory": _memory(),
         "limits": {"nofile": _limit(resource.RLIMIT_NOFILE), "memlock": _limit(resource.RLIMIT_MEMLOCK)},
         "shm": _filesystem(Path("/dev/shm")),  # noqa: S108
@@ -56,6 +56,9 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "model": _model(Path(needs["model_path"])) if needs.get("model_path") else None,
         "gpu": gather_gpu() if needs.get("gpu") else None,
     }
+    # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
+    if not (facts["disk"] and facts["disk"]["ours"]):
+        facts["pythons"] = [{**asdict(p), "version": list(p.version)} for p in find_pythons()]
     facts["peers"] = _peers(needs.get("peers") or [], facts["addresses"])
     # Last: the controller brackets the reading between its own two, and takes off what came before it.
     facts["clock"] = {"elapsed_s": time.monotonic() - started, "time": time.time()}

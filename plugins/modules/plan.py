@@ -49,7 +49,7 @@ expected:
   returned: O(output=data) or O(output=json)
   type: dict
 notes:
-  description: What the operator should know although it is allowed, each with C(message), C(where), C(remedy).
+  description: Allowed, but to be known; each with C(message), C(where), C(remedy).
   returned: O(output=data) or O(output=json)
   type: list
   elements: dict

@@ -68,7 +68,9 @@ services:
   contains:
     name: {description: Name of the service., type: str}
     component: {description: 'nats, etcd, frontend or worker.', type: str}
-    state: {description: 'running, starting, stopping, stopped, failed, absent, or orphaned (its manager was killed).', type: str}
+    state:
+      description: running, starting, stopping, stopped, failed, absent, or orphaned (its manager was killed).
+      type: str
     pid: {description: Main process; 0 where there is none., type: int}
     uptime_s: {description: Seconds since the main process started., type: float}
     restarts: {description: Restarts since it was last told to start; null where unknown., type: int}

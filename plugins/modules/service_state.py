@@ -81,6 +81,10 @@ actions:
   type: dict
   returned: success
   sample: {"decode-0": "restarted: its configuration changed"}
+healthy:
+  description: Nothing had to be done for V(started), and all services work. Otherwise wait for them.
+  type: bool
+  returned: success
 manager:
   description: The service manager that was meant.
   type: str
@@ -88,6 +92,7 @@ manager:
 """
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
+from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.operations import absent, started, stopped
 from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError
@@ -107,9 +112,12 @@ def main() -> None:
     launches = launches_.select(params["state_dir"], params["launches"], params["names"])
     module.hide(list(launches.values()))
     manager = module.manager()
+    healthy = False
     try:
         if params["state"] == "started":
             actions = started(manager, launches, check=module.check_mode)
+            # What was not touched may need no waiting for.
+            healthy = not actions and all(row["healthy"] for row in observe(manager, launches))
         elif params["state"] == "stopped":
             actions = stopped(manager, launches, check=module.check_mode)
         else:
@@ -119,7 +127,7 @@ def main() -> None:
         module.fail_json(str(problem))
     except OSError as problem:
         module.fail_json(f"{problem.filename or params['state_dir']}: {problem.strerror}")
-    module.exit_json(changed=bool(actions), actions=actions, manager=manager.kind)
+    module.exit_json(changed=bool(actions), actions=actions, healthy=healthy, manager=manager.kind)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Plan:
             "frontend_url": site.frontend_url,
             "model_path": site.model_path,
             "expected": self.expected,
-            "warnings": [asdict(w) for w in self.warnings],
+            "notes": [asdict(w) for w in self.warnings],
             "pools": [
                 {
                     "name": pool.name,

@@ -20,7 +20,8 @@ def _text(python: Python) -> str:
 
 def python(host: Host, settings: Settings) -> Iterator[Check]:
     """An interpreter for virtual environments: 3.11 to 3.13, able to make them."""
-    if not settings.venv:
+    installed = host.facts.disk is not None and host.facts.disk.ours
+    if not settings.venv or installed:
         return
     expected = "Python 3.11 to 3.13 with venv"
     pythons = host.facts.pythons
