@@ -1,0 +1,103 @@
+"""The script that takes a dead worker out of discovery, against a real etcd."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files" / "deregister.py"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    with urllib.request.urlopen(url + path, json.dumps(body).encode(), timeout=5) as reply:
+        answer: dict[str, Any] = json.load(reply)
+        return answer
+
+
+def text(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+@pytest.fixture
+def etcd(dynamo_bin: Path, tmp_path: Path) -> Iterator[str]:
+    client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    command = [
+        dynamo_bin / "etcd",
+        "--data-dir",
+        tmp_path,
+        "--listen-peer-urls",
+        peer,
+        "--log-level",
+        "error",
+    ]
+    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+    command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
+    process = subprocess.Popen(command)
+    try:
+        for _ in range(100):
+            try:
+                post(client, "/v3/kv/range", {"key": text("x")})
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def register(etcd: str, worker: str, address: str) -> None:
+    """Put what a Dynamo worker puts: an instance and a model card under one lease."""
+    lease = post(etcd, "/v3/lease/grant", {"TTL": 60})["ID"]
+    card = json.dumps({"card_json": {"config": f"http://{address}/v1/metadata/dynamo/config.json"}})
+    for key, value in (
+        (f"v1/instances/dynamo/backend/generate/{worker}", "{}"),
+        (f"v1/mdc/dynamo/{worker}", card),
+    ):
+        post(etcd, "/v3/kv/put", {"key": text(key), "value": text(value), "lease": lease})
+
+
+def keys(etcd: str) -> list[str]:
+    found = post(etcd, "/v3/kv/range", {"key": text("v1/"), "range_end": text("v10")}).get("kvs", [])
+    return [base64.b64decode(kv["key"]).decode().rpartition("/")[2] for kv in found]
+
+
+def deregister(*endpoints: str, address: str) -> str:
+    command = [sys.executable, "-IS", SCRIPT, ",".join(endpoints), address]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+def test_only_the_worker_at_the_address_goes(etcd: str) -> None:
+    register(etcd, "dead", "127.0.0.1:2200")
+    register(etcd, "alive", "127.0.0.1:22001")
+    assert "revoked lease" in deregister(etcd, address="127.0.0.1:2200")
+    assert keys(etcd) == ["alive", "alive"]
+    assert deregister(etcd, address="127.0.0.1:2200") == ""
+
+
+def test_the_next_member_is_asked_when_one_is_away(etcd: str) -> None:
+    register(etcd, "dead", "127.0.0.1:2200")
+    away = f"http://127.0.0.1:{free_port()}"
+    assert f"etcd at {away} did not take out" in deregister(away, etcd, address="127.0.0.1:2200")
+    assert keys(etcd) == []
+
+
+def test_without_etcd_it_ends_by_itself(etcd: str) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    assert "did not take out the worker" in deregister(away, address="127.0.0.1:2200")
+    assert keys(etcd) == []
