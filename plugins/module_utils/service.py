@@ -26,8 +26,11 @@ class ServiceModule(AnsibleModule):
     """An Ansible module whose launches never show a secret: not in results, not in the system's log."""
 
     def __init__(self, options: Mapping[str, Any], **more: Any) -> None:
-        super().__init__({**OPTIONS, **options}, supports_check_mode=True, no_log=True, **more)
+        super().__init__({**OPTIONS, **options}, supports_check_mode=True, **more)
         self.hide(self.params.get("launches") or [])
+
+    def _log_invocation(self) -> None:
+        """Log no parameters: launches hold secrets. (The constructor's no_log yields to the task's.)"""
 
     def hide(self, launches: list[dict[str, Any]]) -> None:
         self.no_log_values.update(secrets(launches))
