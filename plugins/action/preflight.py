@@ -44,6 +44,9 @@ class ActionModule(ActionBase):
         table = render(report, verbose=arguments["verbose"])
         result.update(changed=False, report=report.to_dict(), table=table, msg=table)
         if report.failed:
+            # The message says it all; what is well would only bury it.
+            del result["table"]
+            result["report"]["checks"] = [c for c in result["report"]["checks"] if c["status"] != "ok"]
             result.update(failed=True, wideep_refused=True, msg=f"{table}\n\nnothing was changed")
         return result
 

@@ -105,7 +105,7 @@ def test_a_good_host_is_ok_in_every_topic() -> None:
             {"listeners": (replace(OTHER, state_dir="/opt/else", service="frontend"),)},
             "ports",
             "fail",
-            "frontend of the deployment in /opt/else",
+            "are held by the deployment in /opt/else: frontend",
             "wideep_port_offset",
         ),
         (

@@ -33,16 +33,14 @@ def _holder(listener: Listener) -> str:
     if not listener.pid:
         return f"a process of user {listener.user} (root sees which)"
     if listener.service:
-        return (
-            f"{listener.service} of the deployment in {listener.state_dir} "
-            f"({listener.process}, pid {listener.pid}, user {listener.user})"
-        )
+        return f"{listener.service} of this deployment (pid {listener.pid})"
     return f"{listener.process} (pid {listener.pid}, user {listener.user}: {listener.cmdline})"
 
 
 def free(host: Host, _settings: Settings) -> Iterator[Check]:
     """Every port of the plan: nobody there, or the same service of the same deployment."""
     taken = False
+    others: dict[str, list[Listener]] = {}
     for need in host.needs.ports:
         for listener in host.facts.listeners:
             if listener.port != need.port or not _overlap(need.address, listener.address):
@@ -51,10 +49,25 @@ def free(host: Host, _settings: Settings) -> Iterator[Check]:
             if own and listener.service == need.service:
                 continue
             taken = True
-            yield _taken(host, need, listener, own=own)
+            if listener.service and not own:
+                others.setdefault(listener.state_dir, []).append(listener)
+            else:
+                yield _taken(host, need, listener, own=own)
+    for state_dir, held in others.items():
+        yield _taken_by_deployment(host, state_dir, held)
     if host.needs.ports and not taken:
         numbers = [need.port for need in host.needs.ports]
         yield Check(host.name, "ports", "ok", f"{len(numbers)} ports free or ours", ranges(numbers))
+
+
+def _taken_by_deployment(host: Host, state_dir: str, held: list[Listener]) -> Check:
+    services = ", ".join(f"{name} (pid {pid})" for name, pid in {x.service: x.pid for x in held}.items())
+    seen = f"ports {ranges([x.port for x in held])} are held by the deployment in {state_dir}: {services}"
+    remedy = (
+        "move this deployment's ports with wideep_port_offset, or remove the other one"
+        f" (playbooks/teardown.yml -e wideep_state_dir={state_dir})"
+    )
+    return Check(host.name, "ports", "fail", seen, "free", remedy)
 
 
 def _taken(host: Host, need: PortNeed, listener: Listener, *, own: bool) -> Check:
@@ -63,7 +76,7 @@ def _taken(host: Host, need: PortNeed, listener: Listener, *, own: bool) -> Chec
     if own:
         remedy = f"ports moved between services: stop {listener.service} first (make down, then make up)"
         return Check(host.name, "ports", "warn", seen, expected, remedy)
-    stop = f"stop it (kill {listener.pid})" if listener.pid and not listener.service else "stop it"
+    stop = f"stop it (kill {listener.pid})" if listener.pid else "stop it"
     remedy = f"{stop}, or move this deployment's ports with wideep_port_offset"
     return Check(host.name, "ports", "fail", seen, expected, remedy)
 
