@@ -9,6 +9,7 @@ left out.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,21 @@ def _lacks_sglang() -> str:
     return "needs SGLang itself, 10 GB of disk: WIDEEP_FIDELITY=1 make test installs it below .cache"
 
 
+def _lacks_hosts() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    tools = ("podman", "runc", "iptables", "debootstrap", "ssh", "ssh-keygen")
+    missing = [tool for tool in tools if not shutil.which(tool, path=path)]
+    missing += [tool for tool in ("netavark", "aardvark-dns") if not Path("/usr/lib/podman", tool).exists()]
+    if missing:
+        return f"needs {', '.join(missing)} (tools/hosts_image names the packages)"
+    groups = Path("/sys/fs/cgroup")
+    if not any((groups / name).exists() for name in ("unified", "cgroup.controllers")):
+        return "needs cgroups of version 2, alone or hybrid"
+    return "" if os.access(groups, os.W_OK) else "needs writable cgroups"
+
+
 SUITES = (
     Suite(
         "lint",
@@ -55,6 +71,7 @@ SUITES = (
     Suite("integration", ((*PYTEST, "tests/integration"),)),
     Suite("system", ((*PYTEST, "tests/system"),)),
     Suite("molecule-default", (("molecule", "test", "--scenario-name", "default"),)),
+    Suite("molecule-hosts", (("molecule", "test", "--scenario-name", "hosts"),), lacks=_lacks_hosts),
 )
 
 
