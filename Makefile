@@ -22,7 +22,8 @@ $(STAMP): requirements/bootstrap.lock requirements/controller.lock pyproject.tom
 	@tools/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-PLAYBOOK = $(BIN)/ansible-playbook -i $(INVENTORY)
+# Ansible names neither file nor line of a YAML error in group_vars, so that is looked at first.
+PLAYBOOK = $(BIN)/python -m wideep.inventory_files $(INVENTORY) && $(BIN)/ansible-playbook -i $(INVENTORY)
 
 .PHONY: up
 up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion

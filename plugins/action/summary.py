@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         answered = {host: data for host, data in found.items() if key in data}
         services = {host: data["services"] for host, data in answered.items()} if key == "services" else {}
         if kind == "removed":
-            text = removal(plan, answered)
+            text = removal(plan, answered, check=self._task.check_mode)
         elif kind == "deployed":
             text = summary(plan, services, arguments["verified"])
         else:

@@ -46,6 +46,10 @@ removed:
   returned: state is absent or kept
   type: list
   elements: str
+existed:
+  description: Whether there was anything.
+  returned: state is absent or kept
+  type: bool
 left:
   description: What lies there that the roles did not make.
   returned: state is absent
@@ -63,7 +67,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import leftovers
 
 MARKER = ".wideep.json"
-SERVICES = ("services", "supervisor")
+SERVICES = ("services", "supervisor", "tmp")
 # Of the models only the one that we put there: another may be hundreds of gigabytes of somebody's download.
 MODEL = "model/rehearsal"
 KEPT = ("cache", "data", "log", "opt", "venv", "bin")
@@ -98,7 +102,7 @@ def present(path: Path, deployment: str, check: bool) -> dict[str, Any]:
 def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, Any]:
     """Remove what the roles made, then the directory itself if nothing else is in it."""
     if not path.exists() or not any(path.iterdir()):
-        return {"changed": False, "removed": [], "left": []}
+        return {"changed": False, "existed": False, "removed": [], "left": []}
     if not (path / MARKER).is_file():
         raise ValueError(
             f"{path} has no {MARKER}, so wideep did not make it and does not remove it;"
@@ -138,7 +142,7 @@ def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, An
     removed = [str(p) for p in doomed]
     if not keep and not left:
         removed = [str(path)]
-    return {"changed": bool(removed), "removed": removed, "left": left}
+    return {"changed": bool(removed), "existed": True, "removed": removed, "left": left}
 
 
 def main() -> None:

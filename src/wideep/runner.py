@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from wideep.inventory_files import yaml_problems
 from wideep.paths import COLLECTION, collection_root
 from wideep.problems import Problem, RefusedError, suggest
 from wideep.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
@@ -247,6 +248,7 @@ def _checked_command(
     elif not path.is_file():
         problems.append(Problem("no such playbook", str(path), "name a playbook file or a verb"))
 
+    problems += yaml_problems(path for path in inventories if Path(path).exists())
     arguments: list[str] = []
     for inventory in inventories:
         if isinstance(inventory, str) and "," in inventory:

@@ -97,7 +97,12 @@ class Site:
     def dynamo_directories(self) -> tuple[str, ...]:
         """Return the directories that all Dynamo processes of a host share."""
         discovery = self.deployment.settings.discovery == "file"
-        return (self.home, *((self.data_dir("discovery"),) if discovery else ()))
+        return (self.home, self.temporary, *((self.data_dir("discovery"),) if discovery else ()))
+
+    @property
+    def temporary(self) -> str:
+        """Return the directory for temporary files: Dynamo leaves one in it at each start."""
+        return f"{self.state_dir}/tmp"  # noqa: S108
 
     @property
     def home(self) -> str:
@@ -119,6 +124,7 @@ class Site:
             "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "HF_HUB_OFFLINE": "1",
             "HOME": self.home,
+            "TMPDIR": self.temporary,
             "PYTHONUNBUFFERED": "1",
         }
         if deployment.uses_etcd:

@@ -35,7 +35,7 @@ def status_table(services: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
                 duration(row["uptime_s"]) if row["pid"] else "-",
                 "-" if restarts is None else str(restarts),
                 size(row["rss_bytes"]) if row["pid"] else "-",
-                ",".join(str(p["port"]) for p in row["ports"]),
+                _ports(row),
                 row["log_file"],
             )
     return print_table(table)
@@ -80,9 +80,33 @@ def status_report(
         text += f"{row['name']} on {host}: {row['state']}; {row['health_detail']}; log: {row['log_file']}\n"
     for host, name in absent:
         text += f"{name} on {host}: planned, but not there; run playbooks/site.yml\n"
-    if not unhealthy and not absent:
+    moved = _moved(plan, services)
+    for host, name, deployed, planned in moved:
+        text += (
+            f"{name} on {host}: runs with ports {deployed}, the inventory says {planned};"
+            " run playbooks/site.yml, or name the variables it was deployed with\n"
+        )
+    if instances is not None and not unhealthy and not absent and not moved:
         text += f"all {len(rows)} services are healthy; frontend: {plan['frontend_url']}\n"
     return text
+
+
+def _moved(
+    plan: Mapping[str, Any], services: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[tuple[str, str, str, str]]:
+    """Return (host, service, its ports, planned ports) where they differ."""
+    found = []
+    for host, data in plan["hosts"].items():
+        deployed = {row["name"]: row for row in services.get(host, ()) if row["state"] != "absent"}
+        for launch in (launch for own in data["launches"].values() for launch in own):
+            row = deployed.get(launch["name"])
+            if row and (has := _ports(row)) != (wants := _ports(launch)):
+                found.append((host, launch["name"], has, wants))
+    return found
+
+
+def _ports(service: Mapping[str, Any]) -> str:
+    return ",".join(str(p["port"]) for p in service["ports"])
 
 
 def _registered(plan: Mapping[str, Any], instances: Sequence[Mapping[str, Any]] | None) -> str:
@@ -130,17 +154,21 @@ def summary(
     )
 
 
-def removal(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what `teardown` removed.
+def removal(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], *, check: bool = False) -> str:
+    """Return what `teardown` removed, or with `check` would remove.
 
     Args:
-        hosts: host name -> what the module state_dir returned (`removed`, `left`).
+        hosts: host name -> what the module state_dir returned (`existed`, `removed`, `left`).
     """
     kept = plan["settings"]["keep_state"]
+    did = "would stop and remove" if check else "stopped and removed"
     lines = []
     for host, data in hosts.items():
+        if not data["existed"]:
+            lines.append(f"{host}: nothing of {plan['deployment']} was there")
+            continue
         removed = f", and {', '.join(data['removed'])}" if data["removed"] else ""
-        lines.append(f"{host}: stopped and removed the services of {plan['deployment']}{removed}")
+        lines.append(f"{host}: {did} the services of {plan['deployment']}{removed}")
         if data["left"]:
             lines.append(f"{host}: left, because wideep did not make it: {', '.join(data['left'])}")
     if kept:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.system.conftest import LOCAL, ROOT, Deployment, free_offset
+from wideep import runner
 
 
 @pytest.fixture
@@ -92,11 +93,12 @@ def test_prefill_without_decode(fresh: Deployment, tmp_path: Path) -> None:
     assert "add hosts to decode" in message
 
 
-def test_a_yaml_error(fresh: Deployment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["hosts.yml", "group_vars/all.yml"])
+def test_a_yaml_error(fresh: Deployment, tmp_path: Path, name: str) -> None:
     broken = inventory(tmp_path / "i", control=["localhost"])
-    (broken / "hosts.yml").write_text("all:\n  hosts:\n    a: {b\n")
-    message = refused(fresh, inventory=broken)
-    assert "hosts.yml" in message
+    (broken / name).write_text("all:\n  hosts:\n    a: {b\n")
+    with pytest.raises(runner.RefusedError, match=f"{name}:4:1: not valid YAML"):
+        fresh.run("site", inventory=broken)
 
 
 def test_a_port_in_use_names_its_holder(fresh: Deployment) -> None:

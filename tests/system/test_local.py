@@ -116,6 +116,14 @@ def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: De
     deployment.run("verify").raise_for_status()
 
 
+def test_a_removal_of_another_name_stops_nothing(deployment: Deployment) -> None:
+    before = deployment.pids()
+    result = deployment.run("teardown", extra_vars={"wideep_deployment": "other"})
+    assert result.status == "failed"
+    assert "holds the deployment 'wideep', not 'other'" in result.failures[0].message
+    assert deployment.pids() == before
+
+
 def test_another_deployment_lives_beside_it_without_nats(deployment: Deployment) -> None:
     other = Deployment(
         deployment.state_dir.parent / "other",

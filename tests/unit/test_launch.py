@@ -28,6 +28,7 @@ SHARED_ENV = {
     "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": "20",
     "HF_HUB_OFFLINE": "1",
     "HOME": "/srv/wideep/cache/home",
+    "TMPDIR": "/srv/wideep/tmp",
     "PYTHONUNBUFFERED": "1",
     "ETCD_ENDPOINTS": "http://127.0.0.1:2379",
     "NATS_SERVER": "nats://127.0.0.1:4222",
@@ -210,7 +211,11 @@ def test_discovery_by_files_needs_no_etcd_but_a_directory() -> None:
     for launch in own.values():
         assert launch.depends_on == ()
         assert launch.env["DYN_FILE_KV"] == "/srv/wideep/data/discovery"
-        assert launch.directories == ("/srv/wideep/cache/home", "/srv/wideep/data/discovery")
+        assert launch.directories == (
+            "/srv/wideep/cache/home",
+            "/srv/wideep/tmp",
+            "/srv/wideep/data/discovery",
+        )
         assert not {"ETCD_ENDPOINTS", "NATS_SERVER"} & set(launch.env)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from wideep.status import missing, removal, status_report, status_table, summary
 
+PORTS = [{"port": 8000}, {"port": 8001}]
 PLAN: dict[str, Any] = {
     "deployment": "prod",
     "engine": "mocker",
@@ -15,7 +16,14 @@ PLAN: dict[str, Any] = {
         "prefill": {"component": "prefill", "namespace": "dynamo", "count": 1},
         "decode": {"component": "backend", "namespace": "dynamo", "count": 2},
     },
-    "hosts": {"a": {"launches": {"nats": [{"name": "nats"}], "worker": [{"name": "prefill-0"}]}}},
+    "hosts": {
+        "a": {
+            "launches": {
+                "nats": [{"name": "nats", "ports": PORTS}],
+                "worker": [{"name": "prefill-0", "ports": PORTS}],
+            }
+        }
+    },
 }
 
 
@@ -29,7 +37,7 @@ def service(name: str, **over: Any) -> dict[str, Any]:
         "uptime_s": 3700.0,
         "restarts": 0,
         "rss_bytes": 3 * 1024**3,
-        "ports": [{"port": 8000}, {"port": 8001}],
+        "ports": PORTS,
         "log_file": f"/var/lib/wideep/log/{name}.log",
     }
     return row | over
@@ -62,9 +70,9 @@ def test_registrations_are_counted_by_component_endpoint_and_namespace() -> None
 
 
 def test_a_silent_frontend_is_said() -> None:
-    assert "registered: unknown, the frontend at http://192.0.2.1:8000 does not answer" in status_report(
-        PLAN, GOOD, None
-    )
+    text = status_report(PLAN, GOOD, None)
+    assert "registered: unknown, the frontend at http://192.0.2.1:8000 does not answer" in text
+    assert "are healthy" not in text
 
 
 def test_unhealthy_and_absent_services_are_explained() -> None:
@@ -102,12 +110,29 @@ def test_a_real_engine_is_not_called_simulated_and_one_token_has_no_interval() -
 
 
 def test_a_removal_names_what_went_and_what_stayed() -> None:
-    text = removal(PLAN, {"a": {"removed": ["/var/lib/wideep/data"], "left": ["/var/lib/wideep/notes.txt"]}})
+    text = removal(
+        PLAN,
+        {"a": {"existed": True, "removed": ["/var/lib/wideep/data"], "left": ["/var/lib/wideep/notes.txt"]}},
+    )
     assert "a: stopped and removed the services of prod, and /var/lib/wideep/data" in text
     assert "left, because wideep did not make it: /var/lib/wideep/notes.txt" in text
     kept = PLAN | {"settings": PLAN["settings"] | {"keep_state": True}}
-    text = removal(kept, {"a": {"removed": [], "left": []}})
+    text = removal(kept, {"a": {"existed": True, "removed": [], "left": []}})
     assert text.splitlines() == [
         "a: stopped and removed the services of prod",
         "kept below /var/lib/wideep: data, logs, environments and models",
     ]
+
+
+def test_other_ports_than_planned_are_said() -> None:
+    moved = {"a": [service("nats", ports=[{"port": 9000}]), service("prefill-0")]}
+    text = status_report(PLAN, moved, INSTANCES)
+    assert "nats on a: runs with ports 9000, the inventory says 8000,8001; run playbooks/site.yml" in text
+    assert "are healthy" not in text
+
+
+def test_a_removal_that_only_would_be_and_one_of_nothing() -> None:
+    text = removal(PLAN, {"a": {"existed": True, "removed": ["/x"], "left": []}}, check=True)
+    assert text == "a: would stop and remove the services of prod, and /x\n"
+    nothing = {"a": {"existed": False, "removed": [], "left": []}}
+    assert removal(PLAN, nothing) == "a: nothing of prod was there\n"
