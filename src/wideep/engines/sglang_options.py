@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from wideep.catalogue import Catalogue
-from wideep.engines.options import CommonOptions, parse_options
-from wideep.hardware import GpuCard, find_gpu
+from wideep.engines.case import PoolCase, read_case
+from wideep.engines.options import CommonOptions
 from wideep.memory import (
     ALL_TO_ALL_NORMAL,
     GRAPH_PER_SEQUENCE,
@@ -22,10 +22,9 @@ from wideep.memory import (
     low_latency_buffers,
     weights,
 )
-from wideep.models import ModelCard, find_model
+from wideep.models import ModelCard
 from wideep.problems import Problem
-from wideep.settings import Settings
-from wideep.topology import Deployment, Pool, Replica
+from wideep.topology import Deployment, Pool
 
 # Every all-to-all backend makes the experts span all GPUs of the replica.
 AllToAll = Literal["none", "deepep", "mooncake", "nixl", "mori", "flashinfer", "megamoe"]
@@ -67,65 +66,8 @@ class SglangOptions(CommonOptions):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One pool with everything that its rules look at.
-
-    options: with the defaults filled in. extra: extra_args by the parser's own name of the flag.
-    world_size: GPUs of one replica. card, gpu: None where unknown; rules that need them are silent then.
-    """
-
-    pool: Pool
-    settings: Settings
-    options: SglangOptions
-    extra: Mapping[str, Any]
-    card: ModelCard | None
-    gpu: GpuCard | None
-    disaggregated: bool
-
-    @property
-    def replica(self) -> Replica:
-        """Return the first replica; all have one shape."""
-        return self.pool.replicas[0]
-
-    @property
-    def nodes(self) -> int:
-        """Return the number of hosts of a replica."""
-        return len(self.replica.nodes)
-
-    @property
-    def world_size(self) -> int:
-        """Return the number of GPUs of a replica."""
-        return self.replica.world_size
-
-    @property
-    def role(self) -> str:
-        """Return the pool's name."""
-        return self.pool.name
-
-    @property
-    def decodes(self) -> bool:
-        """Whether the pool generates tokens step by step."""
-        return self.role != "prefill"
-
-    @property
-    def prefills(self) -> bool:
-        """Whether the pool computes prompts."""
-        return self.role != "decode"
-
-    @property
-    def tp(self) -> int:
-        """Return the tensor parallel size."""
-        return self.options.tensor_parallel_size or 1
-
-    @property
-    def dp(self) -> int:
-        """Return the data parallel size."""
-        return self.options.data_parallel_size or 1
-
-    @property
-    def ep(self) -> int:
-        """Return the expert parallel size."""
-        return self.options.expert_parallel_size or 1
+class Case(PoolCase[SglangOptions]):
+    """See `PoolCase`."""
 
     @property
     def draft_tokens(self) -> int:
@@ -193,26 +135,7 @@ class Case:
 
 def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
     """Return the case of a pool, and what is wrong before any rule is asked."""
-    settings = deployment.settings
-    options, problems = parse_options(pool, "sglang", SglangOptions)
-    card, found = find_model(settings.model_card, settings.model)
-    problems += found
-    first_host: dict[str, str] = {}
-    for replica in pool.replicas:
-        for node in replica.nodes:
-            first_host.setdefault(node.host.gpu, node.host.name)
-    gpus: list[GpuCard] = []
-    for name, host in first_host.items():
-        gpu, found = find_gpu(name, host)
-        problems += found
-        gpus += [gpu] if gpu else []
-    smallest = min(gpus, key=lambda gpu: gpu.memory, default=None)
-    extra = {}
-    for key, value in pool.settings.extra_args.items():
-        name = key if key.startswith("-") else "--" + key.replace("_", "-")
-        flag = catalogue.find(name)
-        extra[(flag.flag if flag else name).removeprefix("--")] = value
-    case = Case(pool, settings, options, extra, card, smallest, deployment.disaggregated)
+    case, problems = read_case(Case, "sglang", SglangOptions, deployment, pool=pool, catalogue=catalogue)
     return _with_defaults(case), problems
 
 

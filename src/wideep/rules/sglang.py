@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from wideep.engines.sglang_options import Case
 from wideep.memory import gib, listed
 from wideep.problems import Problem
+from wideep.rules.base import judge, same_gpus, same_layout, warn
 
 Rule = Callable[[Case], Iterator[Problem]]
 RULES: list[Rule] = []
@@ -116,10 +117,6 @@ def rule(function: Rule) -> Rule:
     return function
 
 
-def _warn(message: str, where: str, remedy: str) -> Problem:
-    return Problem(message, where, remedy, "warning")
-
-
 # ---- one way to say each thing -------------------------------------------------------------------
 
 
@@ -153,7 +150,7 @@ def model_directory(case: Case) -> Iterator[Problem]:
 def deepep_package(case: Case) -> Iterator[Problem]:
     """SGLang's packages do not bring it; SGLang fails later, when it imports it."""
     if case.options.a2a_backend == "deepep" and case.settings.runtime == "venv":
-        yield _warn(
+        yield warn(
             "DeepEP is not among SGLang's packages, so the environment of wideep_runtime: venv lacks it",
             "wideep_runtime",
             "use an environment that has it, as the official image of Dynamo's release does",
@@ -206,7 +203,7 @@ def data_parallel_is_attention(case: Case) -> Iterator[Problem]:
 def dp_attention_alone(case: Case) -> Iterator[Problem]:
     """SGLang switches it off silently."""
     if case.options.dp_attention and case.dp == 1:
-        yield _warn(
+        yield warn(
             "dp_attention does nothing with data_parallel_size 1",
             case.at("dp_attention"),
             f"set data_parallel_size, e.g. {case.tp}",
@@ -381,7 +378,7 @@ def eplb(case: Case) -> Iterator[Problem]:
             f"set it to at least {buffer}, or remove expert-distribution-recorder-buffer-size",
         )
     if eplb.redundant_experts and not eplb.enabled:
-        yield _warn(
+        yield warn(
             "redundant experts without EPLB: they take memory and nothing is ever rebalanced",
             "wideep_eplb.enabled",
             "set wideep_eplb.enabled: true",
@@ -406,7 +403,7 @@ def redundancy_advice(case: Case) -> Iterator[Problem]:
     eplb = case.settings.eplb
     if eplb.enabled and case.ep > 1 and not case.ep // 2 <= eplb.redundant_experts <= case.ep:
         legal = case.ep if case.card is None or case.card.experts is None else _advised(case)
-        yield _warn(
+        yield warn(
             f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
             " (fewer leave hot experts alone, more take memory from the KV cache)",
             "wideep_eplb.redundant_experts",
@@ -553,7 +550,7 @@ def page_size(case: Case) -> Iterator[Problem]:
             f"set page_size: {PAGES[backend][-1]} in all pools",
         )
     if page < 16 and case.settings.router_mode == "kv":
-        yield _warn(
+        yield warn(
             f"pages of {page} tokens make a KV event of nearly every token",
             case.at("page_size"),
             "use 64, unless the attention backend wants another size",
@@ -614,7 +611,7 @@ def context_length(case: Case) -> Iterator[Problem]:
 def prefix_cache(case: Case) -> Iterator[Problem]:
     """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
     if not case.options.radix_cache and case.prefills:
-        yield _warn(
+        yield warn(
             "prefixes are not reused; disaggregation does not need that (it frees no peak memory either)",
             case.at("radix_cache"),
             "remove radix_cache: false",
@@ -690,14 +687,14 @@ def memory(case: Case) -> Iterator[Problem]:
             f"raise it to more than {budget.lowest_fraction(0):.2f}",
         )
     elif budget.rest < beside:
-        yield _warn(
+        yield warn(
             f"mem_fraction_static {share} leaves {gib(budget.rest)} of {gpu}, an estimated {gib(beside)} are"
             f" needed beside weights and KV cache ({listed(budget.beside)})",
             where,
             f"lower it to {budget.highest_fraction():.2f}",
         )
     elif budget.kv_tokens < context:
-        yield _warn(
+        yield warn(
             f"the KV cache of a GPU holds {budget.kv_tokens} tokens ({gib(budget.kv)} after {gib(held)} of"
             f" weights), less than one sequence of {context}",
             case.at("context_length"),
@@ -717,40 +714,9 @@ def watchdog(case: Case) -> Iterator[Problem]:
         )
 
 
-@rule
-def same_gpus(case: Case) -> Iterator[Problem]:
-    """One replica's ranks wait for each other: the slowest and smallest GPU decides."""
-    for replica in case.pool.replicas:
-        kinds = {node.host.gpu for node in replica.nodes}
-        if len(kinds) > 1:
-            yield Problem(
-                f"{replica.name} mixes GPUs: "
-                + ", ".join(f"{n.host.name} {n.host.gpu or 'unnamed'}" for n in replica.nodes),
-                f"wideep_gpu on host {replica.nodes[0].host.name}",
-                "make replicas of hosts with equal GPUs (order the inventory group by kind)",
-            )
-
-
-# ---- prefill and decode together -----------------------------------------------------------------
-
-
-def handover(cases: Sequence[Case]) -> Iterator[Problem]:
-    """Decode takes over pages as prefill wrote them: their layout has to be the same on both sides."""
-    by_role = {case.role: case for case in cases}
-    if not {"prefill", "decode"} <= by_role.keys():
-        return
-    prefill, decode = by_role["prefill"], by_role["decode"]
-    for option, what in (("page_size", "page size"), ("kv_cache_dtype", "type of the KV cache")):
-        ours, theirs = getattr(prefill.options, option), getattr(decode.options, option)
-        if ours != theirs:
-            yield Problem(
-                f"the {what} differs (prefill {ours}, decode {theirs}): decode cannot read what it is sent",
-                decode.at(option),
-                f"set the same {option} in both pools",
-            )
+rule(same_gpus)
 
 
 def check(cases: Sequence[Case]) -> list[Problem]:
     """Return what all rules have to say, each thing once."""
-    found = [problem for case in cases for each in RULES for problem in each(case)]
-    return list(dict.fromkeys([*found, *handover(cases)]))
+    return judge(cases, RULES, same_layout)

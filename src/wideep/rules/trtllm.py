@@ -12,6 +12,7 @@ from typing import Any
 from wideep.engines.trtllm_options import WIDE, Case, has_wideep
 from wideep.memory import gib, listed
 from wideep.problems import Problem
+from wideep.rules.base import judge, pair, same_gpus, same_layout, warn
 from wideep.settings import EplbSettings
 from wideep.topology import Node
 from wideep.versions import versions
@@ -103,10 +104,6 @@ def rule(function: Rule) -> Rule:
     return function
 
 
-def _warn(message: str, where: str, remedy: str) -> Problem:
-    return Problem(message, where, remedy, "warning")
-
-
 # ---- one way to say each thing -------------------------------------------------------------------
 
 
@@ -179,7 +176,7 @@ def model_directory(case: Case) -> Iterator[Problem]:
 def package(case: Case) -> Iterator[Problem]:
     """There is no lock file to install it from; the role dynamo says so later, on the controller."""
     if case.settings.runtime == "venv":
-        yield _warn(
+        yield warn(
             "this release has no lock file for TensorRT-LLM: wideep_runtime venv cannot install it",
             "wideep_runtime",
             "set wideep_runtime: existing, and wideep_python to a Python that has TensorRT-LLM",
@@ -214,7 +211,7 @@ def attention_data_parallel(case: Case) -> Iterator[Problem]:
             f"set it to {case.tp} or 1",
         )
     elif case.options.dp_attention and case.dp == 1:
-        yield _warn(
+        yield warn(
             "dp_attention does nothing with data_parallel_size 1",
             case.at("dp_attention"),
             f"set data_parallel_size: {case.tp}",
@@ -238,17 +235,7 @@ def attention_heads(case: Case) -> Iterator[Problem]:
         )
 
 
-@rule
-def same_gpus(case: Case) -> Iterator[Problem]:
-    """One replica's ranks wait for each other: the slowest and smallest GPU decides."""
-    for replica in case.pool.replicas:
-        if len({node.host.gpu for node in replica.nodes}) > 1:
-            yield Problem(
-                f"{replica.name} mixes GPUs: "
-                + ", ".join(f"{n.host.name} {n.host.gpu or 'unnamed'}" for n in replica.nodes),
-                f"wideep_gpu on host {replica.nodes[0].host.name}",
-                "make replicas of hosts with equal GPUs (order the inventory group by kind)",
-            )
+rule(same_gpus)
 
 
 @rule
@@ -381,7 +368,7 @@ def moe_backend(case: Case) -> Iterator[Problem]:
     chosen = case.options.moe_backend
     instead = "remove moe_backend: one that fits is chosen"
     if case.why_backend:
-        yield _warn(
+        yield warn(
             f"the experts' backend is {chosen}: {case.why_backend}",
             where,
             f"nothing has to be done; moe_backend: {chosen} ends this notice, another value another choice",
@@ -397,9 +384,9 @@ def moe_backend(case: Case) -> Iterator[Problem]:
     elif case.card and case.card.weights == "fp8" and case.balanced:
         yield Problem("WIDEEP does not balance FP8 experts", where, f"{instead}; or remove wideep_eplb")
     elif gpu and not gpu.multi_node_nvlink:
-        yield _warn(f"sources disagree on whether WIDEEP works on {gpu.product}", where, instead)
+        yield warn(f"sources disagree on whether WIDEEP works on {gpu.product}", where, instead)
     elif case.ep <= WIDE:
-        yield _warn(f"WIDEEP is for more than {WIDE} GPUs, the experts are on {case.ep}", where, instead)
+        yield warn(f"WIDEEP is for more than {WIDE} GPUs, the experts are on {case.ep}", where, instead)
 
 
 @rule
@@ -408,13 +395,13 @@ def eplb_settings(case: Case) -> Iterator[Problem]:
     eplb, unset = case.settings.eplb, EplbSettings()
     for name in ("algorithm", "rebalance_iterations", "min_utilization"):
         if case.balanced and getattr(eplb, name) != getattr(unset, name):
-            yield _warn(
+            yield warn(
                 f"{name} is SGLang's, TensorRT-LLM has nothing like it",
                 f"wideep_eplb.{name}",
                 "remove it, or leave it for SGLang; the pace here is layers_per_chunk",
             )
     if eplb.redundant_experts and not eplb.enabled and case.balanced:
-        yield _warn(
+        yield warn(
             "redundant experts that nothing moves: copies stay where they begin, whatever is asked for",
             "wideep_eplb.enabled",
             "set wideep_eplb.enabled: true",
@@ -427,7 +414,7 @@ def redundancy_advice(case: Case) -> Iterator[Problem]:
     eplb = case.settings.eplb
     usual = (0, *range(case.ep // 2, case.ep + 1))
     if eplb.enabled and case.ep > 1 and eplb.redundant_experts not in usual:
-        yield _warn(
+        yield warn(
             f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual",
             "wideep_eplb.redundant_experts",
             f"try {case.ep}",
@@ -440,7 +427,7 @@ def host_memory(case: Case) -> Iterator[Problem]:
     if case.balanced and case.host_memory:
         coherent = case.gpu is not None and case.gpu.multi_node_nvlink
         gdrcopy = "" if coherent else " and GDRCopy (/dev/gdrdrv)"
-        yield _warn(
+        yield warn(
             f"online load balancing keeps all experts in shared memory: each host needs"
             f" {gib(case.host_memory)} of /dev/shm for each replica it has a part of,"
             f" transparent huge pages (not never){gdrcopy}",
@@ -515,7 +502,7 @@ def graph_sizes(case: Case) -> Iterator[Problem]:
                 )
         return
     if not case.graphs:
-        yield _warn(
+        yield warn(
             "decoding without CUDA graphs is several times slower",
             case.at("cuda_graphs"),
             "remove cuda_graphs: false",
@@ -592,7 +579,7 @@ def page_size(case: Case) -> Iterator[Problem]:
 def block_reuse(case: Case) -> Iterator[Problem]:
     """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
     if not case.options.block_reuse and case.prefills:
-        yield _warn(
+        yield warn(
             "prefixes are not reused, and a KV router has nothing to choose by",
             case.at("block_reuse"),
             "remove block_reuse: false",
@@ -635,14 +622,14 @@ def memory(case: Case) -> Iterator[Problem]:
             "give a replica more GPUs, or use fewer redundant experts, shorter sequences or smaller batches",
         )
     elif (1 - share) * free < sum(late.values()):
-        yield _warn(
+        yield warn(
             f"free_gpu_memory_fraction {share} leaves {gib((1 - share) * free)} of {gib(free)} free after"
             f" weights of {gib(held)}; an estimated {listed(late)} come after the KV cache",
             where,
             f"lower it to {int(100 * (1 - sum(late.values()) / free)) / 100:.2f}",
         )
     elif budget.kv_tokens < (o.context_length or 0):
-        yield _warn(
+        yield warn(
             f"the KV cache of a GPU holds {budget.kv_tokens} tokens ({gib(budget.kv)}: {share} of {gib(free)}"
             f" free after weights of {gib(held)}), less than one sequence of {o.context_length}",
             case.at("context_length"),
@@ -686,7 +673,7 @@ def one_environment(case: Case) -> Iterator[Problem]:
 def launching_user(case: Case) -> Iterator[Problem]:
     """Mpirun refuses to run as root, and logs in at the other hosts by SSH."""
     if case.spans_hosts and case.settings.service_user in ("", "root"):
-        yield _warn(
+        yield warn(
             "mpirun starts the other hosts' ranks through SSH and refuses to do so as root",
             "wideep_service_user",
             "name a user who logs in without a password between the hosts of a replica",
@@ -713,19 +700,12 @@ def launcher_words(case: Case) -> Iterator[Problem]:
 
 
 def handover(cases: Sequence[Case]) -> Iterator[Problem]:
-    """Decode takes over blocks as prefill wrote them: their layout has to be the same on both sides."""
-    by_role = {case.role: case for case in cases}
-    if not {"prefill", "decode"} <= by_role.keys():
+    """The layout, and what prefill accepts has to fit into decode's sequences."""
+    yield from same_layout(cases)
+    both = pair(cases)
+    if both is None:
         return
-    prefill, decode = by_role["prefill"], by_role["decode"]
-    for option, what in (("page_size", "page size"), ("kv_cache_dtype", "type of the KV cache")):
-        ours, theirs = getattr(prefill.options, option), getattr(decode.options, option)
-        if ours != theirs:
-            yield Problem(
-                f"the {what} differs (prefill {ours}, decode {theirs}): decode cannot read what it is sent",
-                decode.at(option),
-                f"set the same {option} in both pools",
-            )
+    prefill, decode = both
     lengths = (prefill.options.context_length or 0, decode.options.context_length or 0)
     if lengths[0] > lengths[1]:
         yield Problem(
@@ -737,5 +717,4 @@ def handover(cases: Sequence[Case]) -> Iterator[Problem]:
 
 def check(cases: Sequence[Case]) -> list[Problem]:
     """Return what all rules have to say, each thing once."""
-    found = [problem for case in cases for each in RULES for problem in each(case)]
-    return list(dict.fromkeys([*found, *handover(cases)]))
+    return judge(cases, RULES, handover)

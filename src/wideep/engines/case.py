@@ -1,0 +1,126 @@
+"""One pool as an engine's rules look at it: what all engines have in common of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from wideep.catalogue import Catalogue
+from wideep.engines.options import Options, parse_options
+from wideep.hardware import GpuCard, find_gpu
+from wideep.models import ModelCard, find_model
+from wideep.problems import Problem
+from wideep.settings import Settings
+from wideep.topology import Deployment, Pool, Replica
+
+
+@dataclass(frozen=True)
+class PoolCase(Generic[Options]):
+    """One pool with everything that its rules look at.
+
+    options: with the defaults filled in. extra: extra_args by the parser's own name of the flag.
+    card, gpu: None where unknown; rules that need them are silent then. gpu is the smallest of the pool.
+    """
+
+    pool: Pool
+    settings: Settings
+    options: Options
+    extra: Mapping[str, Any]
+    card: ModelCard | None
+    gpu: GpuCard | None
+    disaggregated: bool
+
+    @property
+    def replica(self) -> Replica:
+        """Return the first replica; all have one shape."""
+        return self.pool.replicas[0]
+
+    @property
+    def nodes(self) -> int:
+        """Return the number of hosts of a replica."""
+        return len(self.replica.nodes)
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of GPUs of a replica."""
+        return self.replica.world_size
+
+    @property
+    def role(self) -> str:
+        """Return the pool's name."""
+        return self.pool.name
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the pool generates tokens step by step."""
+        return self.role != "prefill"
+
+    @property
+    def prefills(self) -> bool:
+        """Whether the pool computes prompts."""
+        return self.role != "decode"
+
+    @property
+    def tp(self) -> int:
+        """Return the tensor parallel size."""
+        return self.options.tensor_parallel_size or 1
+
+    @property
+    def dp(self) -> int:
+        """Return the data parallel size: the number of attention replicas."""
+        return self.options.data_parallel_size or 1
+
+    @property
+    def ep(self) -> int:
+        """Return the expert parallel size."""
+        return self.options.expert_parallel_size or 1
+
+    def at(self, option: str) -> str:
+        """Return the variable that sets an option."""
+        raise NotImplementedError
+
+
+Case = TypeVar("Case")
+
+
+def read_case(
+    make: Callable[..., Case],
+    engine: str,
+    kind: type[Options],
+    deployment: Deployment,
+    *,
+    pool: Pool,
+    catalogue: Catalogue,
+) -> tuple[Case, list[Problem]]:
+    """Return a pool's case with the options as written, and what is wrong before any rule is asked.
+
+    make: class of the case, called with the fields of `PoolCase` by name. engine: its section of the options.
+    """
+    options, problems = parse_options(pool, engine, kind)
+    card, found = find_model(deployment.settings.model_card, deployment.settings.model)
+    problems += found
+    first_host: dict[str, str] = {}
+    for replica in pool.replicas:
+        for node in replica.nodes:
+            first_host.setdefault(node.host.gpu, node.host.name)
+    gpus: list[GpuCard] = []
+    for name, host in first_host.items():
+        gpu, found = find_gpu(name, host)
+        problems += found
+        gpus += [gpu] if gpu else []
+    extra = {}
+    for key, value in pool.settings.extra_args.items():
+        name = key if key.startswith("-") else "--" + key.replace("_", "-")
+        flag = catalogue.find(name)
+        extra[(flag.flag if flag else name).removeprefix("--")] = value
+    case = make(
+        pool=pool,
+        settings=deployment.settings,
+        options=options,
+        extra=extra,
+        card=card,
+        gpu=min(gpus, key=lambda gpu: gpu.memory, default=None),
+        disaggregated=deployment.disaggregated,
+    )
+    return case, problems

@@ -1,0 +1,60 @@
+"""What the rules of all engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from wideep.engines.case import PoolCase
+from wideep.problems import Problem
+
+Case = TypeVar("Case", bound=PoolCase[Any])
+
+
+def warn(message: str, where: str, remedy: str) -> Problem:
+    """Return what is allowed and should be known."""
+    return Problem(message, where, remedy, "warning")
+
+
+def same_gpus(case: PoolCase[Any]) -> Iterator[Problem]:
+    """One replica's ranks wait for each other: the slowest and smallest GPU decides."""
+    for replica in case.pool.replicas:
+        if len({node.host.gpu for node in replica.nodes}) > 1:
+            yield Problem(
+                f"{replica.name} mixes GPUs: "
+                + ", ".join(f"{n.host.name} {n.host.gpu or 'unnamed'}" for n in replica.nodes),
+                f"wideep_gpu on host {replica.nodes[0].host.name}",
+                "make replicas of hosts with equal GPUs (order the inventory group by kind)",
+            )
+
+
+def pair(cases: Sequence[Case]) -> tuple[Case, Case] | None:
+    """Return prefill and decode, where both are there."""
+    by_role = {case.role: case for case in cases}
+    return (by_role["prefill"], by_role["decode"]) if {"prefill", "decode"} <= by_role.keys() else None
+
+
+def same_layout(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Decode takes over the KV cache as prefill wrote it: its layout has to be the same on both sides."""
+    both = pair(cases)
+    if both is None:
+        return
+    prefill, decode = both
+    for option, what in (("page_size", "page size"), ("kv_cache_dtype", "type of the KV cache")):
+        ours, theirs = getattr(prefill.options, option), getattr(decode.options, option)
+        if ours != theirs:
+            yield Problem(
+                f"the {what} differs (prefill {ours}, decode {theirs}): decode cannot read what it is sent",
+                decode.at(option),
+                f"set the same {option} in both pools",
+            )
+
+
+def judge(
+    cases: Sequence[Case],
+    rules: Iterable[Callable[[Case], Iterator[Problem]]],
+    handover: Callable[[Sequence[Case]], Iterator[Problem]],
+) -> list[Problem]:
+    """Return what all rules have to say of each pool, and of prefill and decode together, each thing once."""
+    found = [problem for case in cases for each in rules for problem in each(case)]
+    return list(dict.fromkeys([*found, *handover(cases)]))
