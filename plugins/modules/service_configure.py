@@ -17,21 +17,6 @@ options:
     type: list
     elements: dict
     required: true
-  state_dir:
-    description: Directory of the deployment on the host, absolute.
-    type: path
-    required: true
-  deployment:
-    description: Name of the deployment; systemd units are named C(<deployment>-<service>.service).
-    type: str
-    default: wideep
-  manager:
-    description:
-      - What runs the services.
-      - V(auto) is systemd where it is PID 1 and the module runs as root, else supervisord.
-    type: str
-    default: auto
-    choices: [auto, systemd, supervisord]
   supervisord:
     description: The C(supervisord) program; next to it lies the C(python) that starts the services.
     type: path
@@ -47,6 +32,7 @@ options:
     description: Number of rotated log files that are kept.
     type: int
     default: 5
+extends_documentation_fragment: wideep.dynamo.service
 attributes:
   check_mode:
     support: full

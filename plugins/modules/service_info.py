@@ -22,21 +22,7 @@ options:
     description: How many last log lines to return for each service.
     type: int
     default: 0
-  state_dir:
-    description: Directory of the deployment on the host, absolute.
-    type: path
-    required: true
-  deployment:
-    description: Name of the deployment; systemd units are named C(<deployment>-<service>.service).
-    type: str
-    default: wideep
-  manager:
-    description:
-      - What runs the services.
-      - V(auto) is systemd where it is PID 1 and the module runs as root, else supervisord.
-    type: str
-    default: auto
-    choices: [auto, systemd, supervisord]
+extends_documentation_fragment: wideep.dynamo.service
 attributes:
   check_mode:
     support: full

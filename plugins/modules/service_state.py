@@ -32,24 +32,10 @@ options:
     description: With V(absent), remove data and logs too.
     type: bool
     default: false
-  state_dir:
-    description: Directory of the deployment on the host, absolute.
-    type: path
-    required: true
-  deployment:
-    description: Name of the deployment; systemd units are named C(<deployment>-<service>.service).
-    type: str
-    default: wideep
-  manager:
-    description:
-      - What runs the services.
-      - V(auto) is systemd where it is PID 1 and the module runs as root, else supervisord.
-    type: str
-    default: auto
-    choices: [auto, systemd, supervisord]
   supervisord:
     description: The C(supervisord) program, needed to start services under supervisord.
     type: path
+extends_documentation_fragment: wideep.dynamo.service
 attributes:
   check_mode:
     support: full

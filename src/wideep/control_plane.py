@@ -10,7 +10,7 @@ import yaml
 from wideep.catalogue import load
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
-from wideep.runtime import Site
+from wideep.runtime import PLANE_FLAGS, Site
 from wideep.topology import Deployment, Host
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
@@ -24,9 +24,7 @@ OWN_FRONTEND_FLAGS = {
     "namespace": "wideep_namespace",
     "router-mode": "wideep_router_mode",
     "migration-limit": "wideep_migration_limit",
-    "discovery-backend": "wideep_discovery",
-    "request-plane": "wideep_request_plane",
-    "event-plane": "wideep_event_plane",
+    **PLANE_FLAGS,
 }
 START_DEADLINE_S = 60
 FRONTEND_DEADLINE_S = 120

@@ -16,7 +16,7 @@ from wideep.engines import ENGINES
 from wideep.engines.base import Engine
 from wideep.launch import Launch
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
-from wideep.runtime import Site
+from wideep.runtime import WORKER_ENV, Site
 from wideep.text import print_table
 from wideep.topology import Deployment, Host, Node, Pool, Replica, examine
 from wideep.versions import versions
@@ -257,6 +257,11 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
+        problems += [
+            Problem("the plan sets it", f"{where}.env.{name}", f"remove it, use {WORKER_ENV[name]}")
+            for name in pool.settings.env
+            if name in WORKER_ENV
+        ]
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     site = Site(deployment)

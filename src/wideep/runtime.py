@@ -12,6 +12,23 @@ from wideep.topology import Deployment, Host, Node
 GRACE_S = 5
 MARGIN_S = 25
 
+# Flags of every Dynamo program that follow from the deployment, with the variable to use instead.
+PLANE_FLAGS = {
+    "discovery-backend": "wideep_discovery",
+    "request-plane": "wideep_request_plane",
+    "event-plane": "wideep_event_plane",
+}
+# Environment that the plan sets for every worker, likewise.
+WORKER_ENV = {
+    "DYN_SYSTEM_PORT": "wideep_worker_port_base",
+    "DYN_SYSTEM_HOST": "wideep_address",
+    "DYN_TCP_RPC_PORT": "wideep_worker_port_base",
+    "DYN_TCP_RPC_HOST": "wideep_address",
+    "DYN_DISCOVERY_BACKEND": "wideep_discovery",
+    "DYN_REQUEST_PLANE": "wideep_request_plane",
+    "DYN_EVENT_PLANE": "wideep_event_plane",
+}
+
 
 @dataclass(frozen=True)
 class Site:

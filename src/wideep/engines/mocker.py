@@ -11,7 +11,7 @@ from typing import Any
 from wideep.catalogue import load
 from wideep.launch import Health, Launch, Listener
 from wideep.problems import Problem, suggest
-from wideep.runtime import Site
+from wideep.runtime import PLANE_FLAGS, Site
 from wideep.topology import Deployment, Node, Pool, Replica
 
 BLOCK_SIZE = {"sglang": 64, "trtllm": 32}
@@ -36,18 +36,7 @@ OWN_FLAGS = {
     "disaggregation-mode": "the inventory's groups",
     "bootstrap-ports": "wideep_worker_port_base",
     "num-workers": "replicas_per_node",
-    "discovery-backend": "wideep_discovery",
-    "request-plane": "wideep_request_plane",
-    "event-plane": "wideep_event_plane",
-}
-OWN_ENV = {
-    "DYN_SYSTEM_PORT": "wideep_worker_port_base",
-    "DYN_SYSTEM_HOST": "wideep_address",
-    "DYN_TCP_RPC_PORT": "wideep_worker_port_base",
-    "DYN_TCP_RPC_HOST": "wideep_address",
-    "DYN_DISCOVERY_BACKEND": "wideep_discovery",
-    "DYN_REQUEST_PLANE": "wideep_request_plane",
-    "DYN_EVENT_PLANE": "wideep_event_plane",
+    **PLANE_FLAGS,
 }
 
 
@@ -74,13 +63,9 @@ class Mocker:
                 if name not in OPTIONS
             ]
             problems += [
-                Problem("the plan sets it", f"{where}.{place}.{name}", f"remove it, use {own[name]}")
-                for place, names, own in (
-                    ("extra_args", _flags(pool), OWN_FLAGS),
-                    ("env", pool.settings.env, OWN_ENV),
-                )
-                for name in names
-                if name in own
+                Problem("the plan sets it", f"{where}.extra_args.{name}", f"remove it, use {OWN_FLAGS[name]}")
+                for name in _flags(pool)
+                if name in OWN_FLAGS
             ]
             if any(len(replica.nodes) > 1 for replica in pool.replicas):
                 problems.append(

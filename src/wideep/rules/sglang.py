@@ -12,6 +12,7 @@ from wideep.engines.sglang_options import Case
 from wideep.memory import gib, listed
 from wideep.problems import Problem
 from wideep.rules.base import judge, same_gpus, same_layout, warn
+from wideep.runtime import PLANE_FLAGS
 
 Rule = Callable[[Case], Iterator[Problem]]
 RULES: list[Rule] = []
@@ -22,9 +23,7 @@ OWNED = {
     "served-model-name": "wideep_model",
     "namespace": "wideep_namespace",
     "endpoint": "wideep_namespace",
-    "discovery-backend": "wideep_discovery",
-    "request-plane": "wideep_request_plane",
-    "event-plane": "wideep_event_plane",
+    **PLANE_FLAGS,
     "nnodes": "wideep_pools.<pool>.nodes_per_replica",
     "node-rank": "the order of hosts in the inventory group",
     "dist-init-addr": "wideep_address and wideep_worker_port_base",

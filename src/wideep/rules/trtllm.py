@@ -13,6 +13,7 @@ from wideep.engines.trtllm_options import WIDE, Case, has_wideep
 from wideep.memory import gib, listed
 from wideep.problems import Problem
 from wideep.rules.base import judge, pair, same_gpus, same_layout, warn
+from wideep.runtime import PLANE_FLAGS
 from wideep.settings import EplbSettings
 from wideep.topology import Node
 from wideep.versions import versions
@@ -26,9 +27,7 @@ OWNED = {
     "served-model-name": "wideep_model",
     "namespace": "wideep_namespace",
     "endpoint": "wideep_namespace",
-    "discovery-backend": "wideep_discovery",
-    "request-plane": "wideep_request_plane",
-    "event-plane": "wideep_event_plane",
+    **PLANE_FLAGS,
     "disaggregation-mode": "the inventory group that a host is in",
     "gpus-per-node": "wideep_pools.<pool>.gpus_per_node",
     "publish-kv-events": "wideep_router_mode",
