@@ -65,7 +65,8 @@ def default(value: Any) -> str:
     """Return a default for a cell; one that only repeats another variable by that variable's name."""
     text = value if isinstance(value, str) else json.dumps(value)
     text = " ".join(text.split())
-    if found := re.fullmatch(r"\{\{ wideep_plan\.settings\.(\w+) \}\}", text):
+    plan = r"wideep_plan\.(?:settings\.|hosts\[inventory_hostname\]\.(?=state_dir))(\w+)"
+    if found := re.fullmatch(r"\{\{ " + plan + r" \}\}", text):
         return f"that of `wideep_{found[1]}`"
     if "wideep_plan." in text:
         return "of the plan"

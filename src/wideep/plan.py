@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def site(self) -> Site:
-        """Return the places and addresses of the deployment."""
-        return Site(self.deployment)
+        """Return the places and addresses as the first frontend's host has them."""
+        return Site(self.deployment, self.deployment.frontends[0])
 
     @property
     def expected(self) -> dict[str, dict[str, Any]]:
@@ -73,7 +73,6 @@ class Plan:
             "engine": self.engine.name,
             "settings": settings.model_dump(mode="json"),
             "frontend_url": site.frontend_url,
-            "model_path": site.model_path,
             "expected": self.expected,
             "notes": [asdict(w) for w in self.warnings],
             "pools": [
@@ -96,6 +95,8 @@ class Plan:
             "hosts": {
                 host.name: {
                     "address": host.address,
+                    "state_dir": host.state_dir,
+                    "model_path": Site(self.deployment, host).model_path,
                     "python": host.python,
                     "launches": {
                         component: [
@@ -128,7 +129,7 @@ class Plan:
                 for port in launch.ports
             ],
             "peers": [{"name": p.name, "address": p.address} for p in dict.fromkeys(peers) if p != host],
-            "state_dir": settings.state_dir,
+            "state_dir": host.state_dir,
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
             "model_path": settings.model_path if works else "",
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
@@ -192,10 +193,14 @@ class Plan:
             f"pools: {pools}\n"
             f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
             f" events {settings.event_plane}; router {settings.router_mode}\n"
-            f"frontend: {self.site.frontend_url}; state on each host: {settings.state_dir}\n"
+            f"frontend: {self.site.frontend_url}; state on each host: {self._state_dirs}\n"
         )
         notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
         return head + "\n" + print_table(table) + notes
+
+    @property
+    def _state_dirs(self) -> str:
+        return ", ".join(dict.fromkeys(host.state_dir for host in self.deployment.hosts))
 
     def _has_service(self, replica: Replica, node: Node) -> bool:
         return any(launch.name == replica.service(node) for launch in self.launches[node.host.name])
@@ -264,15 +269,16 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         ]
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
-    site = Site(deployment)
-    launches = _launches(site, engine)
+    launches = _launches(deployment, engine)
     problems += _clashes(launches)
     for pool in deployment.pools:
-        launch = engine.launch(site, pool, pool.replicas[0], pool.replicas[0].head)
+        head = pool.replicas[0].head
+        launch = engine.launch(Site(deployment, head.host), pool, pool.replicas[0], head)
         assert launch is not None, "the head of a replica has a service"
         problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
     for host in deployment.frontends[:1]:
-        problems += control_plane.check_frontend(site, control_plane.frontend(site, host))
+        site = Site(deployment, host)
+        problems += control_plane.check_frontend(site, control_plane.frontend(site))
     raise_errors(problems)
     return Plan(deployment, engine, launches, tuple(dict.fromkeys(problems)))
 
@@ -282,20 +288,20 @@ def _arguments(launch: Launch) -> tuple[str, ...]:
     return launch.argv[launch.argv.index("-m") + 2 :]
 
 
-def _launches(site: Site, engine: Engine) -> dict[str, tuple[Launch, ...]]:
+def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch, ...]]:
     """Return every host's launches in start order."""
-    deployment = site.deployment
+    sites = {host.name: Site(deployment, host) for host in deployment.hosts}
     launches: dict[str, list[Launch]] = {host.name: [] for host in deployment.hosts}
     for host in deployment.control:
         if deployment.uses_nats:
-            launches[host.name].append(control_plane.nats(site, host))
+            launches[host.name].append(control_plane.nats(sites[host.name]))
         if deployment.uses_etcd:
-            launches[host.name].append(control_plane.etcd(site, host))
+            launches[host.name].append(control_plane.etcd(sites[host.name]))
     for host in deployment.frontends:
-        launches[host.name].append(control_plane.frontend(site, host))
+        launches[host.name].append(control_plane.frontend(sites[host.name]))
     pools: dict[str, Pool] = {pool.name: pool for pool in deployment.pools}
     for replica, node in deployment.workers:
-        launch = engine.launch(site, pools[replica.pool], replica, node)
+        launch = engine.launch(sites[node.host.name], pools[replica.pool], replica, node)
         if launch is not None:
             launches[node.host.name].append(launch)
     return {host: tuple(own) for host, own in launches.items()}

@@ -32,14 +32,15 @@ WORKER_ENV = {
 
 @dataclass(frozen=True)
 class Site:
-    """A deployment with the places and addresses that follow from its settings."""
+    """A host of a deployment: the places on it, and the addresses that follow from the settings."""
 
     deployment: Deployment
+    host: Host
 
     @property
     def state_dir(self) -> str:
-        """Return the directory that holds everything on a host."""
-        return self.deployment.settings.state_dir
+        """Return the directory that holds everything on the host."""
+        return self.host.state_dir
 
     def service_dir(self, service: str) -> str:
         """Return the directory of a service's own files."""
@@ -53,11 +54,12 @@ class Site:
         """Return the file that holds a service's output."""
         return f"{self.state_dir}/log/{service}.log"
 
-    def python(self, host: Host) -> str:
+    @property
+    def python(self) -> str:
         """Return the interpreter that has Dynamo."""
         settings = self.deployment.settings
         if settings.runtime == "existing":
-            return host.python
+            return self.host.python
         return f"{self.state_dir}/venv/ai-dynamo-{settings.dynamo_version}/bin/python"
 
     @property
@@ -92,10 +94,11 @@ class Site:
         """Return how long a Dynamo process may take to drain before it is killed."""
         return GRACE_S + self.deployment.settings.drain_timeout_s + MARGIN_S
 
-    def local_services(self, host: Host) -> tuple[str, ...]:
-        """Return the control-plane services of a host, which its Dynamo processes start after."""
+    @property
+    def local_services(self) -> tuple[str, ...]:
+        """Return the control-plane services of the host, which its Dynamo processes start after."""
         deployment = self.deployment
-        if host not in deployment.control:
+        if self.host not in deployment.control:
             return ()
         return tuple(
             name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
@@ -108,7 +111,7 @@ class Site:
         path = f"{self.service_dir(service)}/deregister.py"
         address = f"{node.host.address}:{node.port('system')}"
         script = files("wideep").joinpath("files", "deregister.py").read_text(encoding="utf-8")
-        return (self.python(node.host), "-IS", path, self.etcd_endpoints, address), (File(path, script),)
+        return (self.python, "-IS", path, self.etcd_endpoints, address), (File(path, script),)
 
     @property
     def dynamo_directories(self) -> tuple[str, ...]:
@@ -126,8 +129,9 @@ class Site:
         """Return the home directory of Dynamo processes: they and the engines keep caches there."""
         return f"{self.state_dir}/cache/home"
 
-    def dynamo_env(self, host: Host) -> dict[str, str]:
-        """Return the environment of every Dynamo process on a host (names: those of Dynamo 1.4.2)."""
+    @property
+    def dynamo_env(self) -> dict[str, str]:
+        """Return the environment of every Dynamo process on the host (names: those of Dynamo 1.4.2)."""
         deployment, settings = self.deployment, self.deployment.settings
         env = {
             "DYN_LOG": settings.log_level,
@@ -135,7 +139,7 @@ class Site:
             "DYN_REQUEST_PLANE": settings.request_plane,
             "DYN_EVENT_PLANE": settings.event_plane,
             # Workers publish this address; without it Dynamo takes the first interface it finds.
-            "DYN_TCP_RPC_HOST": host.address,
+            "DYN_TCP_RPC_HOST": self.host.address,
             "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": str(GRACE_S),
             "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
@@ -150,7 +154,7 @@ class Site:
             env["DYN_FILE_KV"] = self.data_dir("discovery")
         if deployment.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
-        if host.loopback:
+        if self.host.loopback:
             # An interface's name; an address is refused. Never a real interface: Dynamo 1.4.2 takes the last
             # of its addresses, which is fe80::… where IPv6 is on, cannot bind it, and never lists the model.
             # Unset, it takes the IPv4 address of the default route.
@@ -159,7 +163,7 @@ class Site:
 
     def worker_env(self, node: Node) -> dict[str, str]:
         """Return the environment of a Dynamo worker process on one node of a replica."""
-        return self.dynamo_env(node.host) | {
+        return self.dynamo_env | {
             # The system port also serves the model's metadata; without it the frontend asks a hub.
             "DYN_SYSTEM_PORT": str(node.port("system")),
             "DYN_SYSTEM_HOST": node.host.address,

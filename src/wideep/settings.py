@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ HOST_VARIABLES = frozenset(
         "wideep_python",
         "wideep_gpu",
         "wideep_network",
+        "wideep_state_dir",
     }
 )
 # Set by the playbooks themselves.
@@ -124,7 +126,6 @@ class Settings(_Strict):
     runtime: Literal["venv", "existing"]
     service_manager: Literal["auto", "systemd", "supervisord"]
     service_user: str
-    state_dir: str
     frontend_port: Port
     port_offset: int = Field(ge=0, le=40000)
     worker_port_base: Port
@@ -147,17 +148,6 @@ class Settings(_Strict):
     etcd_version: str
     dynamo_version: str
 
-    @field_validator("state_dir")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        if not PurePosixPath(value).is_absolute():
-            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
-        if any(c.isspace() or not c.isprintable() or c in "%'\"\\" for c in value):
-            raise ValueError("spaces, quotes, backslashes and % are not allowed in the path")
-        if not value.strip("/"):
-            raise ValueError("it is the root directory")
-        return value.rstrip("/")
-
     @field_validator("model_path")
     @classmethod
     def _directory(cls, value: str) -> str:
@@ -175,6 +165,18 @@ class HostSettings(_Strict):
     python: str
     gpu: str
     network: NetworkSettings
+    state_dir: str
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not PurePosixPath(value).is_absolute():
+            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        if any(c.isspace() or not c.isprintable() or c in "%'\"\\" for c in value):
+            raise ValueError("spaces, quotes, backslashes and % are not allowed in the path")
+        if not value.strip("/"):
+            raise ValueError("it is the root directory")
+        return value.rstrip("/")
 
 
 @lru_cache(maxsize=1)
@@ -245,6 +247,7 @@ def parse(
     problems = _unknown(hosts)
     shared = {k: defaults[k] for k in planned_variables() if k not in HOST_VARIABLES}
     own: dict[str, HostSettings] = {}
+    refused: dict[Problem, list[str]] = {}
     first = next(iter(hosts), "")
     for name, variables in hosts.items():
         for variable in shared:
@@ -258,16 +261,18 @@ def parse(
                     )
                 )
         raw = {v.removeprefix("wideep_"): variables.get(v, defaults[v]) for v in HOST_VARIABLES}
+        if variables.get("ansible_connection") == "local":
+            raw["state_dir"] = _expanded(raw["state_dir"])
         try:
             own[name] = HostSettings.model_validate(raw)
         except ValidationError as error:
-            problems += _problems_of(error, "wideep_", f" on host {name}")
+            for problem in _problems_of(error, "wideep_", ""):
+                refused.setdefault(problem, []).append(name)
+    problems += [replace(p, where=f"{p.where} on {some_hosts(names)}") for p, names in refused.items()]
     values = shared | {k: v for k, v in hosts.get(first, {}).items() if k in shared}
     if all(v.get("ansible_connection") == "local" for v in hosts.values()):
-        for variable in ("wideep_state_dir", "wideep_model_path", "wideep_output_dir"):
-            if isinstance(values[variable], str):
-                # os.path: Path.expanduser raises where there is no such user.
-                values[variable] = os.path.expanduser(values[variable])  # noqa: PTH111
+        for variable in ("wideep_model_path", "wideep_output_dir"):
+            values[variable] = _expanded(values[variable])
     fields = Settings.model_fields
     raw = {k if k in fields else k.removeprefix("wideep_"): v for k, v in values.items()}
     try:
@@ -275,6 +280,11 @@ def parse(
     except ValidationError as error:
         return None, own, problems + _problems_of(error, "wideep_", "")
     return settings, own, problems
+
+
+def _expanded(path: Any) -> Any:
+    # os.path: Path.expanduser raises where there is no such user.
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111
 
 
 def _both(here: Any, there: Any) -> str:
@@ -289,10 +299,13 @@ def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
             if variable.startswith("wideep_") and variable not in known_variables() | OWN_VARIABLES:
                 seen.setdefault(variable, []).append(host)
     return [
-        Problem("unknown variable", f"{variable} on {_some(names)}", suggest(variable, known_variables()))
+        Problem(
+            "unknown variable", f"{variable} on {some_hosts(names)}", suggest(variable, known_variables())
+        )
         for variable, names in seen.items()
     ]
 
 
-def _some(names: Sequence[str]) -> str:
+def some_hosts(names: Sequence[str]) -> str:
+    """Return how a message names hosts: one by its name, of several the number and the first."""
     return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"

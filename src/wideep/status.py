@@ -172,5 +172,6 @@ def removal(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], *, 
         if data["left"]:
             lines.append(f"{host}: left, because wideep did not make it: {', '.join(data['left'])}")
     if kept:
-        lines.append(f"kept below {plan['settings']['state_dir']}: data, logs, environments and models")
+        places = dict.fromkeys(plan["hosts"][host]["state_dir"] for host in hosts)
+        lines.append(f"kept below {', '.join(places)}: data, logs, environments and models")
     return "\n".join(lines) + "\n"

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from wideep.problems import Problem, raise_errors
-from wideep.settings import POOLS, HostSettings, NetworkSettings, PoolName, PoolSettings, Settings, parse
+from wideep.settings import (
+    POOLS,
+    HostSettings,
+    NetworkSettings,
+    PoolName,
+    PoolSettings,
+    Settings,
+    parse,
+    some_hosts,
+)
 
 # Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
 # which other pools it serves, so they stay the same when it joins one more.
@@ -47,6 +56,7 @@ class Host:
     python: str = ""
     gpu: str = ""
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    state_dir: str = "/var/lib/wideep"
 
     @property
     def loopback(self) -> bool:
@@ -197,10 +207,12 @@ def examine(
             host.python,
             host.gpu,
             host.network,
+            host.state_dir,
         )
         for name, host in own.items()
     }
     problems += _check_settings(settings, members)
+    problems += _check_state_dirs(settings, machines.values())
     problems += _check_addresses(machines.values(), members)
     pools: list[Pool] = []
     used: dict[str, int] = dict.fromkeys(machines, 0)
@@ -336,15 +348,6 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
                 "set wideep_discovery: etcd",
             )
         )
-    if settings.service_manager != "systemd" and len(settings.state_dir) > LONGEST_STATE_DIR:
-        problems.append(
-            Problem(
-                f"the path has {len(settings.state_dir)} characters: supervisord's Unix socket below it would"
-                " exceed the kernel's limit of 107 bytes",
-                "wideep_state_dir",
-                f"use a path of at most {LONGEST_STATE_DIR} characters, or wideep_service_manager: systemd",
-            )
-        )
     if settings.migration_limit == 0:
         problems.append(
             Problem(
@@ -366,6 +369,24 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
     return problems
 
 
+def _check_state_dirs(settings: Settings, machines: Iterable[Host]) -> list[Problem]:
+    if settings.service_manager == "systemd":
+        return []
+    too_long: dict[str, list[str]] = {}
+    for machine in machines:
+        if len(machine.state_dir) > LONGEST_STATE_DIR:
+            too_long.setdefault(machine.state_dir, []).append(machine.name)
+    return [
+        Problem(
+            f"the path has {len(path)} characters: supervisord's Unix socket below it would"
+            " exceed the kernel's limit of 107 bytes",
+            f"wideep_state_dir on {some_hosts(names)}",
+            f"use a path of at most {LONGEST_STATE_DIR} characters, or wideep_service_manager: systemd",
+        )
+        for path, names in too_long.items()
+    ]
+
+
 def _check_addresses(machines: Any, members: Mapping[str, Sequence[str]]) -> list[Problem]:
     in_use = {name for names in members.values() for name in names}
     mine = [m for m in machines if m.name in in_use]
@@ -380,7 +401,8 @@ def _check_addresses(machines: Any, members: Mapping[str, Sequence[str]]) -> lis
         for m in mine
         if not ADDRESS.fullmatch(m.address) or m.address == "0.0.0.0"  # noqa: S104 - not bound, refused
     ]
-    if len(mine) > 1:
+    # All on loopback: they are one machine, each with an address of its own (a rehearsal).
+    if len(loopback) < len(mine):
         problems += [
             Problem(
                 f"{name} is one of {len(mine)} hosts, which cannot reach its loopback address",

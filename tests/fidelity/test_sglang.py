@@ -109,7 +109,7 @@ def command(combination: Combination, models: Path) -> list[str]:
     assert made is not None, problems
     pool = next(p for p in made.pools if p.name == combination.pool)
     replica = pool.replicas[0]
-    launch = ENGINES["sglang"].launch(Site(made), pool, replica, replica.head)
+    launch = ENGINES["sglang"].launch(Site(made, replica.head.host), pool, replica, replica.head)
     words = [*launch.argv[3:], *combination.argv]
     return [*words, "--served-model-name", colon] if colon else words
 

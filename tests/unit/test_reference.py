@@ -79,7 +79,7 @@ def test_markup(tool: ModuleType, text: str | list[str], shown: str) -> None:
         (8, "`8`"),
         (False, "`false`"),
         ([], "`[]`"),
-        ("{{ wideep_plan.settings.state_dir }}", "that of `wideep_state_dir`"),
+        ("{{ wideep_plan.hosts[inventory_hostname].state_dir }}", "that of `wideep_state_dir`"),
         ("{{ wideep_plan.hosts[inventory_hostname].launches.nats }}", "of the plan"),
         ("a\n b", "`a b`"),
     ],

@@ -137,20 +137,24 @@ def test_wrong_pools(pools: dict[str, Any], where: str, message: str, remedy: st
 )
 def test_a_bad_state_dir_on_remote_hosts(path: Any, message: str) -> None:
     [problem] = refusal(*cluster(wideep_state_dir=path))
-    assert problem.where == "wideep_state_dir"
+    assert problem.where == "wideep_state_dir on 5 hosts (control-0, …)"
     assert message in problem.message
 
 
 def test_a_tilde_is_this_machines_home_for_local_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/operator")
     groups, hosts = local(wideep_state_dir="~/state/", wideep_model_path="~/model")
-    settings, _, problems = parse(hosts)
+    settings, own, problems = parse(hosts)
     assert problems == []
     assert settings is not None
-    assert (settings.state_dir, settings.model_path) == ("/home/operator/state", "/home/operator/model")
+    assert (own["localhost"].state_dir, settings.model_path) == (
+        "/home/operator/state",
+        "/home/operator/model",
+    )
     hosts["localhost"]["wideep_state_dir"] = "~no-such-user-here/state"
     [problem] = refusal(groups, hosts)
-    assert (problem.where, "not an absolute path" in problem.message) == ("wideep_state_dir", True)
+    assert problem.where == "wideep_state_dir on host localhost"
+    assert "not an absolute path" in problem.message
 
 
 def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:

@@ -11,17 +11,21 @@ PLAN: dict[str, Any] = {
     "deployment": "prod",
     "engine": "mocker",
     "frontend_url": "http://192.0.2.1:8000",
-    "settings": {"model": "deepseek-ai/DeepSeek-R1", "keep_state": False, "state_dir": "/var/lib/wideep"},
+    "settings": {
+        "model": "deepseek-ai/DeepSeek-R1",
+        "keep_state": False,
+    },
     "expected": {
         "prefill": {"component": "prefill", "namespace": "dynamo", "count": 1},
         "decode": {"component": "backend", "namespace": "dynamo", "count": 2},
     },
     "hosts": {
         "a": {
+            "state_dir": "/var/lib/wideep",
             "launches": {
                 "nats": [{"name": "nats", "ports": PORTS}],
                 "worker": [{"name": "prefill-0", "ports": PORTS}],
-            }
+            },
         }
     },
 }

@@ -338,7 +338,7 @@ REFUSALS: dict[str, tuple[tuple[Groups, Hosts], str, str, str]] = {
     ),
     "a path too long for supervisord's socket": (
         cluster(wideep_state_dir="/srv/" + "x" * 66),
-        "wideep_state_dir",
+        "wideep_state_dir on 5 hosts (control-0, …)",
         "the path has 71 characters",
         "at most 70 characters, or wideep_service_manager: systemd",
     ),

@@ -118,7 +118,7 @@ class Mocker:
             component="worker",
             description=f"{pool.name} worker {replica.index} ({settings.engine_flavour} mocker)",
             argv=(
-                site.python(host),
+                site.python,
                 "-m",
                 "dynamo.mocker",
                 *load(self.program, settings.dynamo_version).to_argv(flags),
@@ -137,7 +137,7 @@ class Mocker:
                 json_value="ready",
             ),
             user=settings.service_user,
-            depends_on=site.local_services(host),
+            depends_on=site.local_services,
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
         )

@@ -81,7 +81,7 @@ class Sglang:
             name=name,
             component="worker",
             description=f"{pool.name} worker {replica.index} (SGLang{rank})",
-            argv=(site.python(host), "-m", self.program, *catalogue.to_argv(flags)),
+            argv=(site.python, "-m", self.program, *catalogue.to_argv(flags)),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
             env=site.worker_env(node) | self._env(case, replica, node, cache) | pool.settings.env,
@@ -98,7 +98,7 @@ class Sglang:
             if node == head
             else Health("process", settings.start_deadline_s, settle_s=SETTLE_S),
             user=settings.service_user,
-            depends_on=site.local_services(host),
+            depends_on=site.local_services,
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,

@@ -74,7 +74,7 @@ class Trtllm:
             files.append(File(f"{place}/eplb.yaml", _text(balancer)))
         env = site.worker_env(node) | self._env(case, site, replica, node) | pool.settings.env
         worker = (
-            site.python(host),
+            site.python,
             "-m",
             self.program,
             *catalogue.to_argv(self._flags(case, site, node, files[0].path)),
@@ -105,7 +105,7 @@ class Trtllm:
                 json_value="ready",
             ),
             user=settings.service_user,
-            depends_on=site.local_services(host),
+            depends_on=site.local_services,
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
@@ -132,7 +132,7 @@ class Trtllm:
 
     @staticmethod
     def _env(case: Case, site: Site, replica: Replica, node: Node) -> dict[str, str]:
-        environment = PurePosixPath(site.python(node.host)).parent
+        environment = PurePosixPath(site.python).parent
         env = {
             # First the environment that has TensorRT-LLM: its launcher calls `python3` by name.
             "PATH": f"{environment}:{PATH}",
