@@ -28,17 +28,25 @@ WORDS = {"int": "a whole number", "float": "a number", "json": "JSON", "bool": "
 
 @dataclass(frozen=True)
 class Renamed:
-    """A flag, field or environment variable of old tutorials: what replaces it (if anything does) and why."""
+    """A flag, field or variable of old tutorials: what replaces it (if anything does) and why.
+
+    set: the variable of ours that decides it now, where there is one.
+    """
 
     old: str
     new: str | None
     why: str
+    set: str | None = None
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do instead."""
+        use = f"use {self.new}" if self.new else "remove it"
+        return f"{use} (here: {self.set})" if self.set else use
 
     def problem(self, where: str) -> Problem:
         """Return it as an error at `where`."""
-        return Problem(
-            f"{self.old} is gone: {self.why}", where, f"use {self.new}" if self.new else "remove it"
-        )
+        return Problem(f"{self.old} is gone: {self.why}", where, self.remedy)
 
 
 @lru_cache(maxsize=1)

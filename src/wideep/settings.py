@@ -12,11 +12,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wideep.catalogue import renamed
+from wideep.kubernetes.settings import KubernetesSettings
 from wideep.paths import roles_dir
 from wideep.problems import Problem, suggest
+from wideep.wording import DEPLOYMENT_NAME, DEVICE, INTERFACE, MODEL_NAME, NAMESPACE, explain
 
 # Roles whose variables decide what a launch looks like; read before any host is contacted.
-PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo")
+PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache")
 # Variables that may differ from host to host. All others describe the deployment and must agree.
 HOST_VARIABLES = frozenset(
     {
@@ -54,10 +57,12 @@ class _Strict(BaseModel):
 class PoolSettings(_Strict):
     """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options.
 
+    replicas: on Kubernetes only, where no inventory group says how many there are; unset: one.
     gpus_per_node: GPUs that one replica takes on each of its nodes; unset: all of the node's GPUs, divided
     by replicas_per_node.
     """
 
+    replicas: int | None = Field(default=None, ge=1, le=1000)
     nodes_per_replica: int = Field(default=1, ge=1)
     # 10: a pool's ports on a host (see topology.PORTS_PER_POOL) are for so many.
     replicas_per_node: int = Field(default=1, ge=1, le=10)
@@ -96,7 +101,7 @@ class NetworkSettings(_Strict):
     """`wideep_network`: the RDMA devices of a host, from which every library's own variables are derived."""
 
     link: Literal["none", "ib", "roce"] = "none"
-    rdma_devices: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], ...] = ()
+    rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = ()
     rdma_port: int = Field(default=1, ge=1, le=4)
     gid_index: int | None = Field(default=None, ge=0)
 
@@ -104,19 +109,20 @@ class NetworkSettings(_Strict):
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
-    deployment: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")
-    platform: Literal["hosts"]
+    deployment: str = Field(pattern=DEPLOYMENT_NAME)
+    platform: Literal["hosts", "kubernetes"]
     engine: str
     engine_flavour: Literal["sglang", "trtllm"]
-    model: str = Field(pattern=r"^[^\s:]+$")
+    model: str = Field(pattern=MODEL_NAME)
     model_path: str
     model_card: str
     kv_transfer: Literal["nixl", "mooncake"]
     eplb: EplbSettings
     pools: dict[PoolName, PoolSettings]
     aggregated: bool
-    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")
-    discovery: Literal["etcd", "file"]
+    share_gpus: bool
+    namespace: str = Field(pattern=NAMESPACE)
+    discovery: Literal["etcd", "file", "kubernetes"]
     request_plane: Literal["tcp", "nats"]
     event_plane: Literal["nats", "zmq"]
     router_mode: Literal["kv", "round-robin", "random", "power-of-two", "least-loaded"]
@@ -134,7 +140,9 @@ class Settings(_Strict):
     keep_state: bool
     output: Literal["text", "json"]
     output_dir: str
-    # Variables of the roles nats and etcd that the plan needs, under their own names.
+    graph_api: Literal["v1alpha1", "v1beta1"]
+    kubernetes: KubernetesSettings
+    # Variables of other roles that the plan needs, under their own names.
     nats_port: Port
     nats_monitor_port: Port
     nats_cluster_port: Port
@@ -147,6 +155,20 @@ class Settings(_Strict):
     etcd_binary: str
     etcd_version: str
     dynamo_version: str
+    model_cache_source: Literal["path", "hub", "http", "s3"]
+    model_cache_repo: str
+    model_cache_revision: str
+    model_cache_url: str
+
+    @property
+    def on_kubernetes(self) -> bool:
+        """Whether pods run the services."""
+        return self.platform == "kubernetes"
+
+    @property
+    def in_venv(self) -> bool:
+        """Whether Dynamo runs from an environment that is installed from a lock file."""
+        return self.runtime == "venv" and not self.on_kubernetes
 
     @field_validator("model_path")
     @classmethod
@@ -161,7 +183,7 @@ class HostSettings(_Strict):
 
     gpus_per_node: int = Field(ge=0, le=64)
     address: str
-    interface: str = Field(pattern=r"^[A-Za-z0-9_.-]*$")
+    interface: str = Field(pattern=INTERFACE)
     python: str
     gpu: str
     network: NetworkSettings
@@ -204,31 +226,25 @@ def planned_variables() -> tuple[str, ...]:
     )
 
 
-def _remedy(variable: str) -> str:
-    return (
-        f"correct {variable} in your inventory or with -e;"
-        " its documentation: ansible-doc -t role wideep.dynamo.wideep"
-    )
-
-
 def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Problem]:
     problems = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
-        head = path[0] if path[0].startswith(("nats_", "etcd_", "dynamo_")) else prefix + path[0]
+        head = path[0] if path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_")) else prefix + path[0]
         variable = ".".join([head, *path[1:]])
-        value = item.get("input")
-        message = item["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(value, dict | list) or str(value) in message else f" (got {value!r})"
-        remedy = _remedy(variable)
+        message, wanted = explain(item)
+        role = next((role for role in PLANNED_ROLES if head.startswith(f"{role}_")), "wideep")
+        remedy = f"{wanted or f'correct {variable}'}; ansible-doc -t role wideep.dynamo.{role} describes {head}"
         if item["type"] == "extra_forbidden":
-            message, shown = "unknown key", ""
+            gone = renamed("wideep", variable)
             sections: dict[str, type[_Strict]] = {"eplb": EplbSettings, "network": NetworkSettings}
             section = PoolSettings if len(path) == 3 else sections.get(path[0])
-            remedy = suggest(path[-1], section.model_fields if section else POOLS)
+            message, remedy = "unknown key", suggest(path[-1], section.model_fields if section else POOLS)
+            if gone:
+                message, remedy = f"unknown key: {gone.why}", gone.remedy
         elif path[-1] == "[key]" and len(path) == 3:
             message, variable, remedy = "unknown pool", ".".join([head, path[1]]), suggest(path[1], POOLS)
-        problems.append(Problem(message + shown, f"{variable}{where}", remedy))
+        problems.append(Problem(message, f"{variable}{where}", remedy))
     return problems
 
 

@@ -192,13 +192,13 @@ def test_the_labs_trtllm_command_is_refused_flag_by_flag(trtllm: Catalogue) -> N
         p.remedy for p in trtllm.check_argv([*lab, "--disaggregation-strategy", "prefill_first"], "x")
     ]
     assert remedies == [
-        "use --model",
-        "use --extra-engine-args FILE.yaml",
-        "remove it",
-        "remove it",
-        "remove it",
-        "use --model",
-        "use --disaggregation-mode",
+        "use --model (here: wideep_model_path)",
+        "use --extra-engine-args FILE.yaml (here: options of the pool, from which that file is made)",
+        "remove it (here: wideep_address, if the hosts are not reached by their names)",
+        "remove it (here: nodes_per_replica of the pool)",
+        "remove it (here: the order of the hosts in their inventory group)",
+        "use --model (here: wideep_model_path)",
+        "use --disaggregation-mode (here: the inventory group that a host is in)",
     ]
 
 
@@ -382,8 +382,8 @@ def test_the_labs_eplb_file_is_refused_key_by_key(fields: YamlCatalogue) -> None
     problems = fields.check({**lab, "buffer_size": 1}, "eplb.yaml", under="moe_config.load_balancer")
     assert [p.remedy for p in problems] == [
         "remove it",
-        "use moe_config.load_balancer.num_slots",
-        "use moe_config.load_balancer.layer_updates_per_iter",
+        "use moe_config.load_balancer.num_slots (here: wideep_eplb.redundant_experts)",
+        "use moe_config.load_balancer.layer_updates_per_iter (here: wideep_eplb.layers_per_chunk)",
         "remove it",
         "remove it",
     ]

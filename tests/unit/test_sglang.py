@@ -159,7 +159,7 @@ SAID: list[tuple[Combination, str, str, str]] = [
     (Combination("", R1, D, options={"sglang": {"deepep_mod": "on"}}), f"{OPTIONS}.sglang.deepep_mod",
      "unknown option of sglang", "did you mean deepep_mode?"),
     (Combination("", R1, D, options={"sglang": 7}), f"{OPTIONS}.sglang", "not a mapping", "write sglang:"),
-    (Combination("", R1, D, options={"page_size": 0}), f"{OPTIONS}.page_size", "or equal to 1", "correct"),
+    (Combination("", R1, D, options={"page_size": 0}), f"{OPTIONS}.page_size", "0 is less than 1", "use 1 or more"),
     (Combination("", R1, D, variables={"wideep_gpu": "h100-80"}), "wideep_gpu on host prefill0",
      "no hardware card", "did you mean h100-80gb?"),
     (Combination("", R1, D, variables={"wideep_interface": ""}), "wideep_interface on 8 hosts (prefill0, …)",

@@ -194,7 +194,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "no such field": (Change(own={"engine_args": {"enable_atention_dp": True}}), "error", f"{OPTIONS}: enable_atention_dp", "not a field of tensorrt-llm", "did you mean enable_attention_dp?"),
     "an old switch": (Change(env={"TRTLLM_USE_UCX_KVCACHE": "1"}), "error", "wideep_pools.decode.env.TRTLLM_USE_UCX_KVCACHE", "superseded", "wideep_kv_transfer"),
     "unknown option": (Change(own={"max_batchsize": 8}), "error", f"{TRT}.max_batchsize", "unknown option of trtllm", "did you mean max_batch_size?"),
-    "not a number": (Change(own={"max_batch_size": 0}), "error", f"{TRT}.max_batch_size", "or equal to 1", "correct"),
+    "not a number": (Change(own={"max_batch_size": 0}), "error", f"{TRT}.max_batch_size", "0 is less than 1", "use 1 or more"),
     "not a section": (Change(options={"trtllm": 7}), "error", TRT, "not a mapping", "write trtllm:"),
 }  # fmt: skip
 

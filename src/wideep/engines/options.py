@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wideep.problems import Problem, suggest
 from wideep.topology import Pool
+from wideep.wording import explain
 
 SECTIONS = ("sglang", "trtllm")
 
@@ -69,6 +70,6 @@ def parse_options(pool: Pool, engine: str, kind: type[Options]) -> tuple[Options
                     Problem(f"unknown option of {engine}", place, suggest(name, kind.model_fields))
                 )
             else:
-                message = f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
-                problems.append(Problem(message, place, f"correct {name}"))
+                message, wanted = explain(item)
+                problems.append(Problem(message, place, wanted or f"correct {name}"))
         return kind.model_validate({k: v for k, v in values.items() if k not in wrong}), problems

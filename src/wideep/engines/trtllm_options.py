@@ -26,6 +26,7 @@ from wideep.models import WEIGHT_BYTES, ModelCard
 from wideep.problems import Problem
 from wideep.topology import Deployment, Pool
 from wideep.versions import versions
+from wideep.wording import WORD
 
 GRAPH_MAX_BS = 128
 PREFILL_BATCH = 16
@@ -72,7 +73,7 @@ class TrtllmOptions(CommonOptions):
     block_reuse: bool = True
     overlap_scheduler: bool | None = None
     max_tokens_in_buffer: int | None = Field(default=None, ge=1)
-    mpirun: str = Field(default="mpirun", pattern=r"^\S+$")
+    mpirun: str = Field(default="mpirun", pattern=WORD)
     engine_args: dict[str, Any] = Field(default={})
 
 
