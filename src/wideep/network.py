@@ -6,7 +6,7 @@ Every name was found in the library that reads it: NCCL and NVSHMEM 3.4.5 as tor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from wideep.hardware import GpuCard
@@ -14,6 +14,33 @@ from wideep.problems import Problem
 from wideep.topology import Host, Replica
 
 Severity = Literal["error", "warning"]
+
+
+def _interface(host: Host) -> bool:
+    return bool(host.interface)
+
+
+def _devices(host: Host) -> bool:
+    return bool(host.network.rdma_devices)
+
+
+def _gid(host: Host) -> bool:
+    return host.network.gid_index is not None
+
+
+# Variable of a library -> what it is made of, and whether a host says that. UCX_TLS is left to the operator.
+SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
+    "NCCL_SOCKET_IFNAME": ("wideep_interface", _interface),
+    "GLOO_SOCKET_IFNAME": ("wideep_interface", _interface),
+    "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME": ("wideep_interface", _interface),
+    "NCCL_IB_HCA": ("wideep_network.rdma_devices", _devices),
+    "NVSHMEM_HCA_LIST": ("wideep_network.rdma_devices", _devices),
+    "UCX_NET_DEVICES": ("wideep_network.rdma_devices", _devices),
+    "NCCL_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "NVSHMEM_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "UCX_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "MC_GID_INDEX": ("wideep_network.gid_index", _gid),
+}
 
 
 def environment(
@@ -73,12 +100,13 @@ def check(replicas: Sequence[Replica], *, disaggregated: bool) -> list[Problem]:
             for found in _check_host(node.host, spans=spans, crosses=spans or (disaggregated and several)):
                 hosts.setdefault(found, {})[node.host.name] = None
     return [
-        Problem(message, f"{variable} on {_some(list(names))}", remedy, severity)
+        Problem(message, f"{variable} on {some(list(names))}", remedy, severity)
         for (message, variable, remedy, severity), names in hosts.items()
     ]
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return hosts in short: all by their number, and one by its name."""
     return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"
 
 

@@ -230,11 +230,13 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
     problems = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
-        head = path[0] if path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_")) else prefix + path[0]
+        own = path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_"))
+        head = path[0] if own else prefix + path[0]
         variable = ".".join([head, *path[1:]])
         message, wanted = explain(item)
         role = next((role for role in PLANNED_ROLES if head.startswith(f"{role}_")), "wideep")
-        remedy = f"{wanted or f'correct {variable}'}; ansible-doc -t role wideep.dynamo.{role} describes {head}"
+        where_described = f"ansible-doc -t role wideep.dynamo.{role} describes {head}"
+        remedy = f"{wanted or f'correct {variable}'}; {where_described}"
         if item["type"] == "extra_forbidden":
             gone = renamed("wideep", variable)
             sections: dict[str, type[_Strict]] = {"eplb": EplbSettings, "network": NetworkSettings}

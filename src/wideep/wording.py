@@ -55,7 +55,7 @@ LONGEST_SHOWN = 60
 
 
 def shown(value: Any) -> str:
-    """Return a value as an operator would know it again; long ones and what may hold secrets by their kind."""
+    """Return a value as an operator would know it again; long ones, and what may hold secrets, in short."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -110,6 +110,7 @@ RIGHT = [
     right("NIXL's all-to-all", R1, D, options={"a2a_backend": "nixl"}),
     right("pipeline of two", R1, P, options={"tensor_parallel_size": 16, "data_parallel_size": 16},
           extra={"pp-size": 2}),
+    right("ranks may leave", R1, D, extra={"elastic-ep-backend": "mooncake"}),
     right("V2-Lite prefill", LITE, P),
     right("V2-Lite decode", LITE, D),
     right("V2-Lite, tensor parallel", LITE, D, options=PLAIN_TP),
@@ -176,6 +177,14 @@ WRONG = [
           options={"expert_parallel_size": 2, "moe_runner_backend": "flashinfer_cutlass"}),
     wrong("cutlass with FP8 experts spread", R1, P, options={"moe_runner_backend": "cutlass"},
           extra={"quantization": "fp8"}),
+    wrong("stages and drafts", R1, P, options={"tensor_parallel_size": 16, "data_parallel_size": 16},
+          extra={"pp-size": 2, "speculative-algorithm": "EAGLE", "speculative-num-draft-tokens": 4}),
+    wrong("stages that may shrink", R1, P, options={"tensor_parallel_size": 16, "data_parallel_size": 16},
+          extra={"pp-size": 2, "elastic-ep-backend": "mooncake"}),
+    wrong("ranks may leave, EPLB does not know", R1, D, variables=eplb(algorithm="deepseek"),
+          extra={"elastic-ep-backend": "mooncake"}),
+    wrong("prefixes and sparse attention on decode", R1, D,
+          extra={"disaggregation-decode-enable-radix-cache": True, "enable-hisparse": True}),
     wrong("graph padding off while compiling", R1, D,
           extra={"disable-cuda-graph-padding": True, "enable-torch-compile": True}),
 ]  # fmt: skip
@@ -216,6 +225,8 @@ STRICTER = [
              extra={"expert-distribution-recorder-mode": "per_pass"}),
     stricter("deprecated flag", R1, D, "one number after it captured that size only", extra={"cuda-graph-bs": 128}),
     stricter("MLA kernel for a Llama", DENSE, P, "fails when the kernel is made", both={"attention_backend": "flashmla"}),
+    stricter("devices that DeepEP cannot drive", R1, D, "its kernels write to ConnectX's queues: fails at start",
+             variables={"wideep_network": {"link": "ib", "rdma_devices": ["bnxt_re0"]}}),
     stricter("a flag of the plan", R1, P, "ranks would not find each other", extra={"nnodes": 2}),
 ]  # fmt: skip
 

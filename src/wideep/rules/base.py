@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from wideep import network
 from wideep.engines.case import PoolCase
 from wideep.problems import Problem
 
@@ -50,11 +51,45 @@ def same_layout(cases: Sequence[Case]) -> Iterator[Problem]:
             )
 
 
+def own_environment(case: PoolCase[Any]) -> Iterator[Problem]:
+    """The network has one description for all libraries; a second one would be for some of them only."""
+    hosts = [node.host for replica in case.pool.replicas for node in replica.nodes]
+    transfer = case.settings.kv_transfer
+    for name, value in case.pool.settings.env.items():
+        where = f"wideep_pools.{case.role}.env.{name}"
+        variable, described = network.SOURCES.get(name, ("", None))
+        if described and any(described(host) for host in hosts):
+            yield Problem(f"it follows from {variable}", where, f"remove it and correct {variable}")
+        elif name == "GLOO_SOCKET_IFNAME" and set(value) & set("^,="):
+            yield Problem(
+                f"Gloo takes one interface, {value!r} is a pattern or a list",
+                where,
+                "remove it and set wideep_interface",
+            )
+        elif case.disaggregated and name.startswith("UCX_" if transfer == "mooncake" else "MC_"):
+            yield warn(f"{transfer} does not read it", where, "remove it, or change wideep_kv_transfer")
+
+
+def remote_code(case: PoolCase[Any]) -> Iterator[Problem]:
+    """The engines know the models that we have cards of; who can write the directory could run programs."""
+    if case.card and case.options.trust_remote_code:
+        yield warn(
+            f"{case.settings.model} needs no code of its own: programs in the model's directory would be run",
+            case.at("trust_remote_code"),
+            "remove trust_remote_code",
+        )
+
+
+def uneven(case: PoolCase[Any]) -> bool:
+    """Whether nodes take different numbers of GPUs, which is refused already: sizes would mean nothing."""
+    return any(len({len(node.gpus) for node in replica.nodes}) > 1 for replica in case.pool.replicas)
+
+
 def judge(
     cases: Sequence[Case],
     rules: Iterable[Callable[[Case], Iterator[Problem]]],
     handover: Callable[[Sequence[Case]], Iterator[Problem]],
 ) -> list[Problem]:
     """Return what all rules have to say of each pool, and of prefill and decode together, each thing once."""
-    found = [problem for case in cases for each in rules for problem in each(case)]
+    found = [problem for case in cases if not uneven(case) for each in rules for problem in each(case)]
     return list(dict.fromkeys([*found, *handover(cases)]))

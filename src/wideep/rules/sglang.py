@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wideep.engines.sglang_options import Case
 from wideep.memory import gib, listed
+from wideep.network import some
 from wideep.problems import Problem
-from wideep.rules.base import judge, same_gpus, same_layout, warn
+from wideep.rules.base import judge, own_environment, remote_code, same_gpus, same_layout, warn
 from wideep.runtime import PLANE_FLAGS
 
 Rule = Callable[[Case], Iterator[Problem]]
@@ -76,6 +77,8 @@ FLAGS = {
     "watchdog_timeout_s": "watchdog-timeout",
     "dist_timeout_s": "dist-timeout",
 }
+# Variable of the environment -> the option that decides it.
+ENV_OF = {"SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "dispatch_tokens_per_rank"}
 OPTION_OF = {flag: option for option, flag in FLAGS.items()}
 
 # Attention backend -> page sizes that it works with (SGLang changes others silently).
@@ -99,6 +102,11 @@ EXCLUSIVE = (
         "drafts are not kept in a decode worker's prefix cache",
     ),
     (
+        "disaggregation-decode-enable-radix-cache",
+        "enable-hisparse",
+        "sparse attention over the host's memory keeps no prefix cache",
+    ),
+    (
         "disable-cuda-graph-padding",
         "enable-torch-compile",
         "every batch size would be compiled by itself",
@@ -106,6 +114,8 @@ EXCLUSIVE = (
 )
 # DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
 DISPATCH_LIMIT = 1024
+# How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
+OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
 DAY_S = 86400
 LOWEST_FRACTION, HIGHEST_FRACTION = 0.5, 0.95
 
@@ -129,9 +139,21 @@ def flags_of_the_plan(case: Case) -> Iterator[Problem]:
                 f"--{flag} is decided by {OWNED[flag]}", where, "remove it here and set that instead"
             )
         elif flag in OPTION_OF:
-            option = OPTION_OF[flag]
+            option = OPTION_OF[flag] + (": false" if flag == "disable-radix-cache" else "")
             remedy = f"set wideep_pools.{case.role}.options.{option} instead"
             yield Problem(f"--{flag} has an option of its own, which rules can check", where, remedy)
+
+
+@rule
+def environment_of_options(case: Case) -> Iterator[Problem]:
+    """A rule that looks at an option would judge another number than the one in force."""
+    for name, option in ENV_OF.items():
+        if name in case.pool.settings.env:
+            yield Problem(
+                f"{option} has to be known to rules, which do not read the environment",
+                f"wideep_pools.{case.role}.env.{name}",
+                f"remove it and set wideep_pools.{case.role}.options.sglang.{option}",
+            )
 
 
 @rule
@@ -148,7 +170,7 @@ def model_directory(case: Case) -> Iterator[Problem]:
 @rule
 def deepep_package(case: Case) -> Iterator[Problem]:
     """SGLang's packages do not bring it; SGLang fails later, when it imports it."""
-    if case.options.a2a_backend == "deepep" and case.settings.runtime == "venv":
+    if case.options.a2a_backend == "deepep" and case.settings.in_venv:
         yield warn(
             "DeepEP is not among SGLang's packages, so the environment of wideep_runtime: venv lacks it",
             "wideep_runtime",
@@ -171,6 +193,20 @@ def world_size(case: Case) -> Iterator[Problem]:
             case.at("tensor_parallel_size"),
             f"set it to {case.world_size // pp}, leave it out, or change nodes_per_replica or gpus_per_node",
         )
+
+
+@rule
+def pipeline(case: Case) -> Iterator[Problem]:
+    """Stages of layers hand over one token at a time: neither drafts nor a world that shrinks fit in."""
+    if int(case.extra.get("pp-size") or 1) == 1:
+        return
+    for other in ("speculative-algorithm", "elastic-ep-backend"):
+        if case.extra.get(other) not in (None, "none"):
+            yield Problem(
+                f"--pp-size {case.extra['pp-size']} excludes --{other}",
+                f"wideep_pools.{case.role}.extra_args.{other}",
+                "remove one of the two",
+            )
 
 
 @rule
@@ -233,7 +269,7 @@ def attention_heads(case: Case) -> Iterator[Problem]:
 def blocks_divide(case: Case) -> Iterator[Problem]:
     """FP8 scales belong to whole blocks of weights; SGLang fails later, when it loads them."""
     card, o = case.card, case.options
-    if card is None or card.block == 1 or case.tp % case.ep:
+    if card is None or card.block == 1 or case.tp % case.ep or (case.dp > 1 and not o.dp_attention):
         return
     dense = o.moe_dense_tp_size or case.tp
     parts = [(card.intermediate_size, dense, "dense layers", "moe_dense_tp_size", "set it to 1")]
@@ -329,12 +365,23 @@ def expert_parallel_size(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def all_to_all_alone(case: Case) -> Iterator[Problem]:
+    """One GPU holds all experts, there is nobody to exchange tokens with; SGLang fails later, or limps."""
+    if case.options.a2a_backend != "none" and case.world_size == 1:
+        yield Problem(
+            f"a2a_backend {case.options.a2a_backend} exchanges tokens between GPUs, a replica has one",
+            case.at("a2a_backend"),
+            "remove it, or give a replica more than one GPU",
+        )
+
+
+@rule
 def experts_divide(case: Case) -> Iterator[Problem]:
     """Every GPU holds the same number of experts: the lab's 16 redundant ones on 32 GPUs are impossible."""
     if case.card is None or case.card.experts is None:
         return
     routed, redundant = case.card.experts.routed, case.settings.eplb.redundant_experts
-    if (routed + redundant) % case.ep:
+    if case.tp <= case.world_size and (routed + redundant) % case.ep:
         below = (routed + redundant) // case.ep * case.ep - routed
         legal = [n for n in (below, below + case.ep) if n >= 0]
         yield Problem(
@@ -355,7 +402,9 @@ def eplb(case: Case) -> Iterator[Problem]:
         yield Problem(
             f"EPLB needs experts spread over GPUs, expert parallel size is 1 in pool {case.role}",
             "wideep_eplb.enabled",
-            f"set wideep_pools.{case.role}.options.expert_parallel_size: {case.tp}, or enabled: false",
+            f"set wideep_pools.{case.role}.options.expert_parallel_size: {case.tp}, or enabled: false"
+            if case.tp > 1
+            else "set enabled: false, or give a replica more than one GPU",
         )
     if eplb.enabled and mode not in ("stat", "stat_approx"):
         yield Problem(
@@ -381,6 +430,18 @@ def eplb(case: Case) -> Iterator[Problem]:
             "redundant experts without EPLB: they take memory and nothing is ever rebalanced",
             "wideep_eplb.enabled",
             "set wideep_eplb.enabled: true",
+        )
+
+
+@rule
+def elastic_eplb(case: Case) -> Iterator[Problem]:
+    """Where ranks may leave, experts are placed by an algorithm that knows it; `auto` becomes that one."""
+    backend, algorithm = case.extra.get("elastic-ep-backend"), case.settings.eplb.algorithm
+    if backend not in (None, "none") and case.settings.eplb.enabled and algorithm != "auto":
+        yield Problem(
+            f"--elastic-ep-backend {backend} does not work with the algorithm {algorithm}",
+            "wideep_eplb.algorithm",
+            "set it to auto, or remove elastic-ep-backend",
         )
 
 
@@ -511,6 +572,24 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
                 f"lower {option} to {lower},"
                 f" or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)",
             )
+
+
+@rule
+def deepep_devices(case: Case) -> Iterator[Problem]:
+    """Its kernels write to the device's queues themselves, as ConnectX has them; it fails later, at start."""
+    foreign = {
+        node.host.name: device
+        for replica in case.pool.replicas
+        for node in replica.nodes
+        for device in node.host.network.rdma_devices
+        if device.startswith(OTHER_DEVICES)
+    }
+    if case.options.a2a_backend == "deepep" and case.nodes > 1 and foreign:
+        yield Problem(
+            f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",
+            f"wideep_network.rdma_devices on {some(list(foreign))}",
+            "name mlx5 devices, or set a2a_backend: none (tensor parallel experts) or another all-to-all",
+        )
 
 
 @rule
@@ -702,6 +781,18 @@ def memory(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def shared_gpu(case: Case) -> Iterator[Problem]:
+    """SGLang takes all that is free at its start, so whoever starts last finds nothing; it fails later."""
+    if case.settings.share_gpus and case.disaggregated and not case.options.max_total_tokens:
+        yield Problem(
+            "mem_fraction_static is a share of the memory that is free when a worker starts: workers that"
+            " share a GPU would take each other's",
+            case.at("max_total_tokens"),
+            "set max_total_tokens, the tokens that the KV cache holds, in both pools",
+        )
+
+
+@rule
 def watchdog(case: Case) -> Iterator[Problem]:
     """The lab's 1000000 seconds mean that a hanging rank is never noticed."""
     seconds = case.options.watchdog_timeout_s
@@ -714,8 +805,36 @@ def watchdog(case: Case) -> Iterator[Problem]:
 
 
 rule(same_gpus)
+rule(own_environment)
+rule(remote_code)
+
+
+def shared_memory(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Pools on one GPU have to fit together; SGLang fails later, in the pool that starts last."""
+    known = [(case, budget) for case in cases if (budget := case.budget()) and case.options.max_total_tokens]
+    if len(known) < 2 or not cases[0].settings.share_gpus:
+        return
+    taken = {
+        case.role: sum(b.weights.values())
+        + sum(b.beside.values())
+        + (case.options.max_total_tokens or 0) * b.kv_per_token
+        for case, b in known
+    }
+    memory = min(budget.memory for _, budget in known)
+    if sum(taken.values()) > memory:
+        yield Problem(
+            f"the pools share a GPU of {gib(memory)} and need {listed(taken)} of it",
+            " and ".join(case.at("max_total_tokens") for case, _ in known),
+            "lower them, or give the pools GPUs of their own (wideep_share_gpus: false)",
+        )
+
+
+def handover(cases: Sequence[Case]) -> Iterator[Problem]:
+    """What prefill and decode have to agree on."""
+    yield from same_layout(cases)
+    yield from shared_memory(cases)
 
 
 def check(cases: Sequence[Case]) -> list[Problem]:
     """Return what all rules have to say, each thing once."""
-    return judge(cases, RULES, same_layout)
+    return judge(cases, RULES, handover)

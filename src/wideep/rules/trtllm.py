@@ -12,7 +12,15 @@ from typing import Any
 from wideep.engines.trtllm_options import WIDE, Case, has_wideep
 from wideep.memory import gib, listed
 from wideep.problems import Problem
-from wideep.rules.base import judge, pair, same_gpus, same_layout, warn
+from wideep.rules.base import (
+    judge,
+    own_environment,
+    pair,
+    remote_code,
+    same_gpus,
+    same_layout,
+    warn,
+)
 from wideep.runtime import PLANE_FLAGS
 from wideep.settings import EplbSettings
 from wideep.topology import Node
@@ -174,7 +182,7 @@ def model_directory(case: Case) -> Iterator[Problem]:
 @rule
 def package(case: Case) -> Iterator[Problem]:
     """There is no lock file to install it from; the role dynamo says so later, on the controller."""
-    if case.settings.runtime == "venv":
+    if case.settings.in_venv:
         yield warn(
             "this release has no lock file for TensorRT-LLM: wideep_runtime venv cannot install it",
             "wideep_runtime",
@@ -235,6 +243,8 @@ def attention_heads(case: Case) -> Iterator[Problem]:
 
 
 rule(same_gpus)
+rule(own_environment)
+rule(remote_code)
 
 
 @rule
@@ -671,7 +681,7 @@ def one_environment(case: Case) -> Iterator[Problem]:
 @rule
 def launching_user(case: Case) -> Iterator[Problem]:
     """Mpirun refuses to run as root, and logs in at the other hosts by SSH."""
-    if case.spans_hosts and case.settings.service_user in ("", "root"):
+    if case.spans_hosts and not case.settings.on_kubernetes and case.settings.service_user in ("", "root"):
         yield warn(
             "mpirun starts the other hosts' ranks through SSH and refuses to do so as root",
             "wideep_service_user",
