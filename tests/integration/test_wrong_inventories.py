@@ -7,6 +7,9 @@ when it is called; a right inventory shows that it is.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +43,16 @@ def attempt(case: Wrong, base: Path, verb: str) -> Trial:
 
 
 @pytest.fixture(scope="session")
-def trials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
+def base() -> Iterator[Path]:
+    """A directory with a short path: a state directory with a long one is refused."""
+    path = Path(tempfile.mkdtemp(prefix="wideep-wrong-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def trials(request: pytest.FixtureRequest, base: Path) -> dict[str, Trial]:
     """Run those that were selected, some at a time; name -> trial."""
-    base = tmp_path_factory.mktemp("wrong")
     specs = [getattr(item, "callspec", None) for item in request.session.items]
     chosen = [spec.params["case"] for spec in specs if spec and isinstance(spec.params.get("case"), Wrong)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -80,7 +90,7 @@ def test_it_is_refused_and_nothing_is_touched(case: Wrong, trials: dict[str, Tri
     assert not trial.state.exists(), "something was written"
 
 
-def test_a_right_inventory_contacts_its_hosts(tmp_path: Path) -> None:
-    trial = attempt(Wrong("right", "deepseek_r1_sglang", []), tmp_path / "right", "preflight")
+def test_a_right_inventory_contacts_its_hosts(base: Path) -> None:
+    trial = attempt(Wrong("right", "deepseek_r1_sglang", []), base / "right", "preflight")
     assert [failure.unreachable for failure in trial.result.failures] == [True] * 9, trial.result.failures
     assert len(trial.calls.read_text().splitlines()) >= 9
