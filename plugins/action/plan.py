@@ -11,10 +11,10 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 try:
-    from wideep.plan import make_plan
+    from wideep.plan import Plan, make_plan
     from wideep.problems import Problem, RefusedError
     from wideep.settings import planned_variables
-    from wideep.topology import POOLS
+    from wideep.topology import GROUPS
 except ImportError as error:
     raise AnsibleError(
         f"the Python package wideep is not in Ansible's environment ({error});"
@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             {
-                "output": {"choices": ["data", "table", "json", "files"], "default": "data"},
+                "output": {"choices": ["data", "table", "files"], "default": "data"},
                 "path": {"type": "path"},
             }
         )
@@ -49,28 +49,34 @@ class ActionModule(ActionBase):
                 "wideep_refused": True,
                 "problems": problems,
             }
-        if arguments["output"] == "files":
-            if not arguments["path"]:
-                raise AnsibleActionFail("wideep_output_dir is empty: name the directory to render into")
-            directory = Path(arguments["path"]).expanduser()
-            if (directory / ".wideep.json").exists():
-                raise AnsibleActionFail(
-                    f"{directory} is a state directory: set wideep_output_dir to another one"
-                )
-            before = _content(directory)
-            written = plan.render(directory)
-            return {**result, "changed": _content(directory) != before, "files": [str(p) for p in written]}
-        if arguments["output"] == "table":
-            return {**result, "changed": False, "text": plan.table()}
-        if arguments["output"] == "data":
+        output = arguments["output"]
+        if output in ("data", "files"):  # a table has them itself
             for note in plan.warnings:
                 self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
-        return {**result, "changed": False, **plan.to_dict(reveal=arguments["output"] == "data")}
+        if output == "files":
+            return {**result, **self._write(plan, arguments["path"] or plan.deployment.settings.output_dir)}
+        if output == "table":
+            shown = {"text": plan.table(), "data": plan.to_dict(reveal=False)}
+            return {**result, "changed": False, **shown}
+        return {**result, "changed": False, **plan.to_dict()}
+
+    @staticmethod
+    def _write(plan: Plan, path: str) -> dict[str, Any]:
+        """Render below a directory of the controller."""
+        if not path:
+            raise AnsibleActionFail("wideep_output_dir is empty: name the directory to render into")
+        directory = Path(path).expanduser()
+        if (directory / ".wideep.json").exists():
+            raise AnsibleActionFail(f"{directory} is a state directory: set wideep_output_dir to another one")
+        before = _content(directory)
+        written = plan.render(directory)
+        changed = _content(directory) != before
+        return {"changed": changed, "path": str(directory), "files": [str(p) for p in written]}
 
     def _variables(self, groups: dict[str, Any], hostvars: Any) -> dict[str, dict[str, Any]]:
         """Return the variables that the plan reads, for every host that serves in it."""
         names = {*planned_variables(), *CONNECTION_VARIABLES}
-        hosts = list(dict.fromkeys(h for g in ("control", "frontend", *POOLS) for h in groups.get(g, ())))
+        hosts = list(dict.fromkeys(h for g in GROUPS for h in groups.get(g, ())))
         found: dict[str, dict[str, Any]] = {}
         problems = []
         for host in hosts:

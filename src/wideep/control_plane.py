@@ -34,6 +34,8 @@ def check(deployment: Deployment) -> list[Problem]:
     """Return what is wrong with the control plane's settings."""
     settings = deployment.settings
     problems = []
+    if settings.on_kubernetes:  # which brings its own
+        return _check_frontend_args(deployment)
     from_pypi = settings.etcd_install_method == "pypi"
     inconsistent = from_pypi or settings.etcd_version in INCONSISTENT_ETCD
     if deployment.uses_etcd and inconsistent and not deployment.one_machine:
@@ -77,12 +79,15 @@ def check(deployment: Deployment) -> list[Problem]:
             for host in deployment.hosts
             if host in dynamo and not host.python.startswith("/")
         ]
-    problems += [
+    return problems + _check_frontend_args(deployment)
+
+
+def _check_frontend_args(deployment: Deployment) -> list[Problem]:
+    return [
         Problem("the plan sets it", f"wideep_frontend_args.{name}", f"remove it, use {instead}")
         for name, instead in OWN_FRONTEND_FLAGS.items()
         if name in frontend_flags(deployment)
     ]
-    return problems
 
 
 def frontend_flags(deployment: Deployment) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def frontend(site: Site) -> Launch:
         name="frontend",
         component="frontend",
         description=f"Dynamo frontend for {settings.model}",
-        argv=(site.python, "-m", "dynamo.frontend", *catalogue.to_argv(flags)),
+        argv=(site.python, "-m", "dynamo.frontend", *catalogue.to_argv(site.own(flags))),
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).

@@ -14,7 +14,13 @@ from wideep import control_plane
 from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
+from wideep.kubernetes import check as cluster
+from wideep.kubernetes import schema
+from wideep.kubernetes.manifests import Manifests, make, to_yaml
+from wideep.kubernetes.site import PodSite
 from wideep.launch import Launch
+from wideep.model_source import check as check_model_source
+from wideep.model_source import download_gb, model_source
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.runtime import WORKER_ENV, Site
 from wideep.text import print_table
@@ -51,7 +57,14 @@ class Plan:
     @property
     def site(self) -> Site:
         """Return the places and addresses as the first frontend's host has them."""
-        return Site(self.deployment, self.deployment.frontends[0])
+        return site_of(self.deployment, self.deployment.frontends[0])
+
+    @property
+    def manifests(self) -> Manifests | None:
+        """Return what Kubernetes gets; None on hosts."""
+        if not self.deployment.settings.on_kubernetes:
+            return None
+        return make(self.deployment, self.engine, self.launches)
 
     @property
     def expected(self) -> dict[str, dict[str, Any]]:
@@ -59,7 +72,7 @@ class Plan:
         return {
             pool.name: {
                 "component": self.engine.components[pool.name],
-                "namespace": self.deployment.settings.namespace,
+                "namespace": self.site.namespace,
                 "count": len(pool.replicas),
             }
             for pool in self.deployment.pools
@@ -71,6 +84,7 @@ class Plan:
         return {
             "deployment": settings.deployment,
             "engine": self.engine.name,
+            "model_source": model_source(settings),
             "settings": settings.model_dump(mode="json"),
             "frontend_url": site.frontend_url,
             "expected": self.expected,
@@ -92,7 +106,10 @@ class Plan:
                 }
                 for pool in self.deployment.pools
             ],
-            "hosts": {
+            "kubernetes": asdict(self.manifests) if self.manifests else None,
+            "hosts": {}
+            if settings.on_kubernetes
+            else {
                 host.name: {
                     "address": host.address,
                     "state_dir": host.state_dir,
@@ -132,6 +149,7 @@ class Plan:
             "state_dir": host.state_dir,
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
             "model_path": settings.model_path if works else "",
+            "model_gb": download_gb(settings) if works else 0.0,
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
             "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
         }
@@ -170,7 +188,9 @@ class Plan:
                     replica.pool if replica else "-",
                     f"{node.rank} of {len(replica.nodes)}" if replica and node else "-",
                     ",".join(map(str, node.gpus)) if node else "-",
-                    " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
+                    "-"
+                    if settings.on_kubernetes  # the operator's
+                    else " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
                 )
             for replica, node in self.deployment.workers:
                 if node.host == host and not self._has_service(replica, node):
@@ -193,14 +213,19 @@ class Plan:
             f"pools: {pools}\n"
             f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
             f" events {settings.event_plane}; router {settings.router_mode}\n"
-            f"frontend: {self.site.frontend_url}; state on each host: {self._state_dirs}\n"
+            f"{self._places}\n"
         )
         notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
         return head + "\n" + print_table(table) + notes
 
     @property
-    def _state_dirs(self) -> str:
-        return ", ".join(dict.fromkeys(host.state_dir for host in self.deployment.hosts))
+    def _places(self) -> str:
+        settings = self.deployment.settings
+        if settings.on_kubernetes:
+            own = settings.kubernetes
+            return f"Kubernetes: namespace {own.namespace}, DynamoGraphDeployment in {settings.graph_api}"
+        directories = ", ".join(dict.fromkeys(host.state_dir for host in self.deployment.hosts))
+        return f"frontend: {self.site.frontend_url}; state on each host: {directories}"
 
     def _has_service(self, replica: Replica, node: Node) -> bool:
         return any(launch.name == replica.service(node) for launch in self.launches[node.host.name])
@@ -211,6 +236,8 @@ class Plan:
         Secret values read `********`. Returns the paths written; a directory of an earlier rendering keeps
         no service that this plan lacks.
         """
+        if self.manifests:
+            return self._render_manifests(directory, self.manifests)
         written = []
         for host, launches in self.launches.items():
             for launch in launches:
@@ -233,6 +260,26 @@ class Plan:
                     launch_file.parent.parent.rmdir()
         return written
 
+    def _render_manifests(self, directory: Path, manifests: Manifests) -> list[Path]:
+        """Write `<dir>/<namespace>/<deployment>/{model,graph}.yaml`."""
+        settings = self.deployment.settings
+        folder = directory / settings.kubernetes.namespace / settings.deployment
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, objects in (("model", manifests.model), ("graph", manifests.graph)):
+            path = folder / f"{name}.yaml"
+            if objects:
+                path.write_text(to_yaml(objects), encoding="utf-8")
+                written.append(path)
+            else:
+                path.unlink(missing_ok=True)
+        return written
+
+
+def site_of(deployment: Deployment, host: Host) -> Site:
+    """Return a host of the deployment's platform as a place."""
+    return (PodSite if deployment.settings.on_kubernetes else Site)(deployment, host)
+
 
 def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Build the deployment, let the engine and the catalogues judge it, and make every launch.
@@ -252,6 +299,10 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
         raise RefusedError(errors(problems))
     problems += engine.check(deployment)
+    if deployment.settings.on_kubernetes:
+        problems += cluster.check(deployment, engine)
+    else:
+        problems += check_model_source(deployment.settings)
     try:
         catalogue = load(engine.program, engine.version(deployment))
         frontend = load("dynamo.frontend", deployment.settings.dynamo_version)
@@ -273,14 +324,19 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     problems += _clashes(launches)
     for pool in deployment.pools:
         head = pool.replicas[0].head
-        launch = engine.launch(Site(deployment, head.host), pool, pool.replicas[0], head)
+        launch = engine.launch(site_of(deployment, head.host), pool, pool.replicas[0], head)
         assert launch is not None, "the head of a replica has a service"
+        if deployment.settings.on_kubernetes:
+            problems += cluster.check_words(pool, launch)
         problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
     for host in deployment.frontends[:1]:
-        site = Site(deployment, host)
+        site = site_of(deployment, host)
         problems += control_plane.check_frontend(site, control_plane.frontend(site))
     raise_errors(problems)
-    return Plan(deployment, engine, launches, tuple(dict.fromkeys(problems)))
+    plan = Plan(deployment, engine, launches, tuple(dict.fromkeys(problems)))
+    if plan.manifests:
+        raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph)))
+    return plan
 
 
 def _arguments(launch: Launch) -> tuple[str, ...]:
@@ -290,7 +346,7 @@ def _arguments(launch: Launch) -> tuple[str, ...]:
 
 def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch, ...]]:
     """Return every host's launches in start order."""
-    sites = {host.name: Site(deployment, host) for host in deployment.hosts}
+    sites = {host.name: site_of(deployment, host) for host in deployment.hosts}
     launches: dict[str, list[Launch]] = {host.name: [] for host in deployment.hosts}
     for host in deployment.control:
         if deployment.uses_nats:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
 
 from wideep.launch import File
 from wideep.topology import Deployment, Host, Node
@@ -11,6 +14,10 @@ from wideep.topology import Deployment, Host, Node
 # What Dynamo does after SIGTERM, in order: leave discovery, grace, drain. We allow for all of it.
 GRACE_S = 5
 MARGIN_S = 25
+
+# What services get by themselves (module_utils/process.py), and where NVIDIA's packages put the compiler.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CUDA_PATH = "/usr/local/cuda/bin"
 
 # Flags of every Dynamo program that follow from the deployment, with the variable to use instead.
 PLANE_FLAGS = {
@@ -20,6 +27,9 @@ PLANE_FLAGS = {
 }
 # Environment that the plan sets for every worker, likewise.
 WORKER_ENV = {
+    "ETCD_ENDPOINTS": "the inventory group control",
+    "NATS_SERVER": "the inventory group control",
+    "CUDA_VISIBLE_DEVICES": "wideep_pools.<pool>.gpus_per_node",
     "DYN_SYSTEM_PORT": "wideep_worker_port_base",
     "DYN_SYSTEM_HOST": "wideep_address",
     "DYN_TCP_RPC_PORT": "wideep_worker_port_base",
@@ -36,6 +46,12 @@ class Site:
 
     deployment: Deployment
     host: Host
+    # Whether the platform starts all ranks of a replica, and tells them who they are.
+    wires_ranks: ClassVar[bool] = False
+
+    def own(self, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the flags without those that the platform adds by itself."""
+        return dict(flags)
 
     @property
     def state_dir(self) -> str:
@@ -62,6 +78,12 @@ class Site:
             return self.host.python
         return f"{self.state_dir}/venv/ai-dynamo-{settings.dynamo_version}/bin/python"
 
+    def compilers(self) -> dict[str, str]:
+        """Return PATH for an engine that compiles kernels: its environment's ninja, CUDA's nvcc."""
+        if self.deployment.settings.on_kubernetes:  # the image has its own
+            return {}
+        return {"PATH": f"{PurePosixPath(self.python).parent}:{SYSTEM_PATH}:{CUDA_PATH}"}
+
     @property
     def model_path(self) -> str:
         """Return the model directory on the workers' hosts."""
@@ -83,6 +105,11 @@ class Site:
     def frontend_url(self) -> str:
         """Return the URL of the first frontend."""
         return f"http://{self.deployment.frontends[0].address}:{self.frontend_port}"
+
+    @property
+    def namespace(self) -> str:
+        """Return the Dynamo namespace that workers register in."""
+        return self.deployment.settings.namespace
 
     @property
     def frontend_port(self) -> int:

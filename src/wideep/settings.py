@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -239,15 +239,24 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
         remedy = f"{wanted or f'correct {variable}'}; {where_described}"
         if item["type"] == "extra_forbidden":
             gone = renamed("wideep", variable)
-            sections: dict[str, type[_Strict]] = {"eplb": EplbSettings, "network": NetworkSettings}
-            section = PoolSettings if len(path) == 3 else sections.get(path[0])
-            message, remedy = "unknown key", suggest(path[-1], section.model_fields if section else POOLS)
+            message, remedy = "unknown key", suggest(path[-1], _keys(path[:-1]))
             if gone:
                 message, remedy = f"unknown key: {gone.why}", gone.remedy
         elif path[-1] == "[key]" and len(path) == 3:
             message, variable, remedy = "unknown pool", ".".join([head, path[1]]), suggest(path[1], POOLS)
         problems.append(Problem(message, f"{variable}{where}", remedy))
     return problems
+
+
+def _keys(path: Sequence[str]) -> Iterable[str]:
+    """Return the keys that a setting may have."""
+    if path[0] == "pools":
+        return PoolSettings.model_fields if len(path) == 2 else POOLS
+    sections = {"eplb": EplbSettings, "network": NetworkSettings, "kubernetes": KubernetesSettings}
+    section: Any = sections[path[0]]
+    for name in path[1:]:
+        section = section.model_fields[name].annotation
+    return cast("Mapping[str, Any]", section.model_fields)
 
 
 def parse(

@@ -1,7 +1,8 @@
 """Who runs what: inventory groups and `wideep_*` variables become a checked, typed deployment.
 
-Invariants (property-tested in tests/unit/test_topology.py): every GPU belongs to at most one replica; a
-replica's ranks are 0…n-1; no two listeners share a host and port; hosts appended to a group move no rank.
+Invariants (property-tested in tests/unit/test_topology.py): every GPU belongs to at most one replica (of
+each pool, with `wideep_share_gpus`); a replica's ranks are 0…n-1; no two listeners share a host and port;
+hosts appended to a group move no rank.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Dynamo reads DYN_SYSTEM_PORT as a signed 16-bit number.
 HIGHEST_WORKER_PORT = 32767
 LONGEST_STATE_DIR = 70
+# Inventory groups that the plan reads. The host of `kubernetes` talks to the cluster, and runs nothing of it.
+CLUSTER = "kubernetes"
+GROUPS = ("control", "frontend", CLUSTER, *POOLS)
+
+
+# A pod's address is known to itself only (`wideep.kubernetes.site`).
+POD_ADDRESS = "$(POD_IP)"
+POD_CACHE = "/var/cache/wideep"
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,11 @@ def examine(
         error it serves to look for more of them, for nothing else.
     """
     settings, own, problems = parse(hosts)
-    members = {name: list(groups.get(name, ())) for name in ("control", "frontend", *POOLS)}
+    members = {name: list(groups.get(name, ())) for name in GROUPS}
+    if settings and settings.on_kubernetes:
+        return _examine_cluster(settings, own, members, problems)
+    if settings is None and members[CLUSTER]:
+        return None, problems
     if settings and settings.aggregated:
         every = (host for pool in POOLS for host in members[pool])
         members["aggregated"] = list(dict.fromkeys(every))
@@ -220,10 +233,14 @@ def examine(
         if members[pool]:
             nodes = [machines[name] for name in members[pool]]
             base = settings.worker_port_base + settings.port_offset + position * PORTS_PER_POOL
-            made, found = _cut(pool, settings.pools.get(pool, PoolSettings()), nodes, base, used)
+            mine = dict.fromkeys(machines, 0) if settings.share_gpus else used
+            made, found = _cut(pool, settings.pools.get(pool, PoolSettings()), nodes, base, mine)
             pools.append(made)
             problems += found
-    problems += _check_gpus(pools, machines, used)
+            if settings.share_gpus:
+                problems += _check_gpus([made], machines, mine)
+    if not settings.share_gpus:
+        problems += _check_gpus(pools, machines, used)
     problems += [
         Problem(
             f"{getattr(settings, name)} + wideep_port_offset {settings.port_offset} passes 65535",
@@ -250,6 +267,86 @@ def examine(
         pools=tuple(pool for pool in pools if pool.replicas),
     )
     return deployment, problems
+
+
+def _examine_cluster(
+    settings: Settings,
+    own: Mapping[str, HostSettings],
+    members: Mapping[str, Sequence[str]],
+    problems: list[Problem],
+) -> tuple[Deployment | None, list[Problem]]:
+    """Build and check a deployment on Kubernetes: each pod is a host, as the one host's variables say."""
+    problems += [
+        Problem(
+            "pods are described by wideep_pools, not by hosts",
+            f"inventory group {group}",
+            f"remove the group; set wideep_pools.{group}.replicas"
+            if group in POOLS
+            else "remove the group: the platform's chart or an address brings the control plane",
+        )
+        for group in GROUPS
+        if members[group] and group != CLUSTER
+    ]
+    if len(members[CLUSTER]) != 1 or members[CLUSTER][0] not in own:
+        problems.append(
+            Problem(
+                f"the group has {len(members[CLUSTER])} hosts",
+                f"inventory group {CLUSTER}",
+                "name one host in it, from which the cluster's API is reached: localhost",
+            )
+        )
+        return None, problems
+    of = own[members[CLUSTER][0]]
+
+    def pod(name: str) -> Host:
+        return Host(
+            name,
+            POD_ADDRESS,
+            of.gpus_per_node,
+            of.interface,
+            gpu=of.gpu,
+            network=of.network,
+            state_dir=POD_CACHE,
+        )
+
+    alone = settings.aggregated or set(settings.pools) == {"aggregated"}
+    served = ("aggregated",) if alone else ("prefill", "decode")
+    problems += [
+        Problem(
+            f"{pool} is missing: no request could complete",
+            "wideep_pools",
+            f"describe wideep_pools.{pool} (replicas, nodes_per_replica)",
+        )
+        for pool in served
+        if pool not in settings.pools
+    ]
+    pools: list[Pool] = []
+    for position, name in enumerate(POOLS):
+        if name not in served or name not in settings.pools:
+            continue
+        pool = settings.pools[name]
+        if pool.replicas_per_node > 1:
+            problems.append(
+                Problem(
+                    "a pod has its node for itself",
+                    f"wideep_pools.{name}.replicas_per_node",
+                    "remove it; set replicas, and gpus_per_node to the GPUs of one pod",
+                )
+            )
+        width = pool.nodes_per_replica
+        pods = [pod(f"{name}-{n // width}-{n % width}") for n in range((pool.replicas or 1) * width)]
+        base = settings.worker_port_base + settings.port_offset + position * PORTS_PER_POOL
+        made, found = _cut(name, pool, pods, base, dict.fromkeys((p.name for p in pods), 0))
+        pools.append(made)
+        problems += found
+    workers = [n for pool in pools for r in pool.replicas for n in r.nodes]
+    used = {node.host.name: len(node.gpus) for node in workers}
+    problems += _check_gpus(pools, {node.host.name: node.host for node in workers}, used)
+    frontends = tuple(pod(f"frontend-{n}") for n in range(settings.kubernetes.frontend_replicas))
+    problems += _check_planes(settings, disaggregated=len(pools) > 1)
+    return Deployment(
+        settings, (*frontends, *(n.host for n in workers)), (), frontends, tuple(pools)
+    ), problems
 
 
 def _address(name: str, variables: Mapping[str, Any], host: HostSettings) -> str:
@@ -331,7 +428,21 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
         # Settings of the other mode may stay: one variable switches.
         if not members[pool] and (pool == "aggregated") == settings.aggregated
     ]
+    problems += _check_planes(settings, disaggregated=bool(members["prefill"]))
     count = len(members["control"])
+    if settings.discovery == "kubernetes":
+        problems.append(
+            Problem("there is no Kubernetes to ask", "wideep_discovery", "set wideep_discovery: etcd")
+        )
+    problems += [
+        Problem(
+            "the inventory group says how many replicas there are",
+            f"wideep_pools.{pool}.replicas",
+            f"remove it; add hosts to the group {pool}, or set wideep_platform: kubernetes",
+        )
+        for pool, own in settings.pools.items()
+        if own.replicas is not None
+    ]
     if settings.discovery == "etcd" and count not in (0, 1, 3, 5):
         problems.append(
             Problem(
@@ -348,6 +459,11 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
                 "set wideep_discovery: etcd",
             )
         )
+    return problems
+
+
+def _check_planes(settings: Settings, *, disaggregated: bool) -> list[Problem]:
+    problems = []
     if settings.migration_limit == 0:
         problems.append(
             Problem(
@@ -357,7 +473,7 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
                 "warning",
             )
         )
-    if settings.router_mode in {"power-of-two", "least-loaded"} and members["prefill"]:
+    if settings.router_mode in {"power-of-two", "least-loaded"} and disaggregated:
         problems.append(
             Problem(
                 f"{settings.router_mode} makes requests wait for prefill before decode is chosen",

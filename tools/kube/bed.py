@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""A real Kubernetes API on this machine, with nodes that exist on paper: for tests of what we send to a cluster.
+"""A real Kubernetes API on this machine to try manifests on; its nodes exist on paper.
 
 usage: bed.py up|down|status [--state DIR] [--offset N]
 
-etcd, kube-apiserver, kube-controller-manager and kube-scheduler are real; kwok plays eight nodes with eight GPUs
-each and one without, and the life of their pods (tools/kube/stages.yaml). No process runs in a pod: exec, Services
-and webhooks in the cluster do nothing. All ports are on loopback, moved by --offset, so that beds can stand side by
-side. `up` prints the kubeconfig; `down` ends the processes by their ids and removes the directory.
+etcd, kube-apiserver, kube-controller-manager and kube-scheduler are real; kwok plays eight nodes with eight
+GPUs each and one without, and the life of their pods (stages.yaml). No process runs in a pod: exec, Services
+and webhooks in the cluster do nothing. All ports are on loopback, moved by --offset, so that beds can stand
+side by side. `up` prints the kubeconfig; `down` ends the processes by their ids and removes the directory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import ipaddress
 import json
@@ -35,6 +36,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+
 from kubernetes import client, config
 
 HERE = Path(__file__).resolve().parent
@@ -130,10 +132,8 @@ def stop(bed: Bed, name: str) -> None:
         os.kill(pid, sign)
         end = time.monotonic() + patience
         while time.monotonic() < end and alive(bed, name):
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
             time.sleep(0.05)
 
 
@@ -197,7 +197,8 @@ def make_certificates(bed: Bed) -> None:
     pki.mkdir(mode=0o700)
     now = datetime.datetime.now(datetime.UTC)
     names: dict[str, x509.Name] = {
-        who: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"wideep-bed-{who}")]) for who in ("ca", "server")
+        who: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"wideep-bed-{who}")])
+        for who in ("ca", "server")
     }
     authority = make_key(pki / "ca.key")
     for who in ("ca", "server"):
@@ -284,7 +285,10 @@ def nodes() -> list[dict[str, Any]]:
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
-    "metadata": {"name": "kwok-volume", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "metadata": {
+        "name": "kwok-volume",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
     "provisioner": "kwok.x-k8s.io/volume",
 }
 
@@ -357,7 +361,11 @@ def commands(bed: Bed, programs: Path) -> dict[str, list[str | Path]]:
             f"--service-account-private-key-file={pki / 'service-account.key'}",
             *common,
         ],
-        "kube-scheduler": [programs / "kube-scheduler", f"--kubeconfig={bed.user_config('scheduler')}", *common],
+        "kube-scheduler": [
+            programs / "kube-scheduler",
+            f"--kubeconfig={bed.user_config('scheduler')}",
+            *common,
+        ],
         "kwok": [
             programs / "kwok",
             f"--kubeconfig={bed.user_config('kwok')}",
@@ -379,12 +387,13 @@ def up(bed: Bed) -> None:
     programs = Path(made.stdout.strip().splitlines()[-1])
     if not (bed.state / "pki" / "tokens.csv").exists():
         shutil.rmtree(bed.state, ignore_errors=True)
+        bed.state.mkdir(parents=True, mode=0o700)
         for name in ("log", "run"):
-            (bed.state / name).mkdir(parents=True, mode=0o700)
+            (bed.state / name).mkdir()
         make_certificates(bed)
         make_users(bed)
-    stages = programs / "kwok-volume-stages.yaml"
-    write(bed.state / "kwok.yaml", (HERE / "stages.yaml").read_text(encoding="utf-8") + stages.read_text("utf-8"))
+    stages = (HERE / "stages.yaml", programs / "kwok-volume-stages.yaml")
+    write(bed.state / "kwok.yaml", "".join(path.read_text(encoding="utf-8") for path in stages))
     ca = bed.state / "pki" / "ca.crt"
     token = yaml.safe_load(bed.kubeconfig.read_text(encoding="utf-8"))["users"][0]["user"]["token"]
     api = None
@@ -403,12 +412,12 @@ def up(bed: Bed) -> None:
     furnish(api)
     count = len(nodes())
     wait(bed, "kwok", f"{count} nodes ready", lambda: ready_nodes(api) == count)
-    account = client.CoreV1Api(api)
+    core = client.CoreV1Api(api)
     wait(
         bed,
         "kube-controller-manager",
         "service account of the namespace default",
-        lambda: any(a.metadata.name == "default" for a in account.list_namespaced_service_account("default").items),
+        lambda: bool(core.list_namespaced_service_account("default").items),
     )
     print(bed.kubeconfig)
 

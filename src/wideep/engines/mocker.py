@@ -121,7 +121,7 @@ class Mocker:
                 site.python,
                 "-m",
                 "dynamo.mocker",
-                *load(self.program, settings.dynamo_version).to_argv(flags),
+                *load(self.program, settings.dynamo_version).to_argv(site.own(flags)),
             ),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),

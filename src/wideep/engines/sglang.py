@@ -81,10 +81,13 @@ class Sglang:
             name=name,
             component="worker",
             description=f"{pool.name} worker {replica.index} (SGLang{rank})",
-            argv=(site.python, "-m", self.program, *catalogue.to_argv(flags)),
+            argv=(site.python, "-m", self.program, *catalogue.to_argv(site.own(flags))),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
-            env=site.worker_env(node) | self._env(case, replica, node, cache) | pool.settings.env,
+            env=site.worker_env(node)
+            | site.compilers()
+            | self._env(case, replica, node, cache)
+            | pool.settings.env,
             files=scripts,
             directories=(*site.dynamo_directories, cache),
             ports=_listeners(case, replica, node),

@@ -77,10 +77,10 @@ class Trtllm:
             site.python,
             "-m",
             self.program,
-            *catalogue.to_argv(self._flags(case, site, node, files[0].path)),
+            *catalogue.to_argv(site.own(self._flags(case, site, node, files[0].path))),
         )
         mpi: tuple[str, ...] = ()
-        if case.spans_hosts:
+        if case.spans_hosts and not site.wires_ranks:
             files.append(File(f"{place}/hosts", host_file(replica)))
             mpi = _mpirun(case, site, files[-1].path, env)
             env |= _mpi_env(host.interface)

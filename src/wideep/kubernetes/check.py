@@ -1,0 +1,190 @@
+"""What a cluster, its API or the Dynamo operator would refuse, said before anything is sent.
+
+The operator's behaviour was read in its sources around release 1.4; it has not been run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import PurePosixPath
+
+from wideep.engines.base import Engine
+from wideep.kubernetes.site import OPERATOR_ENV
+from wideep.launch import Launch
+from wideep.problems import Problem
+from wideep.topology import Deployment, Pool
+from wideep.versions import versions
+
+WHERE = "wideep_kubernetes"
+# Grove builds a pod's name from those of graph, component and role, and leaves so many characters for them.
+GROVE_NAMES = 45
+ROLE_SUFFIX = "-ldr"
+# In these the operator's quoting for `sh -c`, or for bash within it, changes a word.
+SHELL_SPECIAL = frozenset("$`'\\!\n")
+UNITS = {
+    "": 1,
+    "m": Decimal("0.001"),
+    **{unit: 1000 ** (n + 1) for n, unit in enumerate("kMGTP")},
+    **{f"{unit}i": 1024 ** (n + 1) for n, unit in enumerate("KMGTP")},
+}
+NUMBERS = re.compile(r"(\d+\.\d+\.\d+)(?:[-+][0-9A-Za-z.+-]+)?")
+
+
+def images(deployment: Deployment, engine: Engine) -> dict[str, str]:
+    """Return variable -> image."""
+    own, pinned = deployment.settings.kubernetes, versions().images
+    return {
+        "image": own.image or pinned.get(engine.name, ""),
+        "frontend_image": own.frontend_image or pinned["frontend"],
+    }
+
+
+def tag_version(image: str) -> str:
+    """Return the version that an image's tag names; empty where it names none."""
+    tag = image.split("@", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1].partition(":")[2]
+    found = NUMBERS.fullmatch(tag.removeprefix("v"))
+    return found[1] if found else ""
+
+
+def quantity(text: str) -> Decimal:
+    """Return a Kubernetes quantity as a number."""
+    digits = re.match(r"[0-9.]*", text)
+    number = digits[0] if digits else ""
+    return Decimal(number or 0) * Decimal(UNITS[text[len(number) :]])
+
+
+def check(deployment: Deployment, engine: Engine) -> list[Problem]:
+    """Return everything that is wrong with a deployment on Kubernetes."""
+    return [
+        *_settings(deployment, engine),
+        *_images(deployment, engine),
+        *_volumes(deployment),
+        *(problem for pool in deployment.pools for problem in _pool(deployment, pool)),
+    ]
+
+
+def check_words(pool: Pool, launch: Launch) -> list[Problem]:
+    """Return what the operator's shell would change in the command of a replica with several pods."""
+    if pool.settings.nodes_per_replica == 1:
+        return []
+    return [
+        Problem(
+            f"{word!r} has characters that the operator's shell would change",
+            f"wideep_pools.{pool.name}",
+            "use a value without $, `, ', \\ and !",
+        )
+        for word in launch.argv
+        if SHELL_SPECIAL & set(word) and not word.startswith("$(")
+    ]
+
+
+def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
+    settings, own = deployment.settings, deployment.settings.kubernetes
+    if engine.name == "mocker":
+        yield Problem(
+            "the mocker needs no cluster, and no image of it is pinned",
+            "wideep_engine",
+            "set wideep_engine: sglang or trtllm, or wideep_platform: hosts",
+        )
+    if settings.discovery == "file":
+        yield Problem(
+            "pods share no directory for discovery",
+            "wideep_discovery",
+            "set wideep_discovery: kubernetes or etcd",
+        )
+    if own.queue and own.orchestrator != "grove":
+        yield Problem(
+            "the KAI scheduler's queue is read with Grove only",
+            f"{WHERE}.queue",
+            "remove it, or set orchestrator: grove",
+        )
+    spans = any(pool.settings.nodes_per_replica > 1 for pool in deployment.pools)
+    network = deployment.frontends[0].network
+    if spans and network.rdma_devices and not (own.rdma_resource or own.host_network or own.privileged):
+        yield Problem(
+            "RDMA devices are named, but pods would not see them",
+            f"{WHERE}.rdma_resource",
+            "set rdma_resource and rdma_count to what `kubectl describe node` lists, e.g. rdma/ib and 8",
+        )
+    if spans and "IPC_LOCK" not in own.capabilities and not own.privileged:
+        yield Problem(
+            "without it RDMA cannot lock memory in a pod",
+            f"{WHERE}.capabilities",
+            "add IPC_LOCK to capabilities",
+            "warning",
+        )
+
+
+def _images(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
+    settings = deployment.settings
+    for variable, image in images(deployment, engine).items():
+        version = tag_version(image)
+        if image and not version and settings.graph_api == "v1alpha1":
+            yield Problem(
+                f"the tag of {image} is no version, so the operator refuses it (v1alpha1 has no other place)",
+                f"{WHERE}.{variable}",
+                f"tag the image {settings.dynamo_version}, or set wideep_graph_api: v1beta1",
+            )
+        elif version and version != settings.dynamo_version:
+            yield Problem(
+                f"{image} has Dynamo {version}, the plan is checked against {settings.dynamo_version}",
+                f"{WHERE}.{variable}",
+                f"use an image of {settings.dynamo_version}",
+            )
+
+
+def _volumes(deployment: Deployment) -> Iterator[Problem]:
+    settings, own = deployment.settings, deployment.settings.kubernetes
+    cache = own.model_cache
+    if settings.model_path and not PurePosixPath(settings.model_path).is_relative_to(cache.mount_path):
+        yield Problem(
+            f"{settings.model_path} is not on the model cache, which is mounted at {cache.mount_path}",
+            "wideep_model_path",
+            f"set it to a directory below {cache.mount_path}, or change {WHERE}.model_cache.mount_path",
+        )
+    if cache.access_mode == "ReadOnlyMany" and (cache.create or cache.download):
+        yield Problem(
+            "nothing could be written to the claim",
+            f"{WHERE}.model_cache.access_mode",
+            "set ReadWriteMany, or create: false and download: false",
+        )
+    if cache.download and not settings.model_cache_revision:
+        yield Problem(
+            "the newest revision of the model is downloaded, which may be another one the next time",
+            "model_cache_revision",
+            "set it to a commit of the repository",
+            "warning",
+        )
+    if own.memory and quantity(own.shared_memory) >= quantity(own.memory):
+        yield Problem(
+            f"shared memory ({own.shared_memory}) counts as memory of the pod, which has {own.memory}",
+            f"{WHERE}.memory",
+            "raise memory above shared_memory by what the processes need",
+        )
+    if quantity(own.shared_memory) == 0:
+        yield Problem(
+            "NCCL and the engines need shared memory",
+            f"{WHERE}.shared_memory",
+            "set shared_memory, e.g. 80Gi",
+        )
+
+
+def _pool(deployment: Deployment, pool: Pool) -> Iterator[Problem]:
+    settings = deployment.settings
+    name = settings.deployment
+    several = pool.settings.nodes_per_replica > 1
+    length = len(name) + len(pool.name) + (len(pool.name + ROLE_SUFFIX) if several else 0)
+    if settings.kubernetes.orchestrator == "grove" and length > GROVE_NAMES:
+        yield Problem(
+            f"the names of {pool.name}'s pods would be too long: Grove has room for {GROVE_NAMES} characters,"
+            f" these are {length}",
+            "wideep_deployment",
+            f"shorten {name!r} by {length - GROVE_NAMES}",
+        )
+    for variable in pool.settings.env:
+        if variable in OPERATOR_ENV:
+            yield Problem(
+                "the Dynamo operator sets it", f"wideep_pools.{pool.name}.env.{variable}", "remove it"
+            )

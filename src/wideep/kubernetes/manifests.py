@@ -1,0 +1,416 @@
+"""Manifests: a plan's launches as the objects that a cluster takes.
+
+Both versions of the DynamoGraphDeployment are written from the same pod template. GPUs are those of one pod;
+the operator starts `nodeCount` pods for a replica and tells each its rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from wideep.engines.base import Engine
+from wideep.kubernetes.check import images, tag_version
+from wideep.kubernetes.settings import KubernetesSettings
+from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
+from wideep.launch import Launch
+from wideep.topology import POD_ADDRESS, POD_CACHE, Deployment
+
+Object = dict[str, Any]
+
+GROUP = "nvidia.com"
+KIND = "DynamoGraphDeployment"
+GPU = "nvidia.com/gpu"
+PROBE_PERIOD_S = 10
+# A worker under load may be slow to answer: the operator's default is one failure, which restarts all ranks.
+LIVENESS_FAILURES = 6
+FRONTEND_START_S = 120
+DOWNLOAD = (
+    "import sys\n"
+    "from huggingface_hub import snapshot_download\n"
+    "snapshot_download(sys.argv[1], revision=sys.argv[2], local_dir=sys.argv[3])\n"
+)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of the graph: `replicas` times `nodes` equal pods. gpus: of one pod."""
+
+    name: str
+    launch: Launch
+    image: str
+    replicas: int
+    nodes: int = 1
+    gpus: int = 0
+
+    @property
+    def works(self) -> bool:
+        """Whether it runs the engine."""
+        return self.launch.component == "worker"
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """Objects in the order in which they are applied. model: the cache and its download; graph: the rest."""
+
+    model: tuple[Object, ...]
+    graph: tuple[Object, ...]
+
+
+def make(deployment: Deployment, engine: Engine, launches: Mapping[str, Sequence[Launch]]) -> Manifests:
+    """Return all objects for a plan's launches by pod; those of a component's first pod stand for all."""
+    image = images(deployment, engine)
+    frontend = launches[deployment.frontends[0].name][0]
+    parts = [Component("frontend", frontend, image["frontend_image"], len(deployment.frontends))]
+    for pool in deployment.pools:
+        first = pool.replicas[0]
+        launch = launches[first.head.host.name][0]
+        sizes = len(pool.replicas), len(first.nodes), len(first.head.gpus)
+        parts.append(Component(pool.name, launch, image["image"], *sizes))
+    writer = _Writer(deployment)
+    configs = [writer.config_map(part) for part in parts if part.launch.files]
+    return Manifests(writer.model_cache(parts[0].image), (*configs, writer.graph(parts, engine.name)))
+
+
+def to_yaml(objects: Iterable[Object]) -> str:
+    """Return objects as a YAML stream, texts of several lines as blocks."""
+    return "".join("---\n" + yaml.dump(item, Dumper=_Dumper, sort_keys=False, width=100) for item in objects)
+
+
+class _Dumper(yaml.SafeDumper):
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _set(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping without what is empty."""
+    return {k: v for k, v in tree.items() if v not in (None, "", {}, [], ())}
+
+
+class _Writer:
+    """Writes the objects of one deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.settings = deployment.settings
+        self.own: KubernetesSettings = deployment.settings.kubernetes
+        self.site = PodSite(deployment, deployment.frontends[0])
+
+    # ---- what all objects share ------------------------------------------------------------------
+
+    def labels(self, component: str) -> dict[str, str]:
+        return {
+            "app.kubernetes.io/name": "wideep",
+            "app.kubernetes.io/instance": self.settings.deployment,
+            "app.kubernetes.io/component": component,
+            "app.kubernetes.io/managed-by": "wideep",
+        }
+
+    def metadata(self, name: str, component: str, **more: Any) -> dict[str, Any]:
+        return _set({"name": name, "namespace": self.own.namespace, "labels": self.labels(component), **more})
+
+    # ---- the model -------------------------------------------------------------------------------
+
+    def model_cache(self, image: str) -> tuple[Object, ...]:
+        """Return the claim and the Job that fills it."""
+        cache = self.own.model_cache
+        objects: list[Object] = []
+        if cache.create:
+            objects.append(
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": cache.claim, "namespace": self.own.namespace},
+                    "spec": _set(
+                        {
+                            "accessModes": [cache.access_mode],
+                            "resources": {"requests": {"storage": cache.size}},
+                            "storageClassName": cache.storage_class,
+                        }
+                    ),
+                }
+            )
+        if cache.download:
+            objects.append(self.download(image))
+        return tuple(objects)
+
+    def download(self, image: str) -> Object:
+        """Return the Job. Its name changes with what it downloads: a Job cannot be changed."""
+        cache = self.own.model_cache
+        repository = self.settings.model_cache_repo or self.settings.model
+        words = [repository, self.settings.model_cache_revision or "main", self.settings.model_path]
+        key = hashlib.sha256("\n".join([image, cache.claim, *words]).encode()).hexdigest()[:8]
+        container = {
+            "name": "download",
+            "image": image,
+            "command": ["python3", "-c", DOWNLOAD],
+            "args": words,
+            "env": [
+                {
+                    "name": "HF_TOKEN",
+                    "valueFrom": {"secretKeyRef": {"name": self.own.hf_token_secret, "key": "HF_TOKEN"}},
+                },
+                {"name": "HF_HOME", "value": "/tmp/huggingface"},  # noqa: S108 - in the pod
+            ],
+            "volumeMounts": [{"name": "model-cache", "mountPath": cache.mount_path}],
+        }
+        pod = _set(
+            {
+                "restartPolicy": "OnFailure",
+                "imagePullSecrets": self.pull_secrets,
+                # The images' user; without it the volume may be root's alone.
+                "securityContext": {"fsGroup": 1000},
+                "containers": [container],
+                "volumes": [self.claim_volume(read_only=False)],
+            }
+        )
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": f"model-download-{key}", "namespace": self.own.namespace},
+            "spec": {
+                "backoffLimit": 10,
+                "template": {
+                    "metadata": {"labels": {"app.kubernetes.io/name": "model-download"}},
+                    "spec": pod,
+                },
+            },
+        }
+
+    def claim_volume(self, *, read_only: bool) -> dict[str, Any]:
+        source = _set({"claimName": self.own.model_cache.claim, "readOnly": read_only or None})
+        return {"name": "model-cache", "persistentVolumeClaim": source}
+
+    @property
+    def pull_secrets(self) -> list[dict[str, str]]:
+        return [{"name": name} for name in self.own.image_pull_secrets]
+
+    # ---- a component's pods ----------------------------------------------------------------------
+
+    def config_name(self, part: Component) -> str:
+        return f"{self.settings.deployment}-{part.name}"
+
+    def config_map(self, part: Component) -> Object:
+        """Return the engine's own files."""
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": self.metadata(self.config_name(part), part.launch.component),
+            "data": {PurePosixPath(file.path).name: file.content for file in part.launch.files},
+        }
+
+    def pod_metadata(self, part: Component) -> dict[str, Any]:
+        labels = self.labels(part.launch.component) | {"wideep.dynamo/pool": part.name} | self.own.labels
+        annotations = dict(self.own.annotations)
+        if part.launch.files:
+            # Pods do not notice that a ConfigMap changed.
+            text = json.dumps([(file.path, file.content) for file in part.launch.files])
+            annotations["wideep.dynamo/config-digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _set({"labels": labels, "annotations": annotations})
+
+    def env(self, part: Component) -> list[dict[str, Any]]:
+        own_address = {"valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+        return [
+            {"name": name, **(own_address if value == POD_ADDRESS else {"value": value})}
+            for name, value in part.launch.env.items()
+            if name not in HOST_ENV
+        ]
+
+    def container(self, part: Component) -> dict[str, Any]:
+        """Return image, command, security and mounts: what both API versions have in the container."""
+        # Not $(POD_IP): the operator puts the words of a replica with several pods between quotes of a shell,
+        # with a backslash before the dollar that stays when the variable has been replaced.
+        words = ["0.0.0.0" if word == POD_ADDRESS else word for word in part.launch.argv]  # noqa: S104
+        mounts: list[dict[str, Any]] = [
+            {"name": "model-cache", "mountPath": self.own.model_cache.mount_path, "readOnly": True}
+        ]
+        if part.launch.files:
+            mounts.append({"name": "config", "mountPath": CONFIG_PATH, "readOnly": True})
+        security: dict[str, Any] = {}
+        if part.works:
+            mounts.append({"name": "cache", "mountPath": POD_CACHE})
+            security = _set(
+                {
+                    "capabilities": _set({"add": list(self.own.capabilities)}),
+                    "privileged": self.own.privileged or None,
+                }
+            )
+        return _set(
+            {
+                "image": part.image,
+                "command": words[:3],
+                "args": words[3:],
+                "securityContext": security,
+                "volumeMounts": mounts,
+            }
+        )
+
+    def probes(self, part: Component) -> dict[str, Any]:
+        """Return the head's probes: the other ranks of a replica get none from the operator."""
+        start = self.settings.start_deadline_s if part.works else FRONTEND_START_S
+        port = SYSTEM_PORT if part.works else HTTP_PORT
+
+        def probe(path: str, failures: int) -> dict[str, Any]:
+            return {
+                "httpGet": {"path": path, "port": port},
+                "periodSeconds": PROBE_PERIOD_S,
+                "timeoutSeconds": 5,
+                "failureThreshold": failures,
+            }
+
+        return {
+            # Loading the weights and compiling kernels take their time before the endpoint is ready.
+            "startupProbe": probe("/health" if part.works else "/live", math.ceil(start / PROBE_PERIOD_S)),
+            "livenessProbe": probe("/live", LIVENESS_FAILURES),
+            "readinessProbe": probe("/health", 3),
+        }
+
+    def affinity(self, part: Component) -> dict[str, Any]:
+        """Return: a node has one worker pod, of whatever deployment; frontends stand apart where they can."""
+        apart = {"topologyKey": "kubernetes.io/hostname"}
+        labels = self.labels(part.launch.component)
+        if part.works:
+            del labels["app.kubernetes.io/instance"]
+            term = {"labelSelector": {"matchLabels": labels}, "namespaceSelector": {}, **apart}
+            return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        weighted = {"weight": 100, "podAffinityTerm": {"labelSelector": {"matchLabels": labels}, **apart}}
+        return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [weighted]}}
+
+    def pod(self, part: Component) -> dict[str, Any]:
+        """Return the pod's own part of a PodSpec, without containers."""
+        volumes: list[dict[str, Any]] = [self.claim_volume(read_only=True)]
+        if part.launch.files:
+            volumes.append({"name": "config", "configMap": {"name": self.config_name(part)}})
+        placed: dict[str, Any] = {}
+        if part.works:
+            path = self.own.cache_host_path
+            host = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+            volumes.append({"name": "cache", **(host if path else {"emptyDir": {}})})
+            placed = {
+                "nodeSelector": self.own.node_selector,
+                "tolerations": [dict(t) for t in self.own.tolerations],
+                "hostNetwork": self.own.host_network or None,
+                "dnsPolicy": "ClusterFirstWithHostNet" if self.own.host_network else None,
+                "hostIPC": self.own.host_ipc or None,
+            }
+        return _set(
+            {
+                "terminationGracePeriodSeconds": part.launch.stop_timeout_s,
+                "priorityClassName": self.own.priority_class,
+                "schedulerName": self.own.scheduler,
+                "imagePullSecrets": self.pull_secrets,
+                "affinity": self.affinity(part),
+                **placed,
+                "volumes": volumes,
+            }
+        )
+
+    def extended(self, part: Component) -> dict[str, str]:
+        """Return the extended resources of a worker pod beside GPUs."""
+        own = self.own
+        return {own.rdma_resource: str(own.rdma_count)} if part.works and own.rdma_resource else {}
+
+    def ordinary(self, part: Component) -> tuple[dict[str, str], dict[str, str]]:
+        """Return requests and limits of a worker pod. No limit of CPU: it would throttle, not protect."""
+        memory = {"memory": self.own.memory}
+        return (_set({"cpu": self.own.cpu, **memory}), _set(memory)) if part.works else ({}, {})
+
+    # ---- the graph -------------------------------------------------------------------------------
+
+    def graph(self, parts: Iterable[Component], backend: str) -> Object:
+        """Return the DynamoGraphDeployment in the API version that is asked for."""
+        annotations = {
+            # "false" means LeaderWorkerSet; Grove is what the operator takes by itself.
+            "nvidia.com/enable-grove": "false" if self.own.orchestrator == "lws" else None,
+            "nvidia.com/kai-scheduler-queue": self.own.queue,
+            "nvidia.com/dynamo-discovery-backend": "etcd" if self.settings.discovery == "etcd" else None,
+        }
+        spec: dict[str, Any] = {"backendFramework": backend}
+        if self.settings.graph_api == "v1alpha1":
+            spec["services"] = {part.name: self.alpha(part) for part in parts}
+        else:
+            spec["components"] = [self.beta(part) for part in parts]
+        return {
+            "apiVersion": f"{GROUP}/{self.settings.graph_api}",
+            "kind": KIND,
+            "metadata": self.metadata(self.settings.deployment, "graph", annotations=_set(annotations)),
+            "spec": spec,
+        }
+
+    @staticmethod
+    def multinode(part: Component) -> dict[str, int]:
+        return {"nodeCount": part.nodes} if part.nodes > 1 else {}
+
+    def alpha(self, part: Component) -> dict[str, Any]:
+        """Return a service of v1alpha1."""
+        requests, limits = self.ordinary(part)
+        probes = self.probes(part)
+        return _set(
+            {
+                "componentType": part.launch.component,
+                "subComponentType": part.name if part.name in {"prefill", "decode"} else None,
+                "replicas": part.replicas,
+                "multinode": self.multinode(part),
+                "resources": _set(
+                    {
+                        "requests": requests,
+                        "limits": _set(
+                            {**limits, "gpu": str(part.gpus or ""), "custom": self.extended(part)}
+                        ),
+                    }
+                ),
+                "sharedMemory": {"size": self.own.shared_memory} if part.works else None,
+                "envs": self.env(part),
+                "livenessProbe": probes["livenessProbe"],
+                "readinessProbe": probes["readinessProbe"],
+                "extraPodMetadata": self.pod_metadata(part),
+                "extraPodSpec": {
+                    **self.pod(part),
+                    "mainContainer": {**self.container(part), "startupProbe": probes["startupProbe"]},
+                },
+            }
+        )
+
+    def beta(self, part: Component) -> dict[str, Any]:
+        """Return a component of v1beta1."""
+        requests, limits = self.ordinary(part)
+        gpus = {GPU: str(part.gpus)} if part.gpus else {}
+        container = {
+            "name": "main",
+            **self.container(part),
+            "env": self.env(part),
+            "resources": _set({"requests": requests, "limits": {**limits, **gpus, **self.extended(part)}}),
+            **self.probes(part),
+        }
+        disaggregated = part.name in {"prefill", "decode"}
+        return _set(
+            {
+                "name": part.name,
+                "type": part.name if disaggregated else part.launch.component,
+                "replicas": part.replicas,
+                "multinode": self.multinode(part),
+                "runtimeVersionOverride": None if tag_version(part.image) else self.settings.dynamo_version,
+                "sharedMemorySize": self.own.shared_memory if part.works else None,
+                "podTemplate": {
+                    "metadata": self.pod_metadata(part),
+                    "spec": {**self.pod(part), "containers": [_set(container)]},
+                },
+            }
+        )

@@ -1,0 +1,555 @@
+"""Plans for Kubernetes: manifests hold the same engines as hosts, and what a cluster would refuse is said."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from example_inventories import REPOSITORY, Groups, Hosts, refusal
+
+from wideep.kubernetes import schema
+from wideep.kubernetes.manifests import Manifests, to_yaml
+from wideep.plan import Plan, make_plan
+from wideep.problems import Problem
+
+ENGINES = ("sglang", "trtllm")
+APIS = ("v1alpha1", "v1beta1")
+# What the operator adds by itself; a second value would win over it.
+INJECTED = {"--dist-init-addr", "--nnodes", "--node-rank", "--endpoint", "--namespace", "--http-port"}
+
+
+def inventory(engine: str = "sglang", **variables: Any) -> tuple[Groups, Hosts]:
+    """Return inventories/kubernetes_<engine>, with variables changed."""
+    folder = REPOSITORY / "inventories" / f"kubernetes_{engine}"
+    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    return {"kubernetes": ["localhost"]}, {
+        "localhost": {**shared, "ansible_connection": "local", **variables}
+    }
+
+
+def plan(engine: str = "sglang", **variables: Any) -> Plan:
+    return make_plan(*inventory(engine, **variables))
+
+
+def made(engine: str = "sglang", **variables: Any) -> Manifests:
+    manifests = plan(engine, **variables).manifests
+    assert manifests is not None
+    return manifests
+
+
+def cluster(engine: str = "sglang", **changes: Any) -> dict[str, Any]:
+    """Return the inventory's wideep_kubernetes with changes."""
+    _, hosts = inventory(engine)
+    return {"wideep_kubernetes": {**hosts["localhost"]["wideep_kubernetes"], **changes}}
+
+
+def pools(engine: str = "sglang", pool: str = "prefill", **changes: Any) -> dict[str, Any]:
+    """Return the inventory's wideep_pools with changes in one pool."""
+    _, hosts = inventory(engine)
+    own = hosts["localhost"]["wideep_pools"]
+    return {"wideep_pools": {**own, pool: {**own[pool], **changes}}}
+
+
+def components(manifests: Manifests) -> dict[str, dict[str, Any]]:
+    """Return each component's parts in one form for both APIs."""
+    graph = manifests.graph[-1]
+    found = {}
+    if graph["apiVersion"].endswith("v1alpha1"):
+        for name, service in graph["spec"]["services"].items():
+            pod = service["extraPodSpec"]
+            limits = service.get("resources", {}).get("limits", {})
+            found[name] = {
+                "whole": service,
+                "pod": {k: v for k, v in pod.items() if k != "mainContainer"},
+                "container": pod["mainContainer"],
+                "metadata": service["extraPodMetadata"],
+                "probes": {
+                    "startupProbe": pod["mainContainer"]["startupProbe"],
+                    "livenessProbe": service["livenessProbe"],
+                    "readinessProbe": service["readinessProbe"],
+                },
+                "env": service["envs"],
+                "gpus": limits.get("gpu"),
+                "extended": limits.get("custom", {}),
+                "shm": service.get("sharedMemory", {}).get("size"),
+            }
+    else:
+        for component in graph["spec"]["components"]:
+            pod = component["podTemplate"]["spec"]
+            container = pod["containers"][0]
+            limits = dict(container.get("resources", {}).get("limits", {}))
+            found[component["name"]] = {
+                "whole": component,
+                "pod": {k: v for k, v in pod.items() if k != "containers"},
+                "container": container,
+                "metadata": component["podTemplate"]["metadata"],
+                "probes": {k: container[k] for k in ("startupProbe", "livenessProbe", "readinessProbe")},
+                "env": container["env"],
+                "gpus": limits.pop("nvidia.com/gpu", None),
+                "extended": limits,
+                "shm": component.get("sharedMemorySize"),
+            }
+    return found
+
+
+# ---- what is rendered ----------------------------------------------------------------------------
+
+
+def test_reference_manifests_are_current() -> None:
+    command = [sys.executable, str(REPOSITORY / "tools" / "make_manifests.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_crds_of_the_test_chart_are_current() -> None:
+    command = [sys.executable, str(REPOSITORY / "tests" / "kubernetes" / "make_crd.py"), "--check"]
+    assert subprocess.run(command).returncode == 0
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_graph(engine: str, api: str) -> None:
+    manifests = made(engine, wideep_graph_api=api)
+    graph = manifests.graph[-1]
+    nodes = {"sglang": 4, "trtllm": 2}[engine]
+    assert graph["apiVersion"] == f"nvidia.com/{api}"
+    assert graph["kind"] == "DynamoGraphDeployment"
+    assert (
+        graph["metadata"]["name"] == {"sglang": "deepseek-r1-wideep", "trtllm": "deepseek-r1-trtllm"}[engine]
+    )
+    assert graph["spec"]["backendFramework"] == engine
+    parts = components(manifests)
+    assert list(parts) == ["frontend", "prefill", "decode"]
+    assert parts["frontend"]["gpus"] is None
+    for pool in ("prefill", "decode"):
+        part = parts[pool]
+        assert part["whole"]["multinode"] == {"nodeCount": nodes}
+        assert part["gpus"] == "8"  # of one pod, never the sum over nodes
+        assert part["extended"] == {"rdma/ib": "8"}
+        assert part["shm"] == {"sglang": "80Gi", "trtllm": "800Gi"}[engine]
+        assert part["container"]["command"] == ["python3", "-m", f"dynamo.{engine}"]
+        assert part["pod"]["terminationGracePeriodSeconds"] == 930
+        assert part["probes"]["startupProbe"]["failureThreshold"] * 10 == 7200
+    assert schema.check((*manifests.model, *manifests.graph)) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_both_apis_say_the_same(engine: str) -> None:
+    alpha, beta = (components(made(engine, wideep_graph_api=api)) for api in APIS)
+    for name, one in alpha.items():
+        other = beta[name]
+        for key in ("pod", "metadata", "probes", "env", "gpus", "extended", "shm"):
+            assert one[key] == other[key], (name, key)
+        for key in ("image", "command", "args", "volumeMounts"):
+            assert one["container"][key] == other["container"][key], (name, key)
+
+
+def test_roles_of_the_two_apis() -> None:
+    alpha = components(made())
+    assert [p["whole"]["componentType"] for p in alpha.values()] == ["frontend", "worker", "worker"]
+    assert [p["whole"].get("subComponentType") for p in alpha.values()] == [None, "prefill", "decode"]
+    beta = components(made(wideep_graph_api="v1beta1"))
+    assert [p["whole"]["type"] for p in beta.values()] == ["frontend", "prefill", "decode"]
+
+
+def sglang_on_hosts() -> dict[str, list[str]]:
+    """Return pool -> arguments on the hosts of inventories/deepseek_r1_sglang, rank 0."""
+    folder = REPOSITORY / "inventories" / "deepseek_r1_sglang"
+    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]["children"]
+    groups = {name: list(group["hosts"]) for name, group in tree.items()}
+    hosts = {n: {**shared, **(own or {})} for group in tree.values() for n, own in group["hosts"].items()}
+    found = make_plan(groups, hosts)
+    return {
+        pool.name: list(found.launches[pool.replicas[0].head.host.name][0].argv[3:])
+        for pool in found.deployment.pools
+    }
+
+
+def test_the_engine_is_started_as_on_hosts() -> None:
+    """All words are the same but the model's path, the address to listen on and what the operator adds."""
+    on_hosts = sglang_on_hosts()
+    for pool, part in components(made()).items():
+        if pool == "frontend":
+            continue
+        words = iter(on_hosts[pool])
+        kept: list[str] = []
+        for word in words:
+            if word in INJECTED:
+                next(words)
+                continue
+            kept.append(word)
+        here = list(part["container"]["args"])
+        assert here[here.index("--host") + 1] == "0.0.0.0"
+        for flag in ("--model-path", "--host"):
+            assert here[here.index(flag) + 1] != kept[kept.index(flag) + 1]
+            here[here.index(flag) + 1] = kept[kept.index(flag) + 1] = ""
+        assert here == kept
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_that_the_operator_adds(engine: str) -> None:
+    for name, part in components(made(engine)).items():
+        words = part["container"]["args"]
+        assert not INJECTED & set(words), name
+        assert "mpirun" not in part["container"]["command"]
+        assert not any("$(" in word for word in words), "the operator's quoting breaks references"
+        names = {env["name"] for env in part["env"]}
+        assert not names & {"DYN_SYSTEM_PORT", "DYN_NAMESPACE", "CUDA_VISIBLE_DEVICES", "PATH", "HOME"}
+
+
+def test_a_pods_address_is_its_own() -> None:
+    env = {e["name"]: e for e in components(made())["decode"]["env"]}
+    field = {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert env["DYN_TCP_RPC_HOST"]["valueFrom"] == field
+    assert env["SGLANG_HOST_IP"]["valueFrom"] == field
+    assert all("value" in e or "valueFrom" in e for e in env.values())
+
+
+def test_no_secret_has_a_value() -> None:
+    manifests = made(**cluster(image_pull_secrets=["registry"]))
+    job = manifests.model[-1]["spec"]["template"]["spec"]
+    env = {e["name"]: e for e in job["containers"][0]["env"]}
+    assert env["HF_TOKEN"] == {
+        "name": "HF_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "hf-token-secret", "key": "HF_TOKEN"}},
+    }
+    assert job["imagePullSecrets"] == [{"name": "registry"}]
+    for part in components(manifests).values():
+        assert part["pod"]["imagePullSecrets"] == [{"name": "registry"}]
+        assert "HF_TOKEN" not in {e["name"] for e in part["env"]}
+    assert not any(item["kind"] == "Secret" for item in (*manifests.model, *manifests.graph))
+
+
+def test_trtllm_yaml_is_in_a_config_map_that_the_pod_reads() -> None:
+    manifests = made("trtllm")
+    maps = {item["metadata"]["name"]: item["data"] for item in manifests.graph if item["kind"] == "ConfigMap"}
+    part = components(manifests)["decode"]
+    words = part["container"]["args"]
+    path = words[words.index("--extra-engine-args") + 1]
+    volume = next(v for v in part["pod"]["volumes"] if v["name"] == "config")
+    mount = next(m for m in part["container"]["volumeMounts"] if m["name"] == "config")
+    assert path == f"{mount['mountPath']}/engine.yaml"
+    engine = yaml.safe_load(maps[volume["configMap"]["name"]]["engine.yaml"])
+    assert engine["tensor_parallel_size"] == 16
+    assert engine["moe_config"]["load_balancer"] == f"{mount['mountPath']}/eplb.yaml"
+    assert "eplb.yaml" in maps[volume["configMap"]["name"]]
+
+
+def test_changed_engine_yaml_restarts_its_pool_only() -> None:
+    def digests(**variables: Any) -> dict[str, str]:
+        found = components(made("trtllm", **variables))
+        return {
+            n: p["metadata"]["annotations"]["wideep.dynamo/config-digest"]
+            for n, p in found.items()
+            if n != "frontend"
+        }
+
+    _, hosts = inventory("trtllm")
+    options = copy.deepcopy(hosts["localhost"]["wideep_pools"]["decode"]["options"])
+    options["trtllm"]["cuda_graph_max_bs"] = 128
+    before, after = digests(), digests(**pools("trtllm", "decode", options=options))
+    assert before["prefill"] == after["prefill"]
+    assert before["decode"] != after["decode"]
+
+
+def test_one_worker_pod_a_node_and_frontends_apart() -> None:
+    parts = components(made(**cluster(frontend_replicas=2)))
+    for pool in ("prefill", "decode"):
+        affinity = parts[pool]["pod"]["affinity"]["podAntiAffinity"]
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["namespaceSelector"] == {}
+        wanted = term["labelSelector"]["matchLabels"].items()
+        for worker in ("prefill", "decode"):
+            assert wanted <= parts[worker]["metadata"]["labels"].items()
+        assert not wanted <= parts["frontend"]["metadata"]["labels"].items()
+    assert parts["frontend"]["whole"]["replicas"] == 2
+    assert "--router-replica-sync" in parts["frontend"]["container"]["args"]
+    affinity = parts["frontend"]["pod"]["affinity"]["podAntiAffinity"]
+    (weighted,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    wanted = weighted["podAffinityTerm"]["labelSelector"]["matchLabels"].items()
+    assert wanted <= parts["frontend"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_placement(api: str) -> None:
+    manifests = made(
+        wideep_graph_api=api,
+        **cluster(
+            node_selector={"pool": "gpu"},
+            tolerations=[{"key": "gpu", "operator": "Exists"}],
+            priority_class="serving",
+            scheduler="kai-scheduler",
+            queue="serving",
+            host_network=True,
+            host_ipc=True,
+            cpu="96",
+            memory="1Ti",
+            cache_host_path="/srv/cache",
+            labels={"team": "serving"},
+            annotations={"k8s.v1.cni.cncf.io/networks": "rdma"},
+        ),
+    )
+    graph = manifests.graph[-1]
+    assert graph["metadata"]["annotations"] == {"nvidia.com/kai-scheduler-queue": "serving"}
+    part = components(manifests)["prefill"]
+    assert part["pod"]["nodeSelector"] == {"pool": "gpu"}
+    assert part["pod"]["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert part["pod"]["priorityClassName"] == "serving"
+    assert part["pod"]["schedulerName"] == "kai-scheduler"
+    assert (part["pod"]["hostNetwork"], part["pod"]["hostIPC"]) == (True, True)
+    assert part["pod"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+    cache = next(v for v in part["pod"]["volumes"] if v["name"] == "cache")
+    assert cache["hostPath"] == {"path": "/srv/cache", "type": "DirectoryOrCreate"}
+    assert part["metadata"]["labels"]["team"] == "serving"
+    assert part["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] == "rdma"
+    frontend = components(manifests)["frontend"]
+    assert "nodeSelector" not in frontend["pod"]
+    assert "hostNetwork" not in frontend["pod"]
+    assert schema.check(manifests.graph) == []
+
+
+def test_lws_and_etcd_are_asked_for_by_annotation() -> None:
+    graph = made(wideep_discovery="etcd", **cluster(orchestrator="lws")).graph[-1]
+    assert graph["metadata"]["annotations"] == {
+        "nvidia.com/enable-grove": "false",
+        "nvidia.com/dynamo-discovery-backend": "etcd",
+    }
+
+
+def test_replicas_and_single_node() -> None:
+    changed = pools(replicas=3, nodes_per_replica=1, options={"data_parallel_size": 8})
+    changed["wideep_eplb"] = {}
+    changed["wideep_gpu"] = "h200-141gb"
+    found = plan(**changed)
+    manifests = found.manifests
+    assert manifests is not None
+    prefill = components(manifests)["prefill"]["whole"]
+    assert prefill["replicas"] == 3
+    assert "multinode" not in prefill
+    assert found.expected["prefill"] == {
+        "component": "prefill",
+        "namespace": "dynamo-deepseek-r1-wideep",
+        "count": 3,
+    }
+
+
+def test_image_without_version_needs_the_override() -> None:
+    image = "registry.example.com/sglang@sha256:" + "0" * 64
+    manifests = made(wideep_graph_api="v1beta1", **cluster(image=image))
+    parts = components(manifests)
+    assert parts["decode"]["whole"]["runtimeVersionOverride"] == "1.4.2"
+    assert "runtimeVersionOverride" not in parts["frontend"]["whole"]
+    tagged = "registry.example.com:5000/team/sglang:v1.4.2-r3@sha256:" + "0" * 64
+    assert components(made(**cluster(image=tagged)))["decode"]["container"]["image"] == tagged
+
+
+def test_model_cache_is_optional() -> None:
+    cache = {"claim": "models", "create": False, "download": False, "access_mode": "ReadOnlyMany"}
+    manifests = made(**cluster(model_cache=cache))
+    assert manifests.model == ()
+    volume = components(manifests)["decode"]["pod"]["volumes"][0]
+    assert volume["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+
+
+def test_another_download_is_another_job() -> None:
+    """A Job cannot be changed."""
+
+    def name(**variables: Any) -> str:
+        return str(made(**variables).model[-1]["metadata"]["name"])
+
+    assert name() == name()
+    assert name() != name(wideep_model_path="/model-cache/other")
+
+
+def test_yaml_reads_back() -> None:
+    manifests = made("trtllm")
+    assert tuple(yaml.safe_load_all(to_yaml(manifests.graph))) == manifests.graph
+    assert "&id" not in to_yaml(manifests.graph)
+
+
+def test_plan_and_render(tmp_path: Path) -> None:
+    found = plan()
+    table = found.table()
+    assert re.search(r"prefill-0-3 +prefill-0-rank-3 +prefill +3 of 4", table)
+    assert "namespace dynamo" in table
+    written = found.render(tmp_path)
+    folder = tmp_path / "dynamo" / "deepseek-r1-wideep"
+    assert written == [folder / "model.yaml", folder / "graph.yaml"]
+    data = found.to_dict(reveal=False)
+    assert data["hosts"] == {}
+    assert data["kubernetes"]["graph"][-1] == yaml.safe_load(written[-1].read_text(encoding="utf-8"))
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "mocker": ({"wideep_engine": "mocker"}, "wideep_engine", "needs no cluster"),
+    "file discovery": ({"wideep_discovery": "file"}, "wideep_discovery", "no directory"),
+    "model beside the volume": ({"wideep_model_path": "/data/r1"}, "wideep_model_path", "/model-cache"),
+    "name too long": (
+        {"wideep_deployment": "deepseek-r1-with-a-long-name"},
+        "wideep_deployment",
+        "Grove has room for 45",
+    ),
+    "no such pool": ({"wideep_pools": {"prefil": {}}}, "wideep_pools.prefil", "unknown pool"),
+    "prefill alone": ({"wideep_pools": {"prefill": {}}}, "wideep_pools", "decode is missing"),
+    "no pools": ({"wideep_pools": {}}, "wideep_pools", "prefill is missing"),
+    "node too small": (
+        pools(gpus_per_node=16, options={"data_parallel_size": 64}),
+        "wideep_gpus_per_node on host prefill-0-0",
+        "it has 8",
+    ),
+    "replicas share a node": (pools(replicas_per_node=2), "wideep_pools.prefill.replicas_per_node", "itself"),
+    "tag without a version": (
+        cluster(image="registry.example.com/sglang:latest"),
+        "wideep_kubernetes.image",
+        "no version",
+    ),
+    "another Dynamo": (
+        cluster(frontend_image="registry.example.com/frontend:1.5.0"),
+        "wideep_kubernetes.frontend_image",
+        "1.5.0",
+    ),
+    "read-only claim to be filled": (
+        cluster(model_cache={"access_mode": "ReadOnlyMany"}),
+        "wideep_kubernetes.model_cache.access_mode",
+        "written",
+    ),
+    "claim of one node": (
+        cluster(model_cache={"access_mode": "ReadWriteOnce"}),
+        "wideep_kubernetes.model_cache.access_mode",
+        "not one of its values",
+    ),
+    "memory below shared memory": (
+        cluster(memory="64Gi"),
+        "wideep_kubernetes.memory",
+        "shared memory",
+    ),
+    "no shared memory": (cluster(shared_memory="0"), "wideep_kubernetes.shared_memory", "need shared memory"),
+    "not a quantity": (cluster(shared_memory="80 GB"), "wideep_kubernetes.shared_memory", "not allowed"),
+    "RDMA that pods do not see": (cluster(rdma_resource=""), "wideep_kubernetes.rdma_resource", "not see"),
+    "queue without Grove": (cluster(queue="a", orchestrator="lws"), "wideep_kubernetes.queue", "Grove"),
+    "unknown setting": (cluster(namspace="x"), "wideep_kubernetes.namspace", "unknown key"),
+    "not a namespace": (cluster(namespace="Dynamo_1"), "wideep_kubernetes.namespace", "not allowed"),
+    "the operator's variable": (
+        pools(env={"DYN_SYSTEM_PORT": "1"}),
+        "wideep_pools.prefill.env.DYN_SYSTEM_PORT",
+        "sets it",
+    ),
+    "the operator's flag": (
+        pools(extra_args={"node-rank": 1}),
+        "wideep_pools.prefill.extra_args.node-rank",
+        "is decided by",
+    ),
+    "a word that the operator's shell breaks": (
+        pools(extra_args={"log-level": "a'b$c"}),
+        "wideep_pools.prefill",
+        "shell",
+    ),
+    "unknown API": ({"wideep_graph_api": "v2"}, "wideep_graph_api", "not one of its values"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    changed, where, says = REFUSED[name]
+    found = refusal(*inventory(**changed))
+    assert any(p.where.startswith(where) and says in f"{p.message} {p.remedy}" for p in found), found
+
+
+def test_unknown_setting_names_the_nearest() -> None:
+    (problem,) = refusal(*inventory(**cluster(model_cache={"clam": "x"})))
+    assert problem.where == "wideep_kubernetes.model_cache.clam"
+    assert "claim" in problem.remedy
+
+
+def test_groups_of_hosts_are_refused() -> None:
+    groups, hosts = inventory()
+    hosts["node"] = dict(hosts["localhost"])
+    found = refusal({**groups, "prefill": ["node"]}, hosts)
+    assert any(p.where == "inventory group prefill" for p in found)
+    found = refusal({}, hosts)
+    assert any(p.where == "inventory group kubernetes" for p in found)
+
+
+def test_replicas_are_for_kubernetes_only() -> None:
+    groups = {"control": ["a"], "frontend": ["a"], "aggregated": ["a"]}
+    host = {"ansible_connection": "local", "wideep_state_dir": "/srv/wideep"}
+    found = refusal(groups, {"a": {**host, "wideep_pools": {"aggregated": {"replicas": 2}}}})
+    assert [p.where for p in found] == ["wideep_pools.aggregated.replicas"]
+    found = refusal(groups, {"a": {**host, "wideep_discovery": "kubernetes"}})
+    assert [p.where for p in found] == ["wideep_discovery"]
+
+
+# ---- schemas -------------------------------------------------------------------------------------
+
+
+def changed(path: str, value: Any, api: str = "v1alpha1") -> list[Problem]:
+    """Return what the schema says of the graph with one field set; `path` is dotted, numbers are indices."""
+    graph = copy.deepcopy(made(wideep_graph_api=api).graph[-1])
+    *parents, last = path.split(".")
+    place: Any = graph
+    for key in parents:
+        place = place[int(key)] if isinstance(place, list) else place[key]
+    place[last] = value
+    return schema.check([graph])
+
+
+MISPLACED = {
+    "spec.services.decode.image": "spec.services.decode.extraPodSpec.mainContainer.image",
+    "spec.services.decode.startupProbe": "spec.services.decode.extraPodSpec.mainContainer.startupProbe",
+    "spec.services.decode.nodeCount": "spec.services.decode.multinode.nodeCount",
+    "spec.services.decode.tolerations": "spec.services.decode.extraPodSpec.tolerations",
+    "spec.services.decode.gpu": "spec.services.decode.resources.limits.gpu",
+    "spec.services.decode.extraPodSpec.image": "spec.services.decode.extraPodSpec.mainContainer.image",
+    "spec.services.decode.replica": "replicas",
+    "spec.services.decode.extraPodSpec.mainContainer.livenesProbe": "livenessProbe",
+    "spec.services.decode.envs.0.valeu": "value",
+}
+
+
+@pytest.mark.parametrize("path", MISPLACED)
+def test_unknown_field_names_the_nearest_path(path: str) -> None:
+    (problem,) = changed(path, {})
+    assert problem.remedy == f"did you mean {MISPLACED[path]}?"
+    assert problem.where.replace("[0]", ".0").endswith(path)
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "spec.backendFramework": ("sglangg", "not one of its values"),
+    "spec.services.decode.multinode.nodeCount": (1, "less than 2"),
+    "spec.services.decode.replicas": ("1", "not a whole number"),
+    "spec.services.decode.resources.limits.gpu": (8, "not a text"),
+    "spec.services.decode.sharedMemory.size": ("80 GB", "not of its form"),
+    "spec.services.decode.multinode": ({}, "is missing"),
+    "spec.services.decode.envs": ({}, "not a list"),
+    "spec.services": ({str(n): {} for n in range(26)}, "more than the 25"),
+    "spec.services.decode.extraPodSpec.hostNetwork": ("true", "not true or false"),
+    "apiVersion": ("nvidia.com/v1", "not a version"),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_wrong_value(path: str) -> None:
+    value, says = WRONG[path]
+    found = changed(path, value)
+    assert any(says in problem.message for problem in found), found
+
+
+def test_kubernetes_own_objects_are_checked() -> None:
+    claim, job = copy.deepcopy(made().model)
+    claim["spec"]["storageClass"] = "nfs"
+    job["spec"]["template"]["spec"]["containers"][0]["comand"] = []
+    del job["spec"]["template"]["spec"]["containers"][0]["name"]
+    found = schema.check([claim, job, {"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "x"}}])
+    assert [p.remedy for p in found[:2]] == ["did you mean storageClassName?", "did you mean command?"]
+    assert "is missing" in found[2].message
+    assert "not a kind" in found[3].message
