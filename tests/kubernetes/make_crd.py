@@ -43,7 +43,11 @@ def crd(version: str) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{names['plural']}.{group}"},
+        "metadata": {
+            "name": f"{names['plural']}.{group}",
+            # The operator applies it, so it is not part of the release and stays when that goes.
+            "annotations": {"helm.sh/resource-policy": "keep"},
+        },
         "spec": {
             "group": group,
             "scope": schema["scope"],

@@ -359,6 +359,8 @@ def commands(bed: Bed, programs: Path) -> dict[str, list[str | Path]]:
             f"--kubeconfig={bed.user_config('controller-manager')}",
             f"--root-ca-file={pki / 'ca.crt'}",
             f"--service-account-private-key-file={pki / 'service-account.key'}",
+            # RBAC has a role for each controller, not one for all of them.
+            "--use-service-account-credentials",
             *common,
         ],
         "kube-scheduler": [
