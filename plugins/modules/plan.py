@@ -17,14 +17,13 @@ options:
   output:
     description:
       - V(data) returns everything that the roles need, secrets included.
-      - V(json) returns the same without secrets.
-      - V(table) returns a text for people.
-      - V(files) writes what each host would get below O(path).
+      - V(table) returns a text for people, and as C(data) the same without secrets.
+      - V(files) writes what each host would get below O(path), and returns what was written only.
     type: str
-    choices: [data, json, table, files]
+    choices: [data, table, files]
     default: data
   path:
-    description: Directory on the controller for O(output=files).
+    description: Directory on the controller for O(output=files). Without it, that of C(wideep_output_dir).
     type: path
 attributes:
   check_mode:
@@ -42,21 +41,29 @@ EXAMPLES = r"""
 RETURN = r"""
 hosts:
   description: By host name, C(address), C(ports) and C(launches) by component.
-  returned: O(output=data) or O(output=json)
+  returned: O(output=data)
   type: dict
 expected:
   description: By pool, the Dynamo component and the number of instances that must register.
-  returned: O(output=data) or O(output=json)
+  returned: O(output=data)
   type: dict
 notes:
   description: Allowed, but to be known; each with C(message), C(where), C(remedy).
-  returned: O(output=data) or O(output=json)
+  returned: O(output=data)
   type: list
   elements: dict
 text:
   description: The table.
   returned: O(output=table)
   type: str
+path:
+  description: The directory written to.
+  returned: O(output=files)
+  type: str
+data:
+  description: What O(output=data) returns, without secrets.
+  returned: O(output=table)
+  type: dict
 files:
   description: Paths written.
   returned: O(output=files)
