@@ -159,6 +159,14 @@ class Deployment:
         """Return every worker process in a fixed order."""
         return tuple((r, n) for pool in self.pools for r in pool.replicas for n in r.nodes)
 
+    @cached_property
+    def workers_of(self) -> Mapping[str, tuple[tuple[Replica, Node], ...]]:
+        """Return host name -> its worker processes; hosts without one are left out."""
+        found: dict[str, list[tuple[Replica, Node]]] = {}
+        for replica, node in self.workers:
+            found.setdefault(node.host.name, []).append((replica, node))
+        return {name: tuple(own) for name, own in found.items()}
+
     def port(self, base: int) -> int:
         """Return a default port moved by `wideep_port_offset`."""
         return base + self.settings.port_offset
@@ -592,8 +600,9 @@ def _check_gpus(
     pools: Sequence[Pool], machines: Mapping[str, Host], used: Mapping[str, int]
 ) -> list[Problem]:
     problems = []
+    serves = {p.name: {n.host.name for r in p.replicas for n in r.nodes} for p in pools}
     for name, taken in used.items():
-        serving = [p.name for p in pools if any(n.host.name == name for r in p.replicas for n in r.nodes)]
+        serving = [pool for pool, there in serves.items() if name in there]
         if not serving:
             continue
         gpus = machines[name].gpus

@@ -108,7 +108,7 @@ def test_reference_manifests_are_current() -> None:
 
 
 def test_crds_of_the_test_chart_are_current() -> None:
-    command = [sys.executable, str(REPOSITORY / "tests" / "kubernetes" / "make_crd.py"), "--check"]
+    command = [sys.executable, str(REPOSITORY / "tests" / "cluster" / "make_crd.py"), "--check"]
     assert subprocess.run(command).returncode == 0
 
 

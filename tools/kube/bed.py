@@ -36,7 +36,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-
 from kubernetes import client, config
 
 HERE = Path(__file__).resolve().parent
@@ -352,6 +351,8 @@ def commands(bed: Bed, programs: Path) -> dict[str, list[str | Path]]:
             f"--kubelet-certificate-authority={pki / 'ca.crt'}",
             "--kubelet-preferred-address-types=InternalIP",
             "--event-ttl=10m",
+            # As distributions have it: whether a pod may is for Pod Security to say.
+            "--allow-privileged",
             "--profiling=false",
         ],
         "kube-controller-manager": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from wideep.problems import Problem
@@ -18,45 +19,45 @@ def dry_run(api: Any, objects: Iterable[Mapping[str, Any]]) -> list[Problem]:
         api: a `kubernetes.client.ApiClient`. The objects' namespace has to exist.
     """
     from kubernetes.dynamic import DynamicClient  # noqa: PLC0415 - slow, and hosts need it not
+
+    # Without a file of its own the client shares one in /tmp, which outlives changes of the cluster.
+    with TemporaryDirectory() as folder:
+        server = DynamicClient(api, cache_file=f"{folder}/resources.json")
+        return [problem for item in objects for problem in _judge(server, item)]
+
+
+def _judge(server: Any, item: Mapping[str, Any]) -> Iterator[Problem]:
     from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError  # noqa: PLC0415
 
-    server = DynamicClient(api)
-    problems = []
-    for item in objects:
-        try:
-            resource = server.resources.get(api_version=item["apiVersion"], kind=item["kind"])
-            server.server_side_apply(
-                resource,
-                body=dict(item),
-                dry_run="All",
-                field_manager=FIELD_MANAGER,
-                force_conflicts=True,
-                query_params=[("fieldValidation", "Strict")],
-            )
-        except ResourceNotFoundError:
-            problems.append(
-                Problem(
-                    f"the cluster does not know {item['apiVersion']} {item['kind']}",
-                    _name(item),
-                    "install the Dynamo platform, whose operator brings its CRDs",
-                )
-            )
-        except DynamicApiError as error:
-            problems += _problems(item, error)
-    return problems
+    name = f"{item['kind']} {item['metadata']['name']}"
+    try:
+        resource = server.resources.get(api_version=item["apiVersion"], kind=item["kind"])
+        server.server_side_apply(
+            resource,
+            body=dict(item),
+            dry_run="All",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+            query_params=[("fieldValidation", "Strict")],
+        )
+    except ResourceNotFoundError:
+        yield Problem(
+            f"the cluster does not know {item['apiVersion']} {item['kind']}",
+            name,
+            "install the Dynamo platform, whose operator brings its CRDs",
+        )
+    except DynamicApiError as error:
+        for field, message in _causes(error):
+            remedy = "correct the variable that it comes from, or get the permission"
+            yield Problem(message, f"{name}: {field}".rstrip(": "), remedy)
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    return f"{item['kind']} {item['metadata']['name']}"
-
-
-def _problems(item: Mapping[str, Any], error: Any) -> Iterator[Problem]:
-    """Yield each cause of a refusal with its field."""
+def _causes(error: Any) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for each reason of a refusal."""
     try:
         answer = json.loads(error.body)
     except (TypeError, ValueError):
-        answer = {"message": str(error)}
-    remedy = "correct the variable that it comes from, or ask for the right"
-    causes = (answer.get("details") or {}).get("causes") or [{"message": answer.get("message", "")}]
-    for cause in causes:
-        yield Problem(cause["message"], f"{_name(item)}: {cause.get('field', '')}".rstrip(": "), remedy)
+        yield "", f"{error.status} {error.reason}"
+        return
+    for cause in (answer.get("details") or {}).get("causes") or [{"message": answer.get("message", "")}]:
+        yield cause.get("field", ""), cause["message"]

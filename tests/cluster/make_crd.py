@@ -81,7 +81,7 @@ class _Dumper(yaml.SafeDumper):
 
 def text(version: str) -> str:
     """Return the file of one version."""
-    head = "---\n# Made by tests/kubernetes/make_crd.py from configs/kubernetes/dynamographdeployment.yml.\n"
+    head = "---\n# Made by tests/cluster/make_crd.py from configs/kubernetes/dynamographdeployment.yml.\n"
     return head + yaml.dump(crd(version), Dumper=_Dumper, sort_keys=False, width=100)
 
 

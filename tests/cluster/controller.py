@@ -6,8 +6,8 @@ usage: controller.py --kubeconfig FILE [--namespace NAME]
 
 It makes one pod for each rank with the variables, ports, probes and flags that the operator injects, a
 Service for each component, and the graph's status. With --serve it also runs a process on this machine for
-the frontend and for each replica's head: Dynamo's own frontend, and its mocker in place of the engine, so that
-`kubectl port-forward` ends in a real completion. A pod is ready when its process is.
+the frontend and for each replica's head: Dynamo's own frontend, and its mocker in place of the engine, so
+that `kubectl port-forward` ends in a real completion. A pod is ready when its process is.
 
 What it stands for was read in the operator's sources around release 1.4. What it cannot show: admission,
 conversion between API versions, Grove, LeaderWorkerSet, rolling updates, gang scheduling, discovery through
@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -316,16 +317,16 @@ class Processes:
             if mode == "prefill" and graph["spec"]["backendFramework"] == "sglang":
                 words += ["--bootstrap-ports", str(bootstrap)]
         log = self.folder / f"{name}.log"
-        with log.open("ab") as out:
-            handle = subprocess.Popen(
-                [self.python, *words],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        handle = subprocess.Popen(
+            [self.python, *words],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        threading.Thread(target=write_log, args=(handle, log), daemon=True).start()
         self.running[name] = Process(handle, port, log)
 
     def stop(self, name: str) -> None:
@@ -339,6 +340,15 @@ class Processes:
         if process.handle.poll() is None:
             process.handle.kill()
             process.handle.wait()
+
+
+def write_log(process: subprocess.Popen[bytes], path: Path) -> None:
+    """Write a process's output as a container runtime does, which is what `kubectl logs` can read."""
+    assert process.stdout is not None
+    with path.open("ab", buffering=0) as log:
+        for line in process.stdout:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            log.write(f"{now} stdout F ".encode() + line.rstrip(b"\n") + b"\n")
 
 
 def free_port() -> int:
@@ -396,6 +406,13 @@ class Controller:
                 wanted |= self.reconcile(graph, version, there)
         for name in there.keys() - wanted:
             self.remove(name)
+        names = {
+            graph["metadata"]["name"] for graph in graphs if "deletionTimestamp" not in graph["metadata"]
+        }
+        # Kubernetes' own collector takes half a minute to learn of a new CRD.
+        for service in self.core.list_namespaced_service(self.namespace, label_selector=GRAPH_LABEL).items:
+            if service.metadata.labels[GRAPH_LABEL] not in names:
+                self.core.delete_namespaced_service(service.metadata.name, self.namespace)
 
     def reconcile(self, graph: Mapping[str, Any], version: str, there: Mapping[str, Any]) -> set[str]:
         """Make a graph's pods and Services, and write its status. Returns the pods' names."""

@@ -1,0 +1,114 @@
+"""Suite `cluster`: a bed of its own (tools/kube), with the test chart's CRD and controller.
+
+The first run builds Kubernetes from the Go module proxy, some ten minutes; later ones start in seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+BED = (sys.executable, str(REPOSITORY / "tools" / "kube" / "bed.py"), "--offset", "700")
+DGD = "dynamographdeployments.nvidia.com"
+DEADLINE_S = 60
+
+
+def load(path: Path, name: str) -> ModuleType:
+    """Import a file that lies in no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+make_crd = load(HERE / "make_crd.py", "make_crd")
+make_manifests = load(REPOSITORY / "tools" / "make_manifests.py", "make_manifests")
+dynamo_bin = load(REPOSITORY / "tests" / "integration" / "conftest.py", "integration_conftest").dynamo_bin
+
+
+def wait(what: str, ready: Callable[[], Any], deadline: float = DEADLINE_S) -> Any:
+    """Return what `ready` returns as soon as it is true; fail at the deadline."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        if found := ready():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not after {deadline:.0f} s")
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Iterator[str]:
+    """Start the bed; return the administrator's kubeconfig."""
+    done = subprocess.run([*BED, "up"], stdout=subprocess.PIPE, text=True, check=True)
+    yield done.stdout.strip()
+    subprocess.run([*BED, "down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def api(kubeconfig: str) -> client.ApiClient:
+    return config.new_client_from_config(kubeconfig)
+
+
+@pytest.fixture
+def namespace(api: client.ApiClient) -> Iterator[str]:
+    """Make the namespace of the manifests; remove it with all that is in it."""
+    core = client.CoreV1Api(api)
+    core.create_namespace({"metadata": {"name": "dynamo"}})
+    yield "dynamo"
+    core.delete_namespace("dynamo")
+
+    def gone() -> bool:
+        return "dynamo" not in {n.metadata.name for n in core.list_namespace().items}
+
+    wait("the namespace is gone", gone)
+
+
+@contextmanager
+def crd(api: client.ApiClient, version: str) -> Iterator[None]:
+    """Serve DynamoGraphDeployments in one version."""
+    extensions = client.ApiextensionsV1Api(api)
+    extensions.create_custom_resource_definition(make_crd.crd(version))
+
+    def established() -> bool:
+        found = extensions.read_custom_resource_definition(DGD).status.conditions or []
+        return any(c.type == "Established" and c.status == "True" for c in found)
+
+    wait("the CRD is established", established)
+    try:
+        yield
+    finally:
+        extensions.delete_custom_resource_definition(DGD)
+
+        def gone() -> bool:
+            return DGD not in {c.metadata.name for c in extensions.list_custom_resource_definition().items}
+
+        wait("the CRD is gone", gone)
+
+
+@contextmanager
+def controller(kubeconfig: str, *options: str) -> Iterator[None]:
+    """Run the test controller."""
+    argv = [sys.executable, str(HERE / "controller.py"), "--kubeconfig", kubeconfig, *options]
+    process = subprocess.Popen(argv, env=dict(os.environ))
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
