@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,8 +27,11 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 SLOWDOWNS = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
 
 
-def gather(root: Path = Path("/")) -> dict[str, Any]:
-    """Return the GPU facts of this host; memory in MiB, other sizes in bytes, rates in Gbit/s."""
+def gather(root: Path = Path("/"), python: str = "", packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the GPU facts of this host; memory in MiB, other sizes in bytes, rates in Gbit/s.
+
+    python, packages: an interpreter, and the packages whose versions in it are wanted.
+    """
     code, output = run(["nvidia-smi", "-q", "-x"])
     facts = parse_smi(output) if code == 0 else _no_smi(code, output)
     links = parse_nvlink(run(["nvidia-smi", "nvlink", "-s"])[1]) if facts["gpus"] else {}
@@ -48,7 +52,24 @@ def gather(root: Path = Path("/")) -> dict[str, Any]:
         "imex": _service("nvidia-imex"),
         "rdma": rdma(root),
         "kernel": kernel(root, [gpu["bus_id"] for gpu in facts["gpus"]]),
+        # The kernel's own driver has no version of its own.
+        "ofed": first_line(root / "sys/module/mlx5_core/version"),
+        "packages": _packages(python, packages) if python else None,
     }
+
+
+def _packages(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Return package -> version, of those that an interpreter finds; empty where it does not run."""
+    code = (
+        "import importlib.metadata as m, json, sys;"
+        "print(json.dumps({n: d.version for n in sys.argv[1:] for d in m.distributions(name=n)}))"
+    )
+    status, output = run([python, "-I", "-c", code, *names])
+    try:
+        found = json.loads(output.strip().splitlines()[-1]) if status == 0 else {}
+    except (ValueError, IndexError):
+        return {}
+    return dict(found)
 
 
 def run(argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:

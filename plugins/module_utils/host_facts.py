@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import fcntl
 import ipaddress
-import json
 import os
 import pwd
 import resource
@@ -19,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.gpu_facts import gather as gather_gpu
+from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect as inspect_model
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import find_pythons
+from ansible_collections.wideep.dynamo.plugins.module_utils.reach import probe
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ RESOLVE_DEADLINE_S = 10.0
 def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     """Return the facts that judge what the plan needs of this host; sizes are in bytes, times in seconds.
 
-    needs: ports ({port, address, service}), peers ({name, address}), state_dir, gpu (where given, GPU facts,
-    too). may_write: whether the state directory may be tried with a temporary file.
+    needs: ports ({port, address, service}), peers ({name, address, ports}), state_dir, gpu (where given, GPU
+    facts, too). may_write: whether the state directory may be tried with a temporary file.
     """
     started = time.monotonic()
     facts: dict[str, Any] = {
@@ -53,8 +54,8 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "listeners": listeners({entry["port"] for entry in needs.get("ports") or []}),
         "ephemeral": _ephemeral(),
         "addresses": _addresses(),
-        "model": _model(Path(needs["model_path"])) if needs.get("model_path") else None,
-        "gpu": gather_gpu() if needs.get("gpu") else None,
+        "model": inspect_model(Path(needs["model_path"])) if needs.get("model_path") else None,
+        "gpu": _gpu(needs["gpu"]) if needs.get("gpu") else None,
     }
     # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
     if not (facts["disk"] and facts["disk"]["ours"]):
@@ -63,6 +64,10 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     # Last: the controller brackets the reading between its own two, and takes off what came before it.
     facts["clock"] = {"elapsed_s": time.monotonic() - started, "time": time.time()}
     return facts
+
+
+def _gpu(needs: dict[str, Any]) -> dict[str, Any]:
+    return gather_gpu(python=needs.get("python") or "", packages=list(needs.get("packages") or ()))
 
 
 def _has_user(uid: int) -> bool:
@@ -150,20 +155,6 @@ def _disk(state_dir: Path, *, may_write: bool) -> dict[str, Any]:
     }
 
 
-def _model(path: Path) -> dict[str, Any]:
-    """Return which files of a model directory are there, and which its index of weights names in vain."""
-    facts: dict[str, Any] = {"path": str(path), "files": [], "missing": [], "error": ""}
-    try:
-        facts["files"] = sorted(entry.name for entry in path.iterdir())
-        index = path / "model.safetensors.index.json"
-        if index.is_file():
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            facts["missing"] = sorted(named - set(facts["files"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        facts["error"] = str(error)
-    return facts
-
-
 def _ephemeral() -> dict[str, Any]:
     """Ports that the kernel gives to outgoing connections: first, last, and the ranges that it leaves out."""
     first, last = ([int(n) for n in _first_line("/proc/sys/net/ipv4/ip_local_port_range").split()] + [0, 0])[
@@ -220,10 +211,19 @@ def resolve(names: Sequence[str], deadline_s: float = RESOLVE_DEADLINE_S) -> dic
     return {name: answers.get(name, late) for name in names}
 
 
-def _peers(peers: Sequence[dict[str, str]], local: dict[str, str]) -> list[dict[str, Any]]:
-    """What this host makes of each peer's address, and our own address and interface on the way there."""
+def _peers(peers: Sequence[dict[str, Any]], local: dict[str, str]) -> list[dict[str, Any]]:
+    """What this host makes of each peer's address, how it gets there, which of its ports it cannot reach."""
     names = [peer.get("address") or peer["name"] for peer in peers]
     answers = resolve(names)
+    first = {name: answer["addresses"][0] for name, answer in answers.items() if answer["addresses"]}
+    blocked = probe(
+        [
+            (first[name], port)
+            for peer, name in zip(peers, names)  # noqa: B905  (Python 3.9)
+            for port in peer.get("ports") or []
+            if name in first
+        ]
+    )
     result = []
     for peer, name in zip(peers, names):  # noqa: B905  (Python 3.9)
         answer = answers[name]
@@ -231,6 +231,8 @@ def _peers(peers: Sequence[dict[str, str]], local: dict[str, str]) -> list[dict[
         if answer["addresses"]:
             source, error = _route(answer["addresses"][0])
         row = {"name": peer["name"], "address": name, "resolved": answer["addresses"], "error": error}
+        tried = [(port, blocked.get((first.get(name, ""), port), "")) for port in peer.get("ports") or []]
+        row["blocked"] = [{"port": port, "error": why} for port, why in tried if why]
         result.append({**row, "source": source, "interface": local.get(source, "")})
     return result
 

@@ -37,6 +37,7 @@ def _port(root: Path, device: Path, port: Path) -> dict[str, Any]:
     rate = re.match(r"[\d.]+", first_line(port / "rate"))
     numa = first_line(device / "device/numa_node")
     mtu = first_line(root / "sys/class/net" / netdev / "mtu") if netdev else ""
+    driver = device / "device/driver"
     return {
         "name": device.name,
         "port": int(port.name),
@@ -48,6 +49,8 @@ def _port(root: Path, device: Path, port: Path) -> dict[str, Any]:
         "mtu": int(mtu) if mtu.isdigit() else 0,
         "numa": int(numa) if numa.isdigit() else -1,
         "usable": _usable(root, device.name),
+        "driver": driver.resolve().name if driver.exists() else "",
+        "firmware": first_line(device / "fw_ver"),
         "gids": _gids(port),
     }
 

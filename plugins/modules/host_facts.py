@@ -51,6 +51,11 @@ options:
             description: Name or address that is connected to. Without it the inventory name.
             type: str
             default: ""
+          ports:
+            description: TCP ports there that have to be within reach, whether anything listens yet or not.
+            type: list
+            elements: int
+            default: []
       state_dir:
         description: Directory of the deployment. Without it no disk is looked at.
         type: str
@@ -67,6 +72,10 @@ options:
         description: Model directory that must be there. Without it none is looked at.
         type: str
         default: ""
+      model_gb:
+        description: Weights in GB (10^9 bytes) that are downloaded there. Passed on to the judge.
+        type: float
+        default: 0
       gpu:
         description:
           - What the plan needs of GPUs and RDMA devices. It is passed on to the judge.
@@ -116,7 +125,11 @@ def main() -> None:
         "address": {"type": "str", "default": "0.0.0.0"},  # noqa: S104
         "service": {"type": "str", "required": True},
     }
-    peer = {"name": {"type": "str", "required": True}, "address": {"type": "str", "default": ""}}
+    peer = {
+        "name": {"type": "str", "required": True},
+        "address": {"type": "str", "default": ""},
+        "ports": {"type": "list", "elements": "int", "default": []},
+    }
     needs = {
         "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
         "peers": {"type": "list", "elements": "dict", "default": [], "options": peer},
@@ -124,6 +137,7 @@ def main() -> None:
         "disk_gb": {"type": "float", "default": 0},
         "memory_gb": {"type": "float", "default": 0},
         "model_path": {"type": "str", "default": ""},
+        "model_gb": {"type": "float", "default": 0},
         "gpu": {"type": "dict"},
     }
     module = AnsibleModule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from wideep import control_plane
 from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
+from wideep.engines.trtllm_options import shared_experts
 from wideep.kubernetes import check as cluster
 from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make, to_yaml
@@ -21,7 +23,9 @@ from wideep.kubernetes.site import PodSite
 from wideep.launch import Launch
 from wideep.model_source import check as check_model_source
 from wideep.model_source import download_gb, model_source
+from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
+from wideep.reach import reached
 from wideep.runtime import WORKER_ENV, Site
 from wideep.text import print_table
 from wideep.topology import Deployment, Host, Node, Pool, Replica, examine
@@ -34,6 +38,9 @@ DYNAMO_DISK_GB = 1.5
 MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
 # Shared memory of one worker's processes, as the official images are run with.
 GPU_SHM_GB = 10.0
+# Engine -> its package; and packages that have to be equal on hosts that talk to each other.
+PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
+SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
     ("nats", "client"): "nats_port",
@@ -133,11 +140,7 @@ class Plan:
         """Return what `preflight` has to find on a host."""
         deployment, settings = self.deployment, self.deployment.settings
         launches = self.launches[host.name]
-        heads = [r.head.host for r, node in deployment.workers if node.host == host]
-        peers = [*deployment.control, *deployment.frontends, *heads]
-        if host in deployment.frontends:
-            peers += [node.host for _, node in deployment.workers]
-        works = any(node.host == host for _, node in deployment.workers)
+        works = host.name in deployment.workers_of
         dynamo = works or host in deployment.frontends
         return {
             "ports": [
@@ -145,7 +148,10 @@ class Plan:
                 for launch in launches
                 for port in launch.ports
             ],
-            "peers": [{"name": p.name, "address": p.address} for p in dict.fromkeys(peers) if p != host],
+            "peers": [
+                {"name": peer.name, "address": peer.address, "ports": sorted(ports)}
+                for peer, ports in reached(deployment, self.launches, host).items()
+            ],
             "state_dir": host.state_dir,
             "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
             "model_path": settings.model_path if works else "",
@@ -157,7 +163,11 @@ class Plan:
     def _gpu_needs(self, host: Host) -> dict[str, Any]:
         """Return what a real engine needs of a host's GPUs and fabric (`wideep.preflight.GpuNeeds`)."""
         workers = [launch for launch in self.launches[host.name] if launch.component == "worker"]
-        nodes = [node for _, node in self.deployment.workers if node.host == host]
+        nodes = [node for _, node in self.deployment.workers_of[host.name]]
+        settings = self.deployment.settings
+        online = self.engine.name == "trtllm" and settings.eplb.enabled
+        experts = shared_experts(find_model(settings.model_card, settings.model)[0]) if online else 0
+        package = PACKAGE_OF[self.engine.name]
         return {
             "engine": self.engine.name,
             "gpus": max(gpu + 1 for node in nodes for gpu in node.gpus),
@@ -165,8 +175,14 @@ class Plan:
             "min_driver": versions().minimum["nvidia-driver"],
             **host.network.model_dump(mode="json"),
             "nvshmem": any(name.startswith("NVSHMEM_") for launch in workers for name in launch.env),
-            "online_eplb": self.engine.name == "trtllm" and self.deployment.settings.eplb.enabled,
-            "shm_gb": GPU_SHM_GB * len(nodes),
+            "online_eplb": online,
+            "shm_gb": (GPU_SHM_GB + math.ceil(experts / 10**9)) * len(nodes),
+            "python": host.python if settings.runtime == "existing" else "",
+            "packages": {
+                "ai-dynamo": settings.dynamo_version,
+                package: versions().engines[package],
+                **dict.fromkeys(SHARED_PACKAGES, ""),
+            },
         }
 
     def table(self) -> str:
@@ -192,8 +208,8 @@ class Plan:
                     if settings.on_kubernetes  # the operator's
                     else " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
                 )
-            for replica, node in self.deployment.workers:
-                if node.host == host and not self._has_service(replica, node):
+            for replica, node in self.deployment.workers_of.get(host.name, ()):
+                if not self._has_service(replica, node):
                     table.add_row(
                         host.name,
                         f"(started by {replica.service(replica.head)})",

@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import gather, resolve
+from ansible_collections.wideep.dynamo.plugins.module_utils.reach import probe
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
 
 from wideep.preflight import judge, read_facts, read_needs
@@ -156,3 +158,40 @@ def test_the_role_passes(tmp_path: Path) -> None:
     assert code == 0, output
     assert not outcome["changed"]
     assert outcome["report"]["counts"]["fail"] == 0
+
+
+# ---- ports of peers ----
+
+
+def test_open_and_refused_ports_are_within_reach(listener: socket.socket) -> None:
+    taken = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    targets = [("127.0.0.1", taken), ("127.0.0.1", free)]
+    started = time.perf_counter()
+    assert probe(targets) == dict.fromkeys(targets, "")
+    assert time.perf_counter() - started < 1
+
+
+def test_a_port_that_drops_packets_is_told_from_one_that_refuses() -> None:
+    with socket.socket() as deaf, ExitStack() as queue:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        target = deaf.getsockname()
+        for _ in range(4):  # the kernel drops what does not fit into the queue of connections
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(target)
+        found = probe([target, ("255.255.255.255", 1)], deadline_s=0.5)
+    assert found[target] == "no answer within 0.5 s"
+    assert found["255.255.255.255", 1]
+
+
+def test_peers_ports_are_tried_where_the_name_resolves(listener: socket.socket, tmp_path: Path) -> None:
+    port = listener.getsockname()[1]
+    asked = needs(port, tmp_path)
+    for peer in asked["peers"]:
+        peer["ports"] = [port]
+    here, gone = gather(asked, may_write=False)["peers"]
+    assert (here["blocked"], gone["blocked"]) == ([], [])
+    assert gone["error"]

@@ -210,3 +210,10 @@ def test_a_process_of_ours_is_known_by_its_environment(
         owner = gpu_facts._owner({"pid": running.pid}, root)
         running.communicate(b"\n")
     assert owner == {"state_dir": "/opt/wideep", "service": "decode-0"}
+
+
+def test_versions_of_packages_in_an_interpreter() -> None:
+    found = gpu_facts._packages(sys.executable, ["pydantic", "no-such-package"])
+    assert list(found) == ["pydantic"]
+    assert found["pydantic"][0].isdigit()
+    assert gpu_facts._packages("/no/such/python", ["pydantic"]) == {}

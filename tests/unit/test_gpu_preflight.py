@@ -269,6 +269,53 @@ def test_between_hosts(recorded: Recorded) -> None:
     assert "same driver  c" in render(report)
 
 
+def test_the_same_software_between_hosts(recorded: Recorded) -> None:
+    good = replace(recorded("h100-ib"), packages={"sglang": "0.5.16", "nixl": "1.3.0"}, ofed="25.07-0.9.7")
+    odd = {
+        "d": ports(firmware="28.39.2048")(good),
+        "e": kernel(release="6.1.0")(good),
+        "f": replace(good, ofed=""),
+        "g": replace(good, packages={"sglang": "0.5.16", "nixl": "1.2.0"}),
+        "h": replace(good, open_module=not good.open_module),
+    }
+    hosts = {**dict.fromkeys("abc", good), **odd}
+    report = judge(
+        dict.fromkeys(hosts, Needs(gpu=NEEDS)), {n: replace(GOOD, gpu=gpu) for n, gpu in hosts.items()}
+    )
+    found = {(c.host, c.topic, c.status, c.seen) for c in report.checks if c.topic.startswith("same")}
+    module = "proprietary kernel modules" if good.open_module else "open kernel modules"
+    assert found == {
+        ("d", "same firmware", "warn", "28.39.2048"),
+        ("e", "same kernel", "warn", "6.1.0"),
+        ("f", "same ofed", "warn", "the kernel's own"),
+        ("g", "same packages", "fail", "nixl 1.2.0, sglang 0.5.16"),
+        ("h", "same modules", "warn", module),
+    }
+
+
+def test_the_engine_of_an_interpreter_that_exists(recorded: Recorded) -> None:
+    needs = replace(
+        NEEDS, python="/opt/python", packages={"ai-dynamo": "1.4.2", "sglang": "0.5.16", "torch": ""}
+    )
+    right = {"ai-dynamo": "1.4.2", "sglang": "0.5.16"}
+    good = recorded("h100-ib")
+    for packages, seen in (
+        (right, ""),
+        ({**right, "sglang": "0.5.15"}, "sglang 0.5.15"),
+        ({}, "ai-dynamo missing, sglang missing"),
+    ):
+        report = one(replace(good, packages=packages), needs)
+        wrong = [(c.status, c.seen) for c in report.checks if c.topic == "engine" and c.status != "ok"]
+        assert wrong == ([("fail", seen)] if seen else [])
+
+
+def test_deepep_needs_devices_of_nvidia(recorded: Recorded) -> None:
+    efa = ports(driver="efa")(recorded("h100-ib"))
+    [check] = [c for c in one(efa).checks if c.topic == "rdma"]
+    assert (check.status, "driver efa" in check.seen) == ("fail", True)
+    assert findings(one(efa, replace(NEEDS, nvshmem=False))) == []
+
+
 def test_hosts_of_two_kinds_are_compared_with_their_own(recorded: Recorded) -> None:
     h100, h200 = recorded("h100-ib"), recorded("gb200")
     needs = {

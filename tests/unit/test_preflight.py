@@ -20,6 +20,7 @@ from wideep.preflight import (
     render,
 )
 from wideep.preflight.model import (
+    Blocked,
     Clock,
     Disk,
     Ephemeral,
@@ -260,6 +261,19 @@ def test_addresses_given_as_numbers_need_no_agreement() -> None:
     peers = (PeerView("b", "127.0.0.1", ("127.0.0.1",)), PeerView("c", "localhost", ("127.0.0.1",)))
     facts = {"a": replace(GOOD, peers=peers)}
     assert findings(judge({"a": Needs()}, facts)) == []
+
+
+def test_ports_of_peers_that_are_out_of_reach() -> None:
+    needs = {"a": Needs(peers=(Peer("b", "192.0.2.2", (21003, 21016)), Peer("c", "192.0.2.3", (2379,))))}
+    fine = PeerView("c", "192.0.2.3", ("192.0.2.3",))
+    silent = replace(fine, name="b", address="192.0.2.2", blocked=(Blocked(21003, "no answer within 4 s"),))
+    report = judge(needs, {"a": replace(GOOD, peers=(silent, fine))})
+    [check] = [check for check in report.checks if check.topic == "reach"]
+    assert (check.status, check.seen) == ("fail", "b port 21003: no answer within 4 s")
+    assert "TCP from a to b (192.0.2.2)" in check.remedy
+    report = judge(needs, {"a": replace(GOOD, peers=(replace(silent, blocked=()), fine))})
+    [check] = [check for check in report.checks if check.topic == "reach"]
+    assert (check.status, check.seen) == ("ok", "3 ports of 2 peers are within reach")
 
 
 def test_a_host_without_facts_fails() -> None:

@@ -368,6 +368,9 @@ def test_a_host_without_a_service_is_in_the_plan_and_needs_what_its_ranks_need(t
     assert host["launches"]["worker"] == []
     assert host["needs"]["model_path"] == "/data/models/DeepSeek-R1"
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
+    # Online balancing keeps all experts in shared memory.
+    assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
+    assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == "1.3.0rc22"
     assert not (tmp_path / "decode02.example.com").exists()
     folders = {p.parent.parent.name for p in made.render(tmp_path)}
     assert folders == {"control01.example.com", "prefill01.example.com", "decode01.example.com"}

@@ -120,6 +120,11 @@ def choose_backend(
     return "CUTEDSL" if ep > WIDE else "CUTLASS", f"NVFP4 on {ep} GPUs; {without}"
 
 
+def shared_experts(card: ModelCard | None) -> int:
+    """Return the bytes of all routed experts, which online balancing keeps in shared memory of each host."""
+    return round(WEIGHT_BYTES[card.weights] * card.routed_parameters) if card else 0
+
+
 # ---- the case ------------------------------------------------------------------------------------
 
 
@@ -157,9 +162,7 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def host_memory(self) -> int:
         """Return the bytes of shared host memory that online balancing takes on each node: all experts."""
-        if not (self.card and self.settings.eplb.enabled):
-            return 0
-        return round(WEIGHT_BYTES[self.card.weights] * self.card.routed_parameters)
+        return shared_experts(self.card) if self.settings.eplb.enabled else 0
 
     @property
     def draft_tokens(self) -> int:

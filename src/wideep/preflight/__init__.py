@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wideep.preflight import clock, fabric, gpu, limits, machine, network, ports, rdma, storage
+from wideep.preflight import clock, fabric, gpu, limits, machine, network, ports, rdma, storage, versions
 from wideep.preflight.model import (
     Check,
     Facts,
@@ -52,6 +52,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     machine.limits,
     limits.memlock,
     gpu.driver,
+    versions.engine,
     gpu.gpus,
     gpu.health,
     gpu.modes,
@@ -71,9 +72,11 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
 )
 BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...] = (
     network.names,
+    network.reach,
     clock.skew,
     gpu.alike,
     rdma.alike,
+    versions.alike,
 )
 
 

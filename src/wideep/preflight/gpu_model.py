@@ -71,6 +71,8 @@ class RdmaPort:
     netdev: str = ""
     mtu: int = 0
     numa: int = -1
+    driver: str = ""
+    firmware: str = ""
     gids: tuple[Gid, ...] = ()
 
 
@@ -109,7 +111,9 @@ class Kernel:
 class GpuFacts:
     """What a GPU host told. error: why nvidia-smi tells nothing. params: of the loaded NVIDIA module.
 
-    fabric_manager, imex: state of the systemd unit, or absent (no such unit), or unknown (no systemd).
+    ofed: version of mlx5_core, where it is not the kernel's own. packages: versions that the engine's
+    interpreter finds; None where it was not asked. fabric_manager, imex: state of the systemd unit, or absent
+    (no such unit), or unknown (no systemd).
     """
 
     error: str = ""
@@ -126,6 +130,8 @@ class GpuFacts:
     imex: str = "unknown"
     rdma: tuple[RdmaPort, ...] = ()
     kernel: Kernel = field(default_factory=Kernel)
+    ofed: str = ""
+    packages: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ class GpuNeeds:
     gpus: how many, from index 0. card: its name in `configs/hardware`, empty where the inventory names none.
     link, rdma_devices, rdma_port, gid_index: `wideep_network`. nvshmem: experts talk between hosts through
     NVSHMEM (DeepEP). online_eplb: TensorRT-LLM moves experts through the host's memory. GB are 10^9 bytes.
+    python: an interpreter that exists already. packages: what it has to have; an empty version: the same on
+    all hosts.
     """
 
     engine: str
@@ -148,3 +156,5 @@ class GpuNeeds:
     nvshmem: bool = False
     online_eplb: bool = False
     shm_gb: float = 0.0
+    python: str = ""
+    packages: dict[str, str] = field(default_factory=dict)

@@ -62,13 +62,23 @@ class Disk:
 class ModelDirectory:
     """Names of its entries.
 
-    missing: files that its index of weights names in vain. error: why it is unreadable.
+    missing: files that its index of weights names in vain. truncated: weight files that are shorter than
+    their headers say. error: why it is unreadable. bytes: of what is there, parts of a download included.
+    free: bytes on its disk.
     """
 
     path: str
     files: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     error: str = ""
+    truncated: tuple[str, ...] = ()
+    bytes: int = 0
+    free: int = 0
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> ModelDirectory:
+        """Return the typed form of what module_utils/model_files.py returned."""
+        return TypeAdapter(cls).validate_python(data)
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,19 @@ class Ephemeral:
 
 
 @dataclass(frozen=True)
+class Blocked:
+    """A port of a peer that a host cannot reach, and why."""
+
+    port: int
+    error: str
+
+
+@dataclass(frozen=True)
 class PeerView:
-    """What a host makes of a peer's address: the addresses, and its own interface on the way there."""
+    """What a host makes of a peer's address: the addresses, its own interface on the way there.
+
+    blocked: ports there that packets do not reach.
+    """
 
     name: str
     address: str
@@ -104,6 +125,7 @@ class PeerView:
     error: str = ""
     source: str = ""
     interface: str = ""
+    blocked: tuple[Blocked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,15 +168,22 @@ class PortNeed:
 
 @dataclass(frozen=True)
 class Peer:
-    """A host that is connected to, by its inventory name and the name or address that is used."""
+    """A host that is connected to, by its inventory name and the name or address that is used.
+
+    ports: TCP ports there that have to be within reach.
+    """
 
     name: str
     address: str = ""
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What the plan puts on one host. GB are 10^9 bytes. gpu: where a real engine runs."""
+    """What the plan puts on one host. GB are 10^9 bytes. gpu: where a real engine runs.
+
+    model_gb: weights that are downloaded to model_path; 0: it must be there.
+    """
 
     ports: tuple[PortNeed, ...] = ()
     peers: tuple[Peer, ...] = ()
@@ -162,6 +191,7 @@ class Needs:
     disk_gb: float = 0.0
     memory_gb: float = 0.0
     model_path: str = ""
+    model_gb: float = 0.0
     gpu: GpuNeeds | None = None
 
 

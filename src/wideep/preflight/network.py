@@ -1,4 +1,4 @@
-"""Between hosts: every address that a host connects to resolves, equally everywhere, and has a route."""
+"""Between hosts: addresses resolve, equally everywhere, have a route, and their ports are within reach."""
 
 from __future__ import annotations
 
@@ -73,3 +73,23 @@ def _peer(host: Host, peer: PeerView, common: dict[str, tuple[str, ...]]) -> Ite
             f"{', '.join(common[peer.address])}, as most hosts see it",
             remedy,
         )
+
+
+def reach(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
+    """Ports of peers, tried before anything listens: a refused connection is an answer, silence is none."""
+    for host in hosts:
+        tried = {need.name: need.ports for need in host.needs.peers if need.ports}
+        blocked = [peer for peer in host.facts.peers if peer.blocked]
+        for peer in blocked:
+            errors = dict.fromkeys(port.error for port in peer.blocked)
+            ports = ",".join(str(port.port) for port in peer.blocked)
+            remedy = (
+                f"let TCP from {host.name} to {peer.name} ({peer.address}) through, ports {ports} and"
+                " the others of its range: in the hosts' firewalls (nft list ruleset, firewall-cmd)"
+                " and between networks"
+            )
+            seen = f"{peer.name} port {ports}: {', '.join(errors)}"
+            yield Check(host.name, "reach", "fail", seen, "within reach, open or refused", remedy)
+        if tried and not blocked:
+            count = sum(len(ports) for ports in tried.values())
+            yield Check(host.name, "reach", "ok", f"{count} ports of {len(tried)} peers are within reach")

@@ -76,6 +76,11 @@ def _fault(host: Host, needs: GpuNeeds, port: RdmaPort) -> tuple[str, str] | Non
             f"is {LINKS.get(port.link, port.link)}",
             "set wideep_network.link to what it is, or change it (mlxconfig: LINK_TYPE_P1, 1 IB, 2 Ethernet)",
         )
+    if needs.nvshmem and port.driver not in {"", "mlx5_core"}:
+        return (
+            f"has the driver {port.driver}, DeepEP drives NVIDIA's devices (mlx5_core) only",
+            "name mlx5 devices in wideep_network.rdma_devices, or choose another a2a_backend",
+        )
     if not port.usable:
         return (
             f"{user} cannot open its device node",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wideep.preflight.model import Check, Host, Settings
+from wideep.preflight.model import Check, Host, ModelDirectory, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,24 +55,53 @@ def disk(host: Host, _settings: Settings) -> Iterator[Check]:
         yield Check(host.name, "disk", "ok", seen, expected)
 
 
+def lacks(found: ModelDirectory) -> str:
+    """Return what is wrong with a model directory, empty when it is complete."""
+    if found.error:
+        return f"{found.path}: {found.error}"
+    problems = [] if "config.json" in found.files else ["config.json"]
+    if not TOKENIZERS & set(found.files):
+        problems.append(f"a tokenizer ({' or '.join(sorted(TOKENIZERS))})")
+    if found.missing:
+        problems.append(f"{len(found.missing)} of its weight files ({_some(found.missing)})")
+    if found.truncated:
+        problems.append(f"the end of {len(found.truncated)} weight files ({_some(found.truncated)})")
+    return f"{found.path} lacks {' and '.join(problems)}" if problems else ""
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", …" if names[3:] else "")
+
+
 def model(host: Host, _settings: Settings) -> Iterator[Check]:
-    """The model directory of wideep_model_path: config, tokenizer, and every file that its index names."""
+    """The model directory of wideep_model_path: config, tokenizer, and every file that its index names.
+
+    Where it is downloaded, room for what is not there yet.
+    """
     found = host.facts.model
     if found is None:
         return
-    expected = f"config.json, a tokenizer and all weights of the index in {found.path}"
-    remedy = "set wideep_model_path to a complete model directory on the host, or complete this one"
-    if found.error:
-        yield Check(host.name, "model", "fail", found.error, expected, remedy)
+    problem = lacks(found)
+    if problem and host.needs.model_gb:
+        yield _room(host, found)
         return
-    lacks = [] if "config.json" in found.files else ["config.json"]
-    if not TOKENIZERS & set(found.files):
-        lacks.append(f"a tokenizer ({' or '.join(sorted(TOKENIZERS))})")
-    missing = found.missing
-    if missing:
-        more = ", …" if missing[3:] else ""
-        lacks.append(f"{len(missing)} of its weight files ({', '.join(missing[:3])}{more})")
-    if lacks:
-        yield Check(host.name, "model", "fail", f"{found.path} lacks {' and '.join(lacks)}", expected, remedy)
+    expected = f"config.json, a tokenizer and all weights of the index in {found.path}"
+    remedy = (
+        "set wideep_model_path to a complete model directory on the host, complete this one, or let it be"
+        " downloaded (model_cache_source)"
+    )
+    if problem:
+        yield Check(host.name, "model", "fail", problem, expected, remedy)
     else:
         yield Check(host.name, "model", "ok", f"{found.path} is complete", expected)
+
+
+def _room(host: Host, found: ModelDirectory) -> Check:
+    """Judge the room for a download. It looks at exact sizes itself before it begins."""
+    lacking = max(host.needs.model_gb * GB - found.bytes, 0)
+    expected = f"{host.needs.model_gb:.0f} GB of weights in {found.path}"
+    seen = f"{found.bytes / GB:.1f} GB there, {found.free / GB:.1f} GB free"
+    if lacking <= found.free:
+        return Check(host.name, "model", "ok", f"{seen}; the rest is downloaded", expected)
+    remedy = f"free {(lacking - found.free) / GB:.0f} GB there, or set wideep_model_path to a larger disk"
+    return Check(host.name, "model", "fail", seen, expected, remedy)
