@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import _model
+from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect
 
-from wideep.preflight import Facts, Host, Needs, Settings
+from wideep.preflight import Check, Facts, Host, Needs, Settings
 from wideep.preflight.model import Clock, Disk, Ephemeral, Memory, ModelDirectory
 from wideep.preflight.storage import disk, model
 
@@ -30,17 +31,23 @@ def host(found: ModelDirectory | None = None, place: Disk | None = None, disk_gb
 
 
 def look(path: Path) -> ModelDirectory:
-    seen = _model(path)
-    return ModelDirectory(seen["path"], tuple(seen["files"]), tuple(seen["missing"]), seen["error"])
+    return ModelDirectory.of(inspect(path))
 
 
 def test_nothing_is_asked_of_hosts_without_workers() -> None:
     assert list(model(host(), Settings())) == []
 
 
+def safetensors(path: Path, size: int = 64) -> None:
+    """Write a file of weights: the length of its header, the header, `size` bytes."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+
+
 def test_a_complete_directory(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "a.safetensors"):
+    for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
+    safetensors(tmp_path / "a.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "a.safetensors"}}))
     (check,) = model(host(look(tmp_path)), Settings())
     assert check.status == "ok"
@@ -64,14 +71,58 @@ def test_what_lacks_is_named(tmp_path: Path, files: list[str], lack: str) -> Non
 
 
 def test_weights_that_the_index_names_in_vain(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "w0.safetensors"):
+    for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
+    safetensors(tmp_path / "w0.safetensors")
     shards = {str(n): f"w{n}.safetensors" for n in range(6)}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     (check,) = model(host(look(tmp_path)), Settings())
     assert check.seen.endswith(
         "lacks 5 of its weight files (w1.safetensors, w2.safetensors, w3.safetensors, …)"
     )
+
+
+@pytest.mark.parametrize("left", [4, 40, -1])
+def test_weights_that_end_early(tmp_path: Path, left: int) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    safetensors(weights)
+    whole = weights.stat().st_size
+    with weights.open("r+b") as file:
+        file.truncate(left if left > 0 else whole + left)
+    (check,) = model(host(look(tmp_path)), Settings())
+    assert check.status == "fail"
+    assert "lacks the end of 1 weight files (model.safetensors (" in check.seen
+    if left == -1:
+        assert f"({whole - 1} of {whole} bytes)" in check.seen
+
+
+def test_weights_without_a_header_are_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
+    (tmp_path / "other.safetensors").write_bytes((4).to_bytes(8, "little") + b"nope")
+    assert look(tmp_path).truncated == ()
+
+
+def test_a_download_needs_room_for_what_is_not_there(tmp_path: Path) -> None:
+    part = tmp_path / ".wideep" / "partial"
+    part.mkdir(parents=True)
+    (part / "w0.safetensors").write_bytes(bytes(1000))
+    found = look(tmp_path)
+    assert found.bytes == 1000
+    assert found.free > 0
+    assert look(tmp_path / "not" / "there").free > 0
+
+    def judge(free: float, gb: float) -> Check:
+        directory = replace(found, free=int(free * 1e9), bytes=10**9)
+        one = host(directory)
+        (check,) = model(replace(one, needs=Needs(model_gb=gb)), Settings())
+        return check
+
+    assert judge(free=4.0, gb=5.0).status == "ok"
+    short = judge(free=3.0, gb=5.0)
+    assert (short.status, short.seen) == ("fail", "1.0 GB there, 3.0 GB free")
+    assert short.remedy.startswith("free 1 GB there, or set wideep_model_path")
 
 
 @pytest.mark.parametrize("content", ["not json", "[]", "{}"])

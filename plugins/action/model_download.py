@@ -1,0 +1,68 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Repeats the module's short waits, says how far the download is, and judges the directory at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from wideep.model_source import progress_line
+from wideep.preflight.model import ModelDirectory
+from wideep.preflight.storage import lacks
+
+# Seconds between two lines: often at first, when a mistake shows, then so that hours stay readable.
+SLICE_S, LONG_SLICE_S = 5.0, 30.0
+OFTEN_S = 60.0
+# The download does not need the connection: a host may be silent for so long.
+SILENCE_S = 120.0
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.model_download`."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        host = task_vars["inventory_hostname"]
+        arguments = {**self._task.args, "host": host, "attach": False}
+        begin = heard = time.monotonic()
+        while True:
+            waited = time.monotonic() - begin
+            arguments["slice_s"] = min(SLICE_S if waited < OFTEN_S else LONG_SLICE_S, self._slice())
+            try:
+                result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+                heard = time.monotonic()
+            except AnsibleConnectionFailure as problem:
+                if not arguments["attach"] or time.monotonic() - heard > SILENCE_S:
+                    raise
+                Display().display(f"{host}: no answer ({problem.message}); asks again")
+                time.sleep(SLICE_S)
+                continue
+            if result.get("state") != "running":
+                break
+            arguments["attach"] = True
+            Display().display(progress_line(host, result["progress"], time.monotonic() - begin))
+        found = ModelDirectory.of(result.pop("model")) if "model" in result else None
+        if found and (problem := lacks(found)):
+            return {"failed": True, "msg": f"{problem}; {_remedy(arguments.get('source', 'path'))}"}
+        return result
+
+    def _slice(self) -> float:
+        return float(self._task.args.get("slice_s", LONG_SLICE_S))
+
+
+def _remedy(source: str) -> str:
+    if source == "path":
+        return (
+            "complete it, name another in wideep_model_path, or let it be downloaded (model_cache_source:"
+            " hub, http or s3)"
+        )
+    return (
+        "the source is not a whole model: correct model_cache_repo or model_cache_url, or model_cache_exclude"
+    )
