@@ -319,8 +319,10 @@ class Http:
                 raise TransientError(f"{name}: the server's file is shorter than our part") from None
             if status in (408, 425, 429) or status >= 500:
                 raise TransientError(f"{url}: {status} {error.reason}") from None
-            hint = f"put {SUMS} there (sha256sum), or correct" if name == SUMS else "complete the mirror, or"
-            raise DownloadError(f"{url}: {status} {error.reason}; {hint} model_cache_url") from None
+            hint = f"put {SUMS} there (sha256sum)" if name == SUMS else "complete the mirror"
+            raise DownloadError(
+                f"{url}: {status} {error.reason}; {hint}, or correct model_cache_url"
+            ) from None
         except (http.client.HTTPException, OSError) as error:
             raise TransientError(f"{url}: {getattr(error, 'reason', None) or error}") from error
 

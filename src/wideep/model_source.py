@@ -104,7 +104,7 @@ def progress_line(host: str, progress: Mapping[str, Any], waited: float) -> str:
     rate, files = progress.get("rate") or 0.0, progress.get("files") or 0
     parts = []
     if total:
-        parts.append(f"{done / GB:.1f} of {total / GB:.1f} GB ({100 * done // total} %)")
+        parts.append(f"{done / GB:.1f} of {total / GB:.1f} GB ({int(100 * done // total)} %)")
         if state != "verifying" and rate:
             left = max(total - done, 0) / rate
             parts.append(f"{rate / 10**6:.0f} MB/s, {clock(left)} left")

@@ -568,3 +568,45 @@ def test_a_bucket_with_another_content(server: Server, host: Host, s3: dict[str,
     server.files["b.safetensors"] = bytes(len(FILES["b.safetensors"]))
     failed = host.run(**s3)
     assert "b.safetensors from s3://bucket/models/small: its digest is" in failed["msg"]
+
+
+# ---- through Ansible ------------------------------------------------------------------------------
+
+
+def ansible(host: Host, **given: Any) -> subprocess.Popen[str]:
+    arguments = {"path": str(host.model), "job_dir": str(host.job_dir), "exclude": ["*.bin"], **given}
+    command = [Path(sys.executable).parent / "ansible", "localhost", "-i", ROOT / "inventories/local"]
+    return subprocess.Popen(
+        [*command, "-m", "wideep.dynamo.model_download", "-a", json.dumps(arguments)],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_run_says_how_far_it_is(server: Server, host: Host) -> None:
+    server.hold.clear()
+    run = ansible(host, **mirror(server), slice_s=1.5)
+    assert run.stdout
+    seen = ""
+    while "localhost: model: downloads, 0.0 of 0.0 GB (" not in seen:
+        line = run.stdout.readline()
+        assert line, seen
+        seen += line
+    server.hold.set()
+    rest, _ = run.communicate(timeout=60)
+    assert "localhost | CHANGED" in rest
+    assert host.content() == WANTED
+
+
+def test_a_source_that_is_no_whole_model(server: Server, host: Host) -> None:
+    server.sums = "".join(f"{sha(d)}  {n}\n" for n, d in FILES.items() if n != "tokenizer.json")
+    output, _ = ansible(host, **mirror(server)).communicate(timeout=60)
+    assert "FAILED" in output
+    assert "lacks a tokenizer" in output
+    assert "the source is not a whole model" in output
+    output, _ = ansible(host, source="path").communicate(timeout=60)
+    assert "lacks a tokenizer" in output
+    assert "let it be downloaded" in output
