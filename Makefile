@@ -58,8 +58,17 @@ lint: setup  ## ruff, mypy, yamllint, ansible-lint
 	@$(BIN)/python tools/run_tests.py lint
 
 .PHONY: bench
-bench: setup  ## time of a run that changes nothing, against a playbook of as many no-op tasks
+bench: setup  ## how plan and render grow with hosts; a run that changes nothing, against as many no-op tasks
+	@$(BIN)/python tools/bench_scale.py
 	@$(BIN)/python tools/bench.py
+
+.PHONY: kube-up
+kube-up: setup  ## a real Kubernetes API on this machine, with nodes on paper; prints its kubeconfig
+	@$(BIN)/python tools/kube/bed.py up
+
+.PHONY: kube-down
+kube-down: setup  ## end it and remove what it made
+	@$(BIN)/python tools/kube/bed.py down
 
 .PHONY: lock
 lock: setup  ## resolve the lock files again

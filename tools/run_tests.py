@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv" / "bin"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+KUBE = CACHE / "wideep" / "kube" / "bin"  # as tools/kube/build has it
 PYTEST = ("python", "-m", "pytest")
 
 
@@ -35,6 +37,12 @@ def _lacks_sglang() -> str:
     if os.environ.get("WIDEEP_FIDELITY") == "1" or (ROOT / ".cache" / "sglang" / ".lock").exists():
         return ""
     return "needs SGLang itself, 10 GB of disk: WIDEEP_FIDELITY=1 make test installs it below .cache"
+
+
+def _lacks_cluster() -> str:
+    if os.environ.get("WIDEEP_CLUSTER") == "1" or (KUBE / "kube-apiserver").exists():
+        return ""
+    return "needs a Kubernetes API server: WIDEEP_CLUSTER=1 make test builds one, once, in ten minutes"
 
 
 def _lacks_hosts() -> str:
@@ -70,6 +78,7 @@ SUITES = (
     Suite("fidelity", (("tools/sglang_env",), (*PYTEST, "tests/fidelity")), lacks=_lacks_sglang),
     Suite("integration", ((*PYTEST, "tests/integration"),)),
     Suite("system", ((*PYTEST, "tests/system"),)),
+    Suite("cluster", (("tools/kube/build",), (*PYTEST, "tests/cluster")), lacks=_lacks_cluster),
     Suite("molecule-default", (("molecule", "test", "--scenario-name", "default"),)),
     Suite("molecule-hosts", (("molecule", "test", "--scenario-name", "hosts"),), lacks=_lacks_hosts),
 )
@@ -82,7 +91,7 @@ def main(names: Sequence[str]) -> int:
         print(f"unknown suite {', '.join(unknown)}; there are: {', '.join(sorted(known))}", file=sys.stderr)
         return 2
     env = os.environ | {
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(BIN), str(KUBE), os.environ["PATH"]]),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_FORCE_COLOR": "0",
     }
