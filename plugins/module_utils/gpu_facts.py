@@ -13,8 +13,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.wideep.dynamo.plugins.module_utils.dcgm_facts import parse_health
 from ansible_collections.wideep.dynamo.plugins.module_utils.kernel_facts import first_line, kernel
-from ansible_collections.wideep.dynamo.plugins.module_utils.rdma_facts import rdma
+from ansible_collections.wideep.dynamo.plugins.module_utils.rdma_facts import ibstat_error, parse_ibstat, rdma
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import process
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def gather(root: Path = Path("/"), python: str = "", packages: Sequence[str] = (
     """
     code, output = run(["nvidia-smi", "-q", "-x"])
     facts = parse_smi(output) if code == 0 else _no_smi(code, output)
-    links = parse_nvlink(run(["nvidia-smi", "nvlink", "-s"])[1]) if facts["gpus"] else {}
+    nvlink, told = run(["nvidia-smi", "nvlink", "-s"]) if facts["gpus"] else (0, "")
+    links = parse_nvlink(told)
     nics = parse_topology(run(["nvidia-smi", "topo", "-m"])[1]) if facts["gpus"] else {}
     for gpu in facts["gpus"]:
         gpu.update(links.get(gpu["index"], {"links_up": 0, "links_down": []}))
@@ -42,6 +44,8 @@ def gather(root: Path = Path("/"), python: str = "", packages: Sequence[str] = (
         gpu["processes"] = [{**entry, **_owner(entry, root)} for entry in gpu["processes"]]
     return {
         **facts,
+        "nvlink_error": "" if nvlink == 0 else first_words(told) or f"exit status {nvlink}",
+        "dcgm": parse_health(*run(["dcgmi", "health", "-c", "-j"])) if facts["gpus"] else None,
         "params": _params(root),
         "open_module": "Open Kernel Module" in first_line(root / "proc/driver/nvidia/version"),
         "peermem": (root / "sys/module/nvidia_peermem").is_dir(),
@@ -50,12 +54,24 @@ def gather(root: Path = Path("/"), python: str = "", packages: Sequence[str] = (
         "fabric_manager": _service("nvidia-fabricmanager"),
         "fabric_manager_version": _fabric_manager_version(),
         "imex": _service("nvidia-imex"),
-        "rdma": rdma(root),
+        **_rdma(root),
         "kernel": kernel(root, [gpu["bus_id"] for gpu in facts["gpus"]]),
         # The kernel's own driver has no version of its own.
         "ofed": first_line(root / "sys/module/mlx5_core/version"),
         "packages": _packages(python, packages) if python else None,
     }
+
+
+def _rdma(root: Path) -> dict[str, Any]:
+    """Return rdma and rdma_error.
+
+    ibstat reads /sys too. It says more where it is a wrapper that asks the host, as in some containers, and
+    it says why a device cannot be read.
+    """
+    if found := rdma(root):
+        return {"rdma": found, "rdma_error": ""}
+    code, output = run(["ibstat"])
+    return {"rdma": parse_ibstat(output, root), "rdma_error": ibstat_error(code, output)}
 
 
 def _packages(python: str, names: Sequence[str]) -> dict[str, str]:
@@ -73,7 +89,7 @@ def _packages(python: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def run(argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
-    """Run a tool; return its exit status (127 absent, 124 too slow) and all that it wrote."""
+    """Run a tool; return its exit status (127 absent, 126 forbidden, 124 too slow) and all that it wrote."""
     env = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{PATH}"}
     try:
         done = subprocess.run(
@@ -87,15 +103,21 @@ def run(argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {timeout_s:g} s"
+    except PermissionError as error:
+        return 126, f"{argv[0]}: {error.strerror}"
     except OSError as error:
         return 127, str(error.strerror)
     return done.returncode, ESCAPE.sub("", done.stdout.decode(errors="replace"))
 
 
 def _no_smi(code: int, output: str) -> dict[str, Any]:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    error = "nvidia-smi is not installed" if code == 127 else " ".join(lines)[:300] or f"exit status {code}"
+    error = "nvidia-smi is not installed" if code == 127 else first_words(output) or f"exit status {code}"
     return {"error": error, "driver": "", "cuda": "", "gpus": []}
+
+
+def first_words(text: str) -> str:
+    """Return the beginning of a text, in one line."""
+    return " ".join(text.split())[:300]
 
 
 def parse_smi(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""InfiniBand and RoCE devices of a host, read from /sys without commands."""
+"""InfiniBand and RoCE devices of a host, read from /sys; where that shows none, from what ibstat says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.kernel_facts import first_line
 
+LINKS = {"InfiniBand": "ib", "Ethernet": "roce"}
+
 
 def rdma(root: Path = Path("/")) -> list[dict[str, Any]]:
-    """Return a row for each port of each device.
+    """Return a row for each port of each device; `parse_ibstat` has the same rows.
 
     state, physical: ACTIVE, LinkUp, ... rate: Gbit/s. usable: its device node can be opened by this user.
     gids: those in use, as index, type (IB/RoCE v1, RoCE v2), ipv4 (made from an IPv4 address).
@@ -44,7 +46,7 @@ def _port(root: Path, device: Path, port: Path) -> dict[str, Any]:
         "state": value("state"),
         "physical": value("phys_state"),
         "rate": float(rate.group()) if rate else 0.0,
-        "link": {"InfiniBand": "ib", "Ethernet": "roce"}.get(value("link_layer"), ""),
+        "link": LINKS.get(value("link_layer"), ""),
         "netdev": netdev,
         "mtu": int(mtu) if mtu.isdigit() else 0,
         "numa": int(numa) if numa.isdigit() else -1,
@@ -71,3 +73,61 @@ def _gids(port: Path) -> list[dict[str, Any]]:
         ipv4 = gid.startswith("0000:0000:0000:0000:0000:ffff:")
         found.append({"index": int(path.name), "type": kind, "ipv4": ipv4})
     return found
+
+
+# ibstat's words for a port's state are those of /sys, but for one.
+STATES = {"Initializing": "INIT"}
+# Comes on stderr, so anywhere in what goes to a pipe: inside a line, too.
+COMPLAINT = re.compile(r"ib(?:warn|panic): \[\d+\] (?:\w+: )?(.*)\n?")
+
+
+def parse_ibstat(text: str, root: Path = Path("/")) -> list[dict[str, Any]]:
+    """Return the rows of `rdma` from what `ibstat` says. It knows no network interface, driver and gids.
+
+    A device is usable when any device node can be opened: which is whose, ibstat does not tell.
+    """
+    nodes = (root / "dev/infiniband").glob("uverbs*")
+    usable = any(os.access(node, os.R_OK | os.W_OK) for node in nodes)
+    rows = []
+    for device in re.split(r"^(?:CA|iWARP RNIC) '", COMPLAINT.sub("", text), flags=re.MULTILINE)[1:]:
+        name, _, rest = device.partition("'")
+        head, *ports = re.split(r"^\s+Port (\d+):$", rest, flags=re.MULTILINE)
+        firmware = _pairs(head).get("Firmware version", "")
+        rows += [
+            _ibstat_port(name, int(port), firmware, _pairs(body), usable=usable)
+            for port, body in zip(ports[::2], ports[1::2])  # noqa: B905  (Python 3.9)
+        ]
+    return sorted(rows, key=lambda row: (_natural(row["name"]), row["port"]))
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^\s+([^:\n]+): (.+)$", text, re.MULTILINE))
+
+
+def _ibstat_port(
+    name: str, port: int, firmware: str, values: dict[str, str], *, usable: bool
+) -> dict[str, Any]:
+    rate = re.match(r"[\d.]+", values.get("Rate", ""))
+    state = values.get("State", "")
+    return {
+        "name": name,
+        "port": port,
+        "state": STATES.get(state, state.upper()),
+        "physical": values.get("Physical state", ""),
+        "rate": float(rate.group()) if rate else 0.0,
+        "link": LINKS.get(values.get("Link layer", ""), ""),
+        "netdev": "",
+        "mtu": 0,
+        "numa": -1,
+        "usable": usable,
+        "driver": "",
+        "firmware": firmware,
+        "gids": None,
+    }
+
+
+def ibstat_error(code: int, text: str) -> str:
+    """Return why ibstat told nothing, or not all; empty where it is not installed, or all is well."""
+    if complaints := COMPLAINT.findall(text):
+        return str(complaints[-1])[:200]
+    return "" if code in {0, 127} else " ".join(text.split())[:200] or f"exit status {code}"

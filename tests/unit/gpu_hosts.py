@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
 RECORDINGS = Path(__file__).parent / "recordings"
-SYSTEMS = sorted(path.name for path in RECORDINGS.iterdir() if path.is_dir())
+SYSTEMS = sorted(path.parent.name for path in RECORDINGS.glob("*/tree.txt"))
 # A file with the ending .rc has the exit status.
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in
@@ -54,11 +54,22 @@ def make_host(system: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("nvidia-smi", NVIDIA_SMI),
         ("systemctl", SYSTEMCTL),
         ("nv-fabricmanager", FABRIC_MANAGER),
+        # Not those of the machine that tests run on.
+        ("ibstat", "#!/bin/sh\nexit 127\n"),
+        ("dcgmi", "#!/bin/sh\nexit 127\n"),
     ):
         (programs / name).write_text(script.format(folder=folder))
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     return root
+
+
+def replace_tool(place: Path, name: str, recording: str) -> None:
+    """Let a program of `make_host` say what is in a recording, and exit as it did."""
+    file = RECORDINGS / recording
+    code = file.with_suffix(".rc")
+    status = code.read_text().strip() if code.is_file() else "0"
+    (place / "bin" / name).write_text(f"#!/bin/sh\ncat '{file}'\nexit {status}\n")
 
 
 def gather(system: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wideep.preflight import clock, fabric, gpu, limits, machine, network, ports, rdma, storage, versions
+from wideep.preflight import (
+    clock,
+    dcgm,
+    fabric,
+    gpu,
+    limits,
+    machine,
+    network,
+    ports,
+    rdma,
+    storage,
+    versions,
+)
 from wideep.preflight.model import (
     Check,
     Facts,
@@ -57,6 +69,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     gpu.health,
     gpu.modes,
     gpu.free,
+    dcgm.health,
     fabric.manager,
     fabric.links,
     fabric.imex,

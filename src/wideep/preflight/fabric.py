@@ -69,6 +69,9 @@ def links(host: Host, _settings: Settings) -> Iterator[Check]:
             "the baseboard looked at"
         )
         yield Check(host.name, "nvlink", "fail", f"down: {which}", "all links up", remedy)
+    elif facts.nvlink_error and not any(gpu.links_up for gpu in mine):
+        remedy = "run nvidia-smi nvlink -s on the host; journalctl -k | grep -iE 'xid|nvrm' says more"
+        yield Check(host.name, "nvlink", "warn", f"not known: {facts.nvlink_error}", "all links up", remedy)
     elif len(mine) > 1 and not any(gpu.links_up for gpu in mine):
         off = facts.params.get("NvLinkDisable") == "1"
         seen = "no NVLink: GPUs talk over PCIe" + (" (NvLinkDisable=1)" if off else "")

@@ -59,7 +59,10 @@ class Gid:
 
 @dataclass(frozen=True)
 class RdmaPort:
-    """A port of an RDMA device. rate: Gbit/s. usable: its device node can be opened by our user."""
+    """A port of an RDMA device. rate: Gbit/s. usable: its device node can be opened by our user.
+
+    gids: None where the source does not tell them (ibstat).
+    """
 
     name: str
     port: int
@@ -73,7 +76,7 @@ class RdmaPort:
     numa: int = -1
     driver: str = ""
     firmware: str = ""
-    gids: tuple[Gid, ...] = ()
+    gids: tuple[Gid, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,34 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Incident:
+    """What DCGM found. entity, id: `GPU` 3, `Switch` 0. health: Warning or Failure. text: its own words."""
+
+    entity: str
+    id: int
+    system: str
+    health: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Dcgm:
+    """The answer of `dcgmi health -c`. error: why there is none. watched: whether health watches are on."""
+
+    error: str = ""
+    watched: bool = True
+    overall: str = ""
+    incidents: tuple[Incident, ...] = ()
+
+
+@dataclass(frozen=True)
 class GpuFacts:
     """What a GPU host told. error: why nvidia-smi tells nothing. params: of the loaded NVIDIA module.
 
     ofed: version of mlx5_core, where it is not the kernel's own. packages: versions that the engine's
     interpreter finds; None where it was not asked. fabric_manager, imex: state of the systemd unit, or absent
-    (no such unit), or unknown (no systemd).
+    (no such unit), or unknown (no systemd). dcgm: None where dcgmi is not installed. rdma_error,
+    nvlink_error: why ibstat (asked where /sys shows no device), or nvidia-smi nvlink, did not tell all.
     """
 
     error: str = ""
@@ -130,6 +155,9 @@ class GpuFacts:
     imex: str = "unknown"
     rdma: tuple[RdmaPort, ...] = ()
     kernel: Kernel = field(default_factory=Kernel)
+    rdma_error: str = ""
+    nvlink_error: str = ""
+    dcgm: Dcgm | None = None
     ofed: str = ""
     packages: dict[str, str] | None = None
 

@@ -47,6 +47,7 @@ def _devices(host: Host, needs: GpuNeeds, facts: GpuFacts, expected: str) -> Ite
             else "load the driver (modprobe mlx5_ib), install DOCA-OFED or rdma-core"
         )
         seen = f"no {', '.join(missing)}; the host has {names}"
+        seen += f" (ibstat: {facts.rdma_error})" if facts.rdma_error else ""
         yield Check(host.name, "rdma", "fail", seen, expected, remedy)
     found: dict[tuple[str, str], list[RdmaPort]] = {}
     for port in ports:
@@ -118,13 +119,17 @@ def gids(host: Host, _settings: Settings) -> Iterator[Check]:
     needs, facts = pair
     wanted = needs.gid_index
     expected = "RoCE v2 over IPv4"
+    known = [(port, port.gids) for port in _ports(needs, facts) if port.gids is not None]
+    if unknown := [port for port in _ports(needs, facts) if port.gids is None]:
+        remedy = "see /sys/class/infiniband/DEVICE/ports/PORT/{gids,gid_attrs/types} outside of the container"
+        yield Check(host.name, "gid", "warn", f"{_names(unknown)}: not told by ibstat", expected, remedy)
     wrong = [
-        (port, next((gid for gid in port.gids if gid.index == wanted), None))
-        for port in _ports(needs, facts)
-        if not any(gid.index == wanted and gid.type == "RoCE v2" and gid.ipv4 for gid in port.gids)
+        (port, gids, next((gid for gid in gids if gid.index == wanted), None))
+        for port, gids in known
+        if not any(gid.index == wanted and gid.type == "RoCE v2" and gid.ipv4 for gid in gids)
     ]
-    for port, gid in wrong:
-        right = [g.index for g in port.gids if g.type == "RoCE v2" and g.ipv4]
+    for port, gids, gid in wrong:
+        right = [g.index for g in gids if g.type == "RoCE v2" and g.ipv4]
         seen = f"{port.name}: gid {wanted} is " + (
             f"{gid.type}, not from an IPv4 address" if gid and not gid.ipv4 else gid.type if gid else "empty"
         )
@@ -134,7 +139,7 @@ def gids(host: Host, _settings: Settings) -> Iterator[Check]:
             else f"give {port.netdev or 'its interface'} an IPv4 address"
         )
         yield Check(host.name, "gid", "fail", seen, expected, remedy)
-    if not wrong and _ports(needs, facts):
+    if known and not wrong:
         yield Check(host.name, "gid", "ok", f"index {wanted} on every device", expected)
 
 
