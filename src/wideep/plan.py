@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.table import Table
 
-from wideep import control_plane
+from wideep import container, control_plane, unit
 from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
@@ -27,11 +27,14 @@ from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.reach import reached
 from wideep.runtime import WORKER_ENV, Site
+from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, looks_secret
 from wideep.text import print_table
-from wideep.topology import Deployment, Host, Node, Pool, Replica, examine
+from wideep.topology import Deployment, Host, Node, Replica, examine
 from wideep.versions import versions
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
+# What wideep_runtime is about; the control plane has installation methods of its own.
+IN_CONTAINERS = ("frontend", "worker")
 # What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
 CONTROL_DISK_GB = 1.0
 DYNAMO_DISK_GB = 1.5
@@ -91,6 +94,7 @@ class Plan:
         return {
             "deployment": settings.deployment,
             "engine": self.engine.name,
+            "one_machine": self.deployment.one_machine,
             "model_source": model_source(settings),
             "settings": settings.model_dump(mode="json"),
             "frontend_url": site.frontend_url,
@@ -122,6 +126,8 @@ class Plan:
                     "state_dir": host.state_dir,
                     "model_path": Site(self.deployment, host).model_path,
                     "python": host.python,
+                    "secret_files": self._secret_files(host),
+                    "nats_routes": Site(self.deployment, host).nats_routes,
                     "launches": {
                         component: [
                             launch.to_dict(reveal=reveal)
@@ -135,6 +141,13 @@ class Plan:
                 for host in self.deployment.hosts
             },
         }
+
+    def _secret_files(self, host: Host) -> list[str]:
+        """Return the names of the files that role `secrets` writes there, where there is something for them."""
+        paths = {path for launch in self.launches[host.name] for path in launch.env_files}
+        pulls = [REGISTRY] if host in self.deployment.frontends or host.name in self.deployment.workers_of else []
+        downloads = [HUB_TOKEN] if host.name in self.deployment.workers_of else []
+        return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
 
     def _needs(self, host: Host) -> dict[str, Any]:
         """Return what `preflight` has to find on a host."""
@@ -319,6 +332,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems += cluster.check(deployment, engine)
     else:
         problems += check_model_source(deployment.settings)
+        problems += container.check(deployment)
     try:
         catalogue = load(engine.program, engine.version(deployment))
         frontend = load("dynamo.frontend", deployment.settings.dynamo_version)
@@ -330,10 +344,21 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
         problems += [
+            Problem("a secret would be shown by plan and render", f"{where}.env.{name}", "put it into secrets_env")
+            for name in pool.settings.env
+            if looks_secret(name)
+        ]
+        problems += [
+            Problem("it is in secrets_env too", f"{where}.env.{name}", "remove one of the two")
+            for name in pool.settings.env
+            if name in deployment.settings.secrets_env
+        ]
+        problems += [
             Problem("the plan sets it", f"{where}.env.{name}", f"remove it, use {WORKER_ENV[name]}")
             for name in pool.settings.env
             if name in WORKER_ENV
         ]
+    problems += check_env_names(deployment.settings.secrets_env, WORKER_ENV)
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     launches = _launches(deployment, engine)
@@ -371,11 +396,29 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             launches[host.name].append(control_plane.etcd(sites[host.name]))
     for host in deployment.frontends:
         launches[host.name].append(control_plane.frontend(sites[host.name]))
-    pools: dict[str, Pool] = {pool.name: pool for pool in deployment.pools}
-    for replica, node in deployment.workers:
-        launch = engine.launch(sites[node.host.name], pools[replica.pool], replica, node)
-        if launch is not None:
-            launches[node.host.name].append(launch)
+    for pool in deployment.pools:
+        for replica in pool.replicas:
+            own = [
+                (node, launch)
+                for node in replica.nodes
+                if (launch := engine.launch(sites[node.host.name], pool, replica, node)) is not None
+            ]
+            # On Kubernetes the operator holds the pods of a replica together.
+            bound = len(own) > 1 and not deployment.settings.on_kubernetes
+            family = unit.family([launch for _, launch in own]) if bound else ""
+            for node, launch in own:
+                site = sites[node.host.name]
+                launches[node.host.name].append(
+                    unit.bind(site, replica, node, launch, family) if bound else launch
+                )
+    if deployment.settings.in_container:
+        launches = {
+            host: [
+                container.wrap(sites[host], launch) if launch.component in IN_CONTAINERS else launch
+                for launch in own
+            ]
+            for host, own in launches.items()
+        }
     return {host: tuple(own) for host, own in launches.items()}
 
 

@@ -138,7 +138,9 @@ def inventory_commands(models: Path) -> dict[str, list[str]]:
         for host, launches in make_plan(*inventory(name, **variables)).launches.items():
             for launch in launches:
                 if launch.component == "worker":
-                    found[f"{name} {model} {host} {launch.name}"] = list(launch.argv[3:])
+                    found[f"{name} {model} {host} {launch.name}"] = list(
+                        launch.argv[launch.argv.index("-m") + 2 :]  # under the replica's rank.py
+                    )
     return found
 
 

@@ -6,6 +6,7 @@ import copy
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,11 @@ def test_roles_of_the_two_apis() -> None:
     assert [p["whole"]["type"] for p in beta.values()] == ["frontend", "prefill", "decode"]
 
 
+def _engine_words(argv: Sequence[str]) -> list[str]:
+    """Return the words after `-m module`, under the replica's rank.py too."""
+    return list(argv[argv.index("-m") + 2 :])
+
+
 def sglang_on_hosts() -> dict[str, list[str]]:
     """Return pool -> arguments on the hosts of inventories/deepseek_r1_sglang, rank 0."""
     folder = REPOSITORY / "inventories" / "deepseek_r1_sglang"
@@ -167,7 +173,7 @@ def sglang_on_hosts() -> dict[str, list[str]]:
     hosts = {n: {**shared, **(own or {})} for group in tree.values() for n, own in group["hosts"].items()}
     found = make_plan(groups, hosts)
     return {
-        pool.name: list(found.launches[pool.replicas[0].head.host.name][0].argv[3:])
+        pool.name: _engine_words(found.launches[pool.replicas[0].head.host.name][0].argv)
         for pool in found.deployment.pools
     }
 

@@ -15,14 +15,14 @@ def peers(host: str, engine: str = "sglang") -> dict[str, list[int]]:
 
 
 def test_ranks_reach_their_head_and_everybody_the_control_plane() -> None:
-    assert peers("prefill03") == {"control01": [2379, 4222], "prefill01": [21003, 21016]}
+    assert peers("prefill03") == {"control01": [2379, 4222], "prefill01": [21003, 21016, 21017]}
     assert peers("prefill01") == {"control01": [2379, 4222]}
 
 
 def test_decode_hosts_reach_the_bootstrap_server_of_a_prefill_head() -> None:
     assert peers("decode02") == {
         "control01": [2379, 4222],
-        "decode01": [22003, 22016],
+        "decode01": [22003, 22016, 22017],
         "prefill01": [21002],
     }
 

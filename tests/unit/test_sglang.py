@@ -50,7 +50,7 @@ def problems(combination: Combination) -> list[Problem]:
 
 def flags(launch: Launch) -> dict[str, Any]:
     """Return the command line as flag -> value; a switch is True."""
-    words, found = launch.argv[3:], {}
+    words, found = launch.argv[launch.argv.index("-m") + 2 :], {}
     for position, word in enumerate(words):
         if word.startswith("--"):
             following = words[position + 1] if position + 1 < len(words) else "--"

@@ -1,0 +1,379 @@
+"""The watcher of a replica (files/rank.py): real processes on addresses of their own, signals, shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files" / "rank.py"
+DEADLINE_S = 30.0
+# An engine: says who it is, holds shared memory where told to, has a process of its own, ends as told.
+ENGINE = """
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+from multiprocessing import shared_memory, resource_tracker
+place = Path(sys.argv[1])
+options = json.loads((place / "engine.json").read_text())
+if options.get("fail"):
+    print(*options["fail"], sep="\\n", flush=True)
+    sys.exit(3)
+helper = subprocess.Popen([sys.executable, "-IS", "-c", "import time; time.sleep(600)"], start_new_session=True)
+if options.get("segment"):
+    memory = shared_memory.SharedMemory(options["segment"], create=True, size=4096)
+    resource_tracker.unregister(memory._name, "shared_memory")
+def end(*_):
+    (place / "drained").write_text(str(time.monotonic()))
+    helper.kill()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if options.get("deaf") else end)
+print("engine of", place.name, flush=True)
+(place / "pids.new").write_text(f"{os.getpid()} {helper.pid}")
+(place / "pids.new").rename(place / "pids")
+while True:
+    time.sleep(0.1)
+"""
+
+
+def free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def until(what: str, condition: Callable[[], Any]) -> Any:
+    """Return the condition's first true value."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not in {DEADLINE_S:g} s: {what}")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Replica:
+    """Ranks with a directory each: unit.json, engine.json, log, state.json."""
+
+    def __init__(self, place: Path, name: str, size: int, net: int) -> None:
+        self.place, self.name, self.size = place, name, size
+        self.addresses = [f"127.88.{net}.{n + 1}" for n in range(size)]
+        self.port = free_port(self.addresses[0])
+        self.wrappers: dict[int, subprocess.Popen[bytes]] = {}
+        for rank in range(size):
+            self.at(rank).mkdir(parents=True)
+            self.options(rank)
+            self.configure(rank)
+        (place / "engine.py").write_text(ENGINE)
+
+    def at(self, rank: int) -> Path:
+        return self.place / f"{self.name}-rank-{rank}"
+
+    def options(self, rank: int, **options: Any) -> None:
+        (self.at(rank) / "engine.json").write_text(json.dumps(options))
+
+    def configure(self, rank: int, **changes: Any) -> None:
+        config = {
+            "unit": f"test/{self.name}",
+            "family": "f",
+            "service": f"{self.name}-rank-{rank}",
+            "rank": rank,
+            "ranks": [f"host{n}" for n in range(self.size)],
+            "address": self.addresses[0],
+            "port": self.port,
+            "cleanup": [sys.executable, "-c", f"open({str(self.at(rank) / 'cleaned')!r}, 'a').write('.')"],
+            "stop_timeout_s": 5,
+            "state_file": str(self.at(rank) / "state.json"),
+            "heartbeat_s": 0.2,
+            "silence_s": 3,
+            "settle_s": 0.1,
+            "retry_s": 0.1,
+            "remind_s": 0.5,
+            "backoff_s": [0.1, 60],
+            "calm_s": 600,
+            "break_timeout_s": 1,
+        }
+        (self.at(rank) / "unit.json").write_text(json.dumps({**config, **changes}))
+
+    def start(self, *ranks: int) -> None:
+        for rank in ranks or range(self.size):
+            with (self.at(rank) / "log").open("ab") as log:
+                command = [sys.executable, "-IS", str(SCRIPT), "--config", str(self.at(rank) / "unit.json")]
+                engine = [sys.executable, str(self.place / "engine.py"), str(self.at(rank))]
+                self.wrappers[rank] = subprocess.Popen([*command, "--", *engine], stdout=log, stderr=log)
+
+    def log(self, rank: int) -> str:
+        return (self.at(rank) / "log").read_text()
+
+    def state(self, rank: int) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads((self.at(rank) / "state.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return state
+
+    def pids(self, rank: int) -> list[int]:
+        """The engine and its helper."""
+        return [int(word) for word in until("pids", lambda: _read(self.at(rank) / "pids")).split()]
+
+    def running(self, generation: int) -> bool:
+        states = [self.state(rank) for rank in range(self.size)]
+        return all(
+            s.get("state") == "run"
+            and s["generation"] == generation
+            and s["pid"] == self.wrappers[rank].pid
+            and f"(generation {generation})" in self.log(rank)
+            for rank, s in enumerate(states)
+        ) and all(all(alive(pid) for pid in self.pids(rank)) for rank in range(self.size))
+
+    def until_running(self, generation: int) -> list[list[int]]:
+        until(f"generation {generation} of {self.name}", lambda: self.running(generation))
+        return [self.pids(rank) for rank in range(self.size)]
+
+    def end(self) -> None:
+        for wrapper in self.wrappers.values():
+            wrapper.kill()
+            wrapper.wait()
+        for rank in range(self.size):
+            for pid in map(int, _read(self.at(rank) / "pids").split()):
+                if alive(pid) and str(self.place) in _read(Path(f"/proc/{pid}/cmdline")):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Replica]]:
+    made: list[Replica] = []
+
+    def one(name: str = "decode-0", size: int = 4) -> Replica:
+        made.append(Replica(tmp_path, name, size, len(made)))
+        return made[-1]
+
+    yield one
+    for replica in made:
+        replica.end()
+
+
+def test_none_starts_before_all_are_there_and_the_missing_are_named(make: Callable[..., Replica]) -> None:
+    unit = make()
+    unit.start(1, 2)
+    until("a rank without its head says so", lambda: "waits for the head, rank 0 on host0" in unit.log(1))
+    unit.start(0)
+    until("the head names the missing", lambda: "waits for rank 3 on host3\n" in unit.log(0))
+    until("the others know too", lambda: unit.state(2).get("detail") == "waits for rank 3 on host3")
+    until("it says so again", lambda: unit.log(0).count("waits for rank 3 on host3\n") > 1)
+    assert not any((unit.at(rank) / "pids").exists() for rank in range(4))
+    unit.start(3)
+    unit.until_running(1)
+    assert all(f"engine of decode-0-rank-{rank}" in unit.log(rank) for rank in range(4))
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_engine_restarts_its_replica_and_no_other(make: Callable[..., Replica], victim: int) -> None:
+    unit, other = make(), make("decode-1", 2)
+    unit.start()
+    other.start()
+    first = unit.until_running(1)
+    untouched = other.until_running(1)
+    os.kill(first[victim][0], signal.SIGKILL)
+    second = unit.until_running(2)
+    assert not set(sum(first, [])) & set(sum(second, []))
+    assert not any(alive(pid) for pid in sum(first, []))  # helpers with a session of their own too
+    assert f"rank {victim} on host{victim} was killed by SIGKILL" in unit.log(0)
+    assert all(wrapper.poll() is None for wrapper in unit.wrappers.values())
+    assert [len(_read(unit.at(rank) / "cleaned")) for rank in range(4)] == [1, 1, 1, 1]
+    assert [unit.state(rank)["breaks"] for rank in range(4)] == [1, 1, 1, 1]
+    assert other.running(1)
+    assert [other.pids(rank) for rank in range(2)] == untouched
+
+
+def test_a_killed_watcher_takes_its_engine_and_the_replica_with_it(make: Callable[..., Replica]) -> None:
+    unit = make()
+    unit.start()
+    first = unit.until_running(1)
+    unit.wrappers[3].kill()
+    unit.wrappers[3].wait()
+    until("the engine ends with its watcher", lambda: not alive(first[3][0]))
+    until("the head waits for it", lambda: "waits for rank 3 on host3 (stopped because" in unit.log(0))
+    assert not any(alive(pid) for rank in range(3) for pid in first[rank])
+    unit.start(3)  # what the service manager does
+    unit.until_running(2)
+
+
+def test_without_its_head_a_replica_stops_and_waits(make: Callable[..., Replica]) -> None:
+    unit = make()
+    unit.start()
+    first = unit.until_running(1)
+    unit.wrappers[0].kill()
+    unit.wrappers[0].wait()
+    until("all stop", lambda: not any(alive(pid) for rank in (1, 2, 3) for pid in first[rank]))
+    until("they wait", lambda: "waits for the head" in unit.state(1).get("detail", ""))
+    assert all(wrapper.poll() is None for rank, wrapper in unit.wrappers.items() if rank)
+    unit.start(0)
+    unit.until_running(1)
+    assert not set(sum(first, [])) & {pid for rank in range(4) for pid in unit.pids(rank)}
+
+
+def test_a_silent_rank_is_gone(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    unit.start()
+    unit.until_running(1)
+    unit.wrappers[1].send_signal(signal.SIGSTOP)  # as a host without power: the connection stays open
+    until(
+        "the head sees it", lambda: "rank 1 on host1 is gone: nothing was heard of it for 3 s" in unit.log(0)
+    )
+    unit.wrappers[1].send_signal(signal.SIGCONT)
+    unit.until_running(2)
+
+
+def test_the_back_off_grows_and_the_broken_ranks_last_lines_are_at_the_head(
+    make: Callable[..., Replica],
+) -> None:
+    unit = make(size=3)
+    unit.options(2, fail=[*(f"line {n}" for n in range(30)), "torch.OutOfMemoryError: CUDA out of memory"])
+    unit.start()
+    until("four breaks", lambda: unit.state(0).get("breaks", 0) >= 4)
+    log = unit.log(0)
+    assert "rank 2 on host2 ended with 3:\n" in log
+    assert "    | torch.OutOfMemoryError: CUDA out of memory\n" in log
+    assert "    | line 11\n" in log
+    assert "    | line 10\n" not in log  # the last twenty
+    delays = [line.split(" in ")[1].split(" s ")[0] for line in log.splitlines() if "at the earliest" in line]
+    assert delays[:4] == ["0.1", "0.2", "0.4", "0.8"]
+    assert "rank 2 on host2 ended with 3" in until("why", lambda: unit.state(1).get("detail"))
+    unit.options(2)
+    until("it runs when the cause is gone", lambda: unit.running(unit.state(0)["generation"]))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_told_rank_lets_the_head_finish_first(make: Callable[..., Replica], rank: int) -> None:
+    unit = make(size=3)
+    unit.start()
+    first = unit.until_running(1)
+    unit.wrappers[rank].terminate()
+    assert unit.wrappers[rank].wait(timeout=20) == 0
+    until("all have stopped", lambda: not any(alive(pid) for pid in sum(first, [])))
+    drained = [float((unit.at(n) / "drained").read_text()) for n in range(3)]
+    assert drained[0] == min(drained)
+    others = [unit.wrappers[n] for n in range(3) if n != rank]
+    assert all(wrapper.poll() is None for wrapper in others)
+    unit.start(rank)
+    unit.until_running(2 if rank else 1)
+    assert unit.state(2)["breaks"] == 0
+    assert "at the earliest" not in unit.log(0)  # no back-off for what was wanted
+
+
+def test_all_told_at_once_end_in_time_also_when_deaf(make: Callable[..., Replica]) -> None:
+    unit = make(size=3)
+    for rank in range(3):
+        unit.options(rank, deaf=True)
+        unit.configure(rank, stop_timeout_s=1)
+    unit.start()
+    first = unit.until_running(1)
+    begin = time.monotonic()
+    for wrapper in unit.wrappers.values():
+        wrapper.terminate()
+    assert [wrapper.wait(timeout=20) for wrapper in unit.wrappers.values()] == [0, 0, 0]
+    assert time.monotonic() - begin < 15
+    assert not any(alive(pid) for pid in sum(first, []))
+
+
+def test_only_the_shared_memory_of_the_dead_engine_goes(make: Callable[..., Replica]) -> None:
+    mark = f"wideep-test-{os.getpid()}"
+    unit, other = make(size=2), make("decode-1", 2)
+    unit.options(1, segment=f"{mark}-dead")
+    other.options(1, segment=f"{mark}-other")
+    foreign = Path("/dev/shm") / f"{mark}-foreign"
+    unheld = Path("/dev/shm") / f"{mark}-unheld"
+    held = shared_memory.SharedMemory(f"{mark}-held", create=True, size=4096)
+    try:
+        foreign.write_bytes(b"before the start, held by nobody")
+        unit.start()
+        other.start()
+        engine = unit.until_running(1)[1][0]
+        other.until_running(1)
+        unheld.write_bytes(b"after the start, held by nobody, never the engine's")
+        segment = Path("/dev/shm") / f"{mark}-dead"
+        inode = segment.stat().st_ino
+        time.sleep(1)  # the rule: a segment that the watcher saw the engine hold (it looks 5 times a second)
+        unit.options(1)
+        os.kill(engine, signal.SIGKILL)
+        unit.until_running(2)
+        assert f"removed shared memory that was left: {mark}-dead" in unit.log(1)
+        assert not segment.exists(), inode
+        names = ("foreign", "unheld", "held", "other")
+        assert all((Path("/dev/shm") / f"{mark}-{name}").exists() for name in names)
+    finally:
+        held.close()
+        held.unlink()
+        for path in Path("/dev/shm").glob(f"{mark}-*"):
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unit": "test/prefill-0"}, "its unit is 'test/prefill-0', ours is 'test/decode-0'"),
+        ({"ranks": ["host0", "host1", "host2"]}, "its size is 3, ours is 2"),
+        ({"ranks": ["host0", "elsewhere"]}, "it is on 'elsewhere', rank 1 is planned on 'host1'"),
+        ({"family": "older"}, "rank 1 on host1 runs with another plan than the head"),
+    ],
+)
+def test_a_stranger_is_refused_at_both_ends(
+    make: Callable[..., Replica], changes: dict[str, Any], said: str
+) -> None:
+    unit = make(size=2)
+    unit.configure(1, **changes)
+    unit.start()
+    until("the head says why", lambda: said in unit.log(0))
+    until("the rank says why", lambda: f"refuses this rank: {said}" in unit.log(1))
+    assert "waits for rank 1 on host1" in unit.log(0)
+    assert not any((unit.at(rank) / "pids").exists() for rank in range(2))
+
+
+def test_noise_on_the_port_disturbs_nobody(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    unit.start()
+    pids = unit.until_running(1)
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"type": "ended"}\n', b"x" * 100_000):
+        with socket.create_connection((unit.addresses[0], unit.port)) as stranger:
+            with contextlib.suppress(OSError):
+                stranger.sendall(noise)
+            stranger.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(4096):
+                    pass
+    assert unit.running(1)
+    assert [unit.pids(rank) for rank in range(2)] == pids
+
+
+def test_a_port_in_use_is_said(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    with socket.create_server((unit.addresses[0], unit.port)):
+        unit.start(0)
+        assert unit.wrappers[0].wait(timeout=10) == 1
+    assert f"cannot listen on {unit.addresses[0]}:{unit.port}" in unit.log(0)
+    assert "Address already in use" in unit.log(0)
