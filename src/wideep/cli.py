@@ -35,6 +35,7 @@ VERBS = (
     Verb("up", "site", "Install, start and verify the deployment. Run again, it changes only what differs."),
     Verb("plan", "plan", "Show who would run what: hosts, ranks, ports. Touches nothing.", ("as_json",)),
     Verb("render", "render", "Write what each host would get as files. Touches no host.", ("output_dir",)),
+    Verb("rehearse", "rehearse", "Run the inventory on this machine, hosts and engines simulated. No GPU."),
     Verb("preflight", "preflight", "Check that the hosts can run the deployment. Changes nothing."),
     Verb("status", "status", "Show what runs, how healthy it is and where its logs are.", ("as_json",)),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),

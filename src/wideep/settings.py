@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +17,22 @@ from wideep.catalogue import renamed
 from wideep.kubernetes.settings import KubernetesSettings
 from wideep.paths import roles_dir
 from wideep.problems import Problem, suggest
-from wideep.wording import DEPLOYMENT_NAME, DEVICE, INTERFACE, MODEL_NAME, NAMESPACE, explain
+from wideep.wording import (
+    DEPLOYMENT_NAME,
+    DEVICE,
+    IMAGE,
+    INTERFACE,
+    MODEL_NAME,
+    MOUNT,
+    NAMESPACE,
+    PODMAN_OPTION,
+    SHARED_MEMORY,
+    WORD,
+    explain,
+)
 
 # Roles whose variables decide what a launch looks like; read before any host is contacted.
-PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache")
+PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache", "secrets")
 # Variables that may differ from host to host. All others describe the deployment and must agree.
 HOST_VARIABLES = frozenset(
     {
@@ -38,6 +51,7 @@ OWN_VARIABLES = frozenset({"wideep_plan"})
 PoolName = Literal["aggregated", "prefill", "decode"]
 POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
 Port = Annotated[int, Field(ge=1, le=65535)]
+USER_OR_NOTHING = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
 
 
 def _value_or_list(value: Any) -> Any:
@@ -106,6 +120,22 @@ class NetworkSettings(_Strict):
     gid_index: int | None = Field(default=None, ge=0)
 
 
+class ContainerSettings(_Strict):
+    """`wideep_container`: how podman runs Dynamo's processes (`wideep.container`).
+
+    program: podman, by name or path. python: the image's interpreter that has Dynamo. init: a small init
+    process is the first of each container. shm: `host`, or the size of a shared memory of its own. mounts:
+    SOURCE:DESTINATION[:OPTIONS]. options: further options of `podman run`, as `--name=value` or `--name`.
+    """
+
+    program: str = Field(default="podman", pattern=WORD)
+    python: str = Field(default="python3", pattern=WORD)
+    init: bool = True
+    shm: str = Field(default="host", pattern=SHARED_MEMORY)
+    mounts: tuple[Annotated[str, Field(pattern=MOUNT)], ...] = ()
+    options: tuple[Annotated[str, Field(pattern=PODMAN_OPTION)], ...] = ()
+
+
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
@@ -129,7 +159,9 @@ class Settings(_Strict):
     migration_limit: int = Field(ge=0)
     drain_timeout_s: int = Field(ge=1)
     start_deadline_s: int = Field(ge=1)
-    runtime: Literal["venv", "existing"]
+    runtime: Literal["venv", "existing", "container"]
+    image: str = Field(pattern=IMAGE)
+    container: ContainerSettings
     service_manager: Literal["auto", "systemd", "supervisord"]
     service_user: str
     frontend_port: Port
@@ -140,6 +172,8 @@ class Settings(_Strict):
     keep_state: bool
     output: Literal["text", "json"]
     output_dir: str
+    rehearsal_dir: str
+    rehearsal_address: str
     graph_api: Literal["v1alpha1", "v1beta1"]
     kubernetes: KubernetesSettings
     # Variables of other roles that the plan needs, under their own names.
@@ -159,11 +193,25 @@ class Settings(_Strict):
     model_cache_repo: str
     model_cache_revision: str
     model_cache_url: str
+    # Users, and names of variables. Never a secret: the plan is shown.
+    secrets_nats_user: str = Field(pattern=USER_OR_NOTHING)
+    secrets_etcd_user: str = Field(pattern=USER_OR_NOTHING)
+    secrets_env: tuple[str, ...]
+
+    @field_validator("secrets_env", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return tuple(sorted(map(str, value))) if isinstance(value, Mapping) else value
 
     @property
     def on_kubernetes(self) -> bool:
         """Whether pods run the services."""
         return self.platform == "kubernetes"
+
+    @property
+    def in_container(self) -> bool:
+        """Whether podman runs Dynamo's processes on the hosts."""
+        return self.runtime == "container" and not self.on_kubernetes
 
     @property
     def in_venv(self) -> bool:
@@ -175,6 +223,18 @@ class Settings(_Strict):
     def _directory(cls, value: str) -> str:
         if value and not PurePosixPath(value).is_absolute():
             raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        return value
+
+
+    @field_validator("rehearsal_address")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        try:
+            loopback = ipaddress.IPv4Address(value).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError(f"'{value}' is not an IPv4 address of this machine's loopback (127.x.y.z)")
         return value
 
 
@@ -230,7 +290,7 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
     problems = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
-        own = path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_"))
+        own = path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_", "secrets_"))
         head = path[0] if own else prefix + path[0]
         variable = ".".join([head, *path[1:]])
         message, wanted = explain(item)
@@ -252,7 +312,12 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
     """Return the keys that a setting may have."""
     if path[0] == "pools":
         return PoolSettings.model_fields if len(path) == 2 else POOLS
-    sections = {"eplb": EplbSettings, "network": NetworkSettings, "kubernetes": KubernetesSettings}
+    sections = {
+        "eplb": EplbSettings,
+        "network": NetworkSettings,
+        "kubernetes": KubernetesSettings,
+        "container": ContainerSettings,
+    }
     section: Any = sections[path[0]]
     for name in path[1:]:
         section = section.model_fields[name].annotation

