@@ -9,6 +9,7 @@ from pathlib import Path
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import FIRST_START, START_LINE
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+OURS = "wideep: "  # what the launcher says before it becomes the service
 _BYTES = 256 * 1024  # read at most so much from the end
 
 
@@ -38,5 +39,5 @@ def tail(path: str, count: int) -> list[str]:
             starts.append([clean])
         elif clean:
             starts[-1].append(clean)
-    wrote = [lines for lines in starts if len(lines) > 1 or (lines and not lines[0].startswith(START_LINE))]
+    wrote = [lines for lines in starts if any(not line.startswith((START_LINE, OURS)) for line in lines)]
     return (wrote or starts)[-1][-count:]

@@ -222,11 +222,14 @@ def is_transient(completion: Completion) -> bool:
     return completion.status in {404, 503}
 
 
-def judge(completion: Completion, *, max_tokens: int, exact: bool, disaggregated: bool) -> tuple[str, str]:
+def judge(
+    completion: Completion, *, max_tokens: int, exact: bool, disaggregated: bool, words: bool = True
+) -> tuple[str, str]:
     """Return (what is wrong, likely cause), two empty strings for a good completion.
 
     exact: end-of-sequence was ignored, so exactly `max_tokens` tokens must have come; else one is enough.
-    disaggregated: a prefill worker must have taken part.
+    disaggregated: a prefill worker must have taken part. words: the reply must be readable text, which that
+    of random weights is not.
     """
     status, got, finish = completion.status, completion.completion_tokens, completion.finish_reason
     # The token limit may have cut the last character in the middle of its bytes.
@@ -270,10 +273,10 @@ def judge(completion: Completion, *, max_tokens: int, exact: bool, disaggregated
             "generation ended early, or the engine does not honour ignore_eos (if so, turn it off here)",
         ),
         (
-            not readable,
+            words and not readable,
             f"{got} tokens that do not decode to readable text: {completion.text[:80]!r}",
             "tokenizer and model do not belong together (vocabulary sizes of tokenizer.json and "
-            "config.json), or the weights are wrong",
+            "config.json), or the weights are wrong (random ones: verify_words: false)",
         ),
         (
             disaggregated and bool(completion.workers) and "prefill" not in completion.workers,

@@ -43,6 +43,10 @@ options:
     description: Ask for exactly O(max_tokens) tokens and insist on them. Without it one token is enough.
     type: bool
     default: true
+  words:
+    description: Insist on readable text. With random weights the tokens may not even be characters.
+    type: bool
+    default: true
   request_timeout_s:
     description: Seconds that one completion may take.
     type: int
@@ -156,6 +160,7 @@ def main() -> None:
             "prompt": {"type": "str", "default": "Say hello to the operators of this deployment."},
             "max_tokens": {"type": "int", "default": 16},
             "ignore_eos": {"type": "bool", "default": True},
+            "words": {"type": "bool", "default": True},
             "request_timeout_s": {"type": "int", "default": 60},
             "deadline_s": {"type": "int", "default": 120},
             "slice_s": {"type": "float", "default": 5},
@@ -222,6 +227,7 @@ def _ask(module: AnsibleModule, frontend: Frontend, state: State, *, stream: boo
         completion,
         max_tokens=given["max_tokens"],
         exact=given["ignore_eos"],
+        words=given["words"],
         disaggregated=disaggregated,
     )
     if problem:

@@ -51,8 +51,22 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "free space below wideep_state_dir (df -h), then run again",
     ),
     (
+        "compiler-missing",
+        r"No such file or directory: '(?:[^']*/)?(ninja|nvcc)'|Could not find (nvcc|CUDA installation)",
+        "the engine compiles kernels at its start and does not find {0}",
+        "install CUDA's compiler (/usr/local/cuda) on the host and ninja in the runtime's environment, or "
+        "set PATH and CUDA_HOME in wideep_pools.<pool>.env",
+    ),
+    (
+        "memory-fraction-low",
+        r"Raise --mem-fraction-static above ([\d.]*\d)|increase --mem-fraction-static",
+        "mem_fraction_static leaves nothing for the KV cache after the weights (SGLang wants more than {0})",
+        "raise mem_fraction_static; what others hold on the GPU counts as used (nvidia-smi), so with "
+        "wideep_share_gpus lower the other pool's max_total_tokens",
+    ),
+    (
         "cuda-out-of-memory",
-        r"CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAlloc|increase --mem-fraction-static",
+        r"CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAlloc",
         "the GPU has not enough free memory",
         "look with nvidia-smi for processes left over on the GPU; else lower the memory fraction, the graph "
         "batch sizes or the number of redundant experts",
@@ -74,14 +88,14 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     (
         "memlock",
         r"(?:ibv_\w+|memory regist\w+|mlock).*(?:cannot allocate memory|ENOMEM)"
-        r"|memlock|limit for locked memory",
+        r"|memlock",
         "memory cannot be locked for RDMA: the memlock limit is too low",
         "systemd: the launch must lock memory (LimitMEMLOCK=infinity); supervisord: raise the hard limit in "
         "/etc/security/limits.d (memlock unlimited) and start supervisord from a new login",
     ),
     (
         "open-files",
-        r"too many open files|EMFILE|limit for open files",
+        r"too many open files|EMFILE",
         "the limit of open files is low",
         "raise the hard limit (/etc/security/limits.d, or that of the container) to 65536 or more",
     ),
@@ -146,6 +160,12 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "check wideep_model_path on this host: it needs config.json, tokenizer.json and the weights",
     ),
     (
+        "etcd-downgrade",
+        r"invalid downgrade; server version is lower",
+        "the data directory of etcd was written by a newer version",
+        "install that version again; where nothing is to be kept, remove data/etcd below the state directory",
+    ),
+    (
         "etcd-unreachable",
         r"etcd.*(?:connection refused|unavailable|deadline|transport error|(?:unable|failed) to connect)"
         r"|lease.*(?:not found|lost|expired|fail)|(?:unable to create|lost|expired|failed).*\blease\b",
@@ -170,16 +190,28 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "nothing listens where the service connects to",
         "look at the address in the log and at the service behind it",
     ),
+    (
+        "limit-low",
+        r"the hard limit for (open files|locked memory) is",
+        "the limit for {0} is lower than the service wants",
+        "raise it (/etc/security/limits.d, or that of the container) and start the service manager again",
+    ),
 )
 _COMPILED = tuple((name, re.compile(regex, re.IGNORECASE), cause, fix) for name, regex, cause, fix in _TABLE)
 # Said only of a line that shows nothing more specific.
 _GENERAL = {"connection-refused", "permission-denied"}
+# An engine that prints its options names everything that can go wrong.
+_ECHO = re.compile(r"server_args=ServerArgs\(")
+# What our own launcher notes at each start: said only where nothing else is known.
+_NOTE = "limit-low"
 
 
 def explain(log_lines: Sequence[str]) -> list[Cause]:
     """Return the known causes that the lines show, the most likely first, each once; [] if none is known."""
     found: dict[str, Cause] = {}
     for line in log_lines:
+        if _ECHO.search(line):
+            continue
         matches = [
             (name, match, cause, fix) for name, rx, cause, fix in _COMPILED if (match := rx.search(line))
         ]
@@ -189,7 +221,7 @@ def explain(log_lines: Sequence[str]) -> list[Cause]:
             what = next((group for group in match.groups() if group), "")
             text = cause.format(what).replace(" ()", "").replace("  ", " ")
             found.setdefault(name, Cause(name, text, fix))
-    return [found[name] for name, *_ in _TABLE if name in found]
+    return [found[name] for name, *_ in _TABLE if name in found and (name != _NOTE or len(found) == 1)]
 
 
 def progress_line(
@@ -231,7 +263,9 @@ def _failure(host: str, service: Mapping[str, Any], waited_s: float, deadline_s:
     if service["pid"]:
         seen += f" (pid {service['pid']}, up {service['uptime_s']:.0f} s)"
     lines = [f"{service['name']} on {host} {head}.", f"  expected: {service['expected']}", f"  seen: {seen}"]
-    for cause in explain([*service["log_tail"], service["health_detail"]])[:3]:
+    # That nothing listens on its own port yet is what is to be explained.
+    own_port = re.match(r"port \d+: connection refused", seen)
+    for cause in explain([*service["log_tail"], *([] if own_port else [service["health_detail"]])])[:3]:
         lines += [f"  likely cause: {cause.cause}", f"    remedy: {cause.remedy}"]
     lines.append(f"  last lines of {service['log_file']}:")
     lines += [f"    | {line}" for line in service["log_tail"][-SHOWN_LINES:]]

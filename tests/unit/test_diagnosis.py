@@ -14,6 +14,9 @@ LINES = {
     "python-module-missing": "ModuleNotFoundError: No module named 'sglang.srt'",
     "program-missing": "wideep: cannot start nats: [Errno 2] No such file or directory: '/opt/nats-server'",
     "disk-full": "panic: write /data/etcd/member/wal/0.tmp: no space left on device",
+    "compiler-missing": "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'",
+    "memory-fraction-low": "ValueError: Loaded weights leave no GPU memory for the KV cache under "
+    "--mem-fraction-static=0.5. Raise --mem-fraction-static above 0.533 (minimum viable = …)",
     "cuda-out-of-memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 7.00 GiB.",
     "shared-memory": "Fatal Python error: Bus error",
     "host-out-of-memory": "Out of memory: Killed process 4711 (python3) total-vm:812345678kB",
@@ -31,10 +34,12 @@ LINES = {
     "nccl-timeout": "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12, OpType=SEND)",
     "deepgemm-jit": "Entering DeepGEMM JIT Pre-Compile session. It may takes a long time ",
     "model-missing": "OSError: Can't load tokenizer for '/models/r1'.",
+    "etcd-downgrade": '{"level":"fatal","msg":"invalid downgrade; server version is lower than determined"}',
     "etcd-unreachable": "ERROR dynamo_runtime::transports::etcd: Unable to create lease.",
     "nats-unreachable": "failed to connect to NATS: IO error: Connection refused (os error 111)",
     "permission-denied": "PermissionError: [Errno 13] Permission denied: '/dev/infiniband/uverbs0'",
     "connection-refused": "requests.exceptions.ConnectionError: [Errno 111] Connection refused",
+    "limit-low": "wideep: the hard limit for open files is 20000, the service wants 65536",
 }
 
 
@@ -94,6 +99,21 @@ def test_ordinary_lines_mean_nothing() -> None:
 def test_each_cause_once_most_likely_first() -> None:
     lines = [LINES["connection-refused"], LINES["disk-full"], LINES["connection-refused"], LINES["disk-full"]]
     assert [cause.pattern for cause in explain(lines)] == ["disk-full", "connection-refused"]
+
+
+def test_what_our_launcher_notes_is_no_cause_where_there_is_one() -> None:
+    assert [c.pattern for c in explain([LINES["limit-low"], LINES["compiler-missing"]])] == [
+        "compiler-missing"
+    ]
+
+
+def test_an_engine_that_prints_its_options_says_nothing() -> None:
+    assert explain(["INFO server_args=ServerArgs(nccl_port=None, dist_timeout=None, memlock='x')"]) == []
+
+
+def test_that_nothing_listens_on_its_own_port_is_no_cause() -> None:
+    late = service("c", health_detail="port 20000: connection refused", log_tail=["INFO loading"])
+    assert "likely cause" not in failure_message("h1", [late], 30, {"c": 30})
 
 
 def service(name: str, **changes: Any) -> dict[str, Any]:

@@ -97,6 +97,10 @@ START = "--- wideep starts a (start {}) at 2026-01-01T00:00:00Z ---\n"
         ("old\n" + START.format(1) + "new\n", [START.format(1).strip(), "new"]),
         # A crash loop: the start that has said nothing yet does not hide why the last one ended.
         (START.format(1) + "why\n" + START.format(2), [START.format(1).strip(), "why"]),
+        (
+            START.format(1) + "why\n" + START.format(2) + "wideep: the hard limit is 1\n",
+            [START.format(1).strip(), "why"],
+        ),
         # Told to start anew: what was before does not count.
         ("old\n" + START.format(1), [START.format(1).strip()]),
         ("", []),

@@ -156,6 +156,13 @@ def test_good_completions(completion: Completion, exact: bool, disaggregated: bo
     assert judge(completion, max_tokens=4, exact=exact, disaggregated=disaggregated) == ("", "")
 
 
+def test_the_words_of_random_weights_need_not_be_text() -> None:
+    noise = good(text="a\ufffdb")
+    assert judge(noise, max_tokens=4, exact=True, disaggregated=True, words=False) == ("", "")
+    few = good(text="a\ufffdb", completion_tokens=3)
+    assert "3 completion tokens" in judge(few, max_tokens=4, exact=True, disaggregated=True, words=False)[0]
+
+
 def test_only_a_missing_route_passes_by_itself() -> None:
     assert [status for status in (200, 400, 404, 500, 503) if is_transient(good(status=status))] == [404, 503]
 

