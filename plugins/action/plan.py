@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,19 @@ class ActionModule(ActionBase):
                 if name not in names and not name.startswith("wideep_"):
                     continue
                 try:
-                    found[host][str(name)] = _plain(variables[name]) if name in names else None
+                    found[host][str(name)] = _read(variables, name) if name in names else None
                 except AnsibleError as error:
                     remedy = "define what it refers to, in group_vars or with -e"
                     problems.append(Problem(str(error), f"{name} on host {host}", remedy))
         if problems:
             raise RefusedError(problems)
         return found
+
+
+def _read(variables: Any, name: str) -> Any:
+    if name == "secrets_env" and isinstance(variables[name], Mapping):
+        return [str(key) for key in variables[name]]  # the plan never has the values
+    return _plain(variables[name])
 
 
 def _content(directory: Path) -> dict[str, bytes]:

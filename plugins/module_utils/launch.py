@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict  # noqa: UP035
 
-from ansible_collections.wideep.dynamo.plugins.module_utils.process import STARTS
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import STARTS, readable_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,12 @@ def is_secret_file(file: dict[str, str]) -> bool:
 
 def secrets(launches: Sequence[Launch]) -> set[str]:
     """Return the values that must never be shown; hiding a very short one would hide half the output."""
-    values = {launch["env"].get(key, "") for launch in launches for key in launch.get("secret_env", [])}
+    values = {
+        value
+        for path in {path for launch in launches for path in launch.get("env_files", [])}
+        for name, value in readable_environment(path).items()
+        if not name.endswith("_USERNAME")
+    }
     values |= {
         file["content"] for launch in launches for file in launch.get("files", []) if is_secret_file(file)
     }
@@ -80,13 +85,10 @@ def secrets(launches: Sequence[Launch]) -> set[str]:
 
 
 def shown(launch: Launch | None) -> str:
-    """Return launch.json as a diff may show it: secrets hidden, contents of files left to their own diffs."""
+    """Return launch.json as a diff may show it: contents of files are left to their own diffs."""
     if launch is None:
         return ""
     view = dict(launch)
-    view["env"] = {
-        key: HIDDEN if key in launch["secret_env"] else value for key, value in launch["env"].items()
-    }
     view["files"] = [{"path": file["path"], "mode": file["mode"]} for file in launch["files"]]
     return json.dumps(view, indent=2, sort_keys=True) + "\n"
 

@@ -8,6 +8,7 @@ configuration file, each service gets its own limits and user, and the pid is th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -80,6 +81,14 @@ def is_launcher(pid: int) -> bool:
     return any(word.endswith("/supervisor/start.py") for word in command_line(pid)[-2:-1])
 
 
+def inside(pid: int) -> int:
+    """Return the process that a container's monitor watches, which is its first child; any other pid as it is."""
+    words = command_line(pid)
+    if not words or os.path.basename(words[0]) != "conmon":  # noqa: PTH119 - stands alone
+        return pid
+    return min(children().get(pid, [pid]))
+
+
 def children() -> dict[int, list[int]]:
     """Return the children of every process."""
     found: dict[int, list[int]] = {}
@@ -147,9 +156,45 @@ def end(victims: Iterable[int], grace_s: float) -> list[int]:
     return sorted(left)
 
 
+def secret_environment(path: str) -> dict[str, str]:
+    """Return what a file of NAME=value lines says, as systemd reads it: '…' around a value is taken off."""
+    found = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        name, is_one, value = line.partition("=")
+        if is_one and not line.startswith("#"):
+            quoted = len(value) > 1 and value[0] == value[-1] == "'"
+            found[name] = value[1:-1] if quoted else value
+    return found
+
+
+def readable_environment(path: str) -> dict[str, str]:
+    """Return what such a file says; {} where it is not there or not ours to read."""
+    try:
+        return secret_environment(path)
+    except OSError:
+        return {}
+
+
+def digest(launch: dict[str, Any]) -> str:
+    """Return the launch's digest; with secrets, that of it and them: a changed secret needs a restart too.
+
+    Each of these files has a random line, so the digest tells nothing about what else is in it.
+    """
+    plain: str = launch["digest"]
+    paths = launch.get("env_files") or []
+    if not paths:
+        return plain
+    found = hashlib.sha256(plain.encode())
+    for path in paths:
+        found.update(b"\0")
+        with contextlib.suppress(OSError):
+            found.update(Path(path).read_bytes())
+    return found.hexdigest()
+
+
 def service_environment(launch: dict[str, Any], state_dir: str) -> dict[str, str]:
     """Return the variables that the service gets, with the marks by which it is found again."""
-    marks = (launch["digest"], launch["name"], state_dir)
+    marks = (digest(launch), launch["name"], state_dir)
     return {**launch["env"], **dict(zip(MARKS, marks))}  # noqa: B905 - Python 3.9
 
 
@@ -183,14 +228,14 @@ def _become(user: str) -> tuple[str, str]:
     return account.pw_name, account.pw_dir
 
 
-def _clean_up(command: list[str]) -> None:
+def _clean_up(command: list[str], secrets: dict[str, str]) -> None:
     try:
-        subprocess.run(command, timeout=CLEANUP_TIMEOUT_S, check=False)
+        subprocess.run(command, env={**os.environ, **secrets}, timeout=CLEANUP_TIMEOUT_S, check=False)
     except (OSError, subprocess.SubprocessError) as problem:
         print(f"wideep: clean-up failed: {problem}", flush=True)
 
 
-def _clean_up_after(pid: int, command: list[str]) -> None:
+def _clean_up_after(pid: int, command: list[str], secrets: dict[str, str]) -> None:
     """Leave a process behind that runs the command the moment that the other one ends.
 
     supervisord may take a second to notice, and requests fail meanwhile. Silent: the next start cleans up
@@ -209,7 +254,7 @@ def _clean_up_after(pid: int, command: list[str]) -> None:
             for stream in (0, 1, 2):
                 os.dup2(silence, stream)
             select.select([os.pidfd_open(pid)], [], [])
-            _clean_up(command)
+            _clean_up(command, secrets)
         except OSError:
             pass  # no such process, or a kernel without pidfd
     os._exit(0)
@@ -228,16 +273,23 @@ def start(launch_json: str) -> None:
     # Children that outlived a killed parent would hold its ports and GPU memory.
     end([pid for pid, service in leftovers(state_dir, set()).items() if service == name], 2.0)
 
+    secrets: dict[str, str] = {}
+    for path in launch.get("env_files") or []:
+        try:
+            secrets.update(secret_environment(path))
+        except OSError as problem:
+            print(f"wideep: cannot start {name}: {problem}; site.yml writes that file", flush=True)
+            os._exit(127)
     if launch.get("cleanup"):
-        _clean_up(launch["cleanup"])
-        _clean_up_after(os.getpid(), launch["cleanup"])
+        _clean_up(launch["cleanup"], secrets)
+        _clean_up_after(os.getpid(), launch["cleanup"], secrets)
 
     _limit(resource.RLIMIT_NOFILE, int(launch["open_files"]))
     if launch["lock_memory"]:
         _limit(resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY)
     user, home = _become(launch["user"])
     base = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8"}
-    env = {**base, **service_environment(launch, state_dir)}
+    env = {**base, **secrets, **service_environment(launch, state_dir)}
     argv = launch["argv"]
     try:
         os.chdir(launch["working_directory"])

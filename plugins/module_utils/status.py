@@ -68,8 +68,9 @@ def runs_as_configured(launch: Launch, pid: int, state_dir: str) -> bool:
     """
     running = process.environment(pid).get("WIDEEP_DIGEST")
     if running:
-        return bool(running == launch["digest"])
+        return bool(running == process.digest(launch))
     stored = load(state_dir, launch["name"])
     if not stored or stored["digest"] != launch["digest"]:
         return False
-    return process.start_time(pid) >= launch_json(state_dir, launch["name"]).stat().st_mtime - 0.1
+    written = [launch_json(state_dir, launch["name"]), *map(Path, launch.get("env_files") or [])]
+    return all(process.start_time(pid) >= path.stat().st_mtime - 0.1 for path in written if path.exists())

@@ -1,4 +1,8 @@
-"""Services under systemd: units, environment files, log rotation; one systemctl for many units."""
+"""Services under systemd: units, environment files, log rotation; one systemctl for many units.
+
+A launch whose command is `podman run` becomes a Quadlet unit where podman has them (4.4 and newer): podman's
+generator makes the service of the same name from it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import process
-from ansible_collections.wideep.dynamo.plugins.module_utils.launch import HIDDEN, Launch, service_dir
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch, service_dir
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 
@@ -55,6 +59,20 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 CapabilityBoundingSet={capabilities}
 """
 
+# Options of `podman run` that are keys of Quadlet since its first release; all others go through PodmanArgs.
+_QUADLET_KEYS = {
+    "--name": "ContainerName",
+    "--network": "Network",
+    "--device": "AddDevice",
+    "--cap-add": "AddCapability",
+    "--volume": "Volume",
+    "--env-file": "EnvironmentFile",
+}
+# Quadlet gives these itself.
+_QUADLET_OWN = ("--rm", "--replace")
+# Lines of a plain unit that Quadlet writes itself, or that are about podman's own files.
+_QUADLET_SERVICE = re.compile(r"^(Type|ExecStart|KillMode|UMask)=.*\n", re.MULTILINE)
+
 _UNIT = """\
 # Made by wideep: changes here are overwritten.
 [Unit]
@@ -68,8 +86,7 @@ StartLimitIntervalSec=0
 Type=exec
 ExecStart={command}
 {cleanup}WorkingDirectory={working_directory}
-EnvironmentFile={environment_file}
-{user}Restart=always
+{environment_files}{user}Restart=always
 {restart}TimeoutStopSec={stop_timeout_s}
 KillMode=mixed
 UMask=0077
@@ -98,6 +115,9 @@ class Systemd:
 
     kind = "systemd"
     units = Path("/etc/systemd/system")
+    containers = Path("/etc/containers/systemd")
+    # It comes with podman and makes services of what lies in `containers`.
+    generator = Path("/usr/lib/systemd/system-generators/podman-system-generator")
     logrotate = Path("/etc/logrotate.d")
 
     def __init__(
@@ -124,11 +144,31 @@ class Systemd:
         version = self.version()
         for name, launch in launches.items():
             environment = service_dir(self.state_dir, name) / "environment"
-            shown = render_environment(launch, self.state_dir, reveal=False)
-            before = HIDDEN + "\n" if environment.is_file() else ""
-            files.file(environment, render_environment(launch, self.state_dir), 0o600, shown=(before, shown))
-            files.file(self.units / self.unit(name), self.render_unit(launch, version))
+            text = render_environment(launch, self.state_dir)
+            before = environment.read_text() if environment.is_file() else ""
+            files.file(environment, text, 0o600, shown=(before, text))
+            self._configure_unit(files, launch, version)
             files.file(self.logrotate / f"{self.deployment}-{name}", self.render_logrotate(launch))
+
+    def _configure_unit(self, files: Files, launch: Launch, version: int) -> None:
+        plain, container = self.units / self.unit(launch["name"]), self._container(launch["name"])
+        if _podman(launch) and launch["argv"][0] == "podman" and self.generator.exists():
+            files.directory(self.containers, 0o755, keep_mode=True)
+            files.file(container, self.render_container(launch, version))
+            # It would win over the generated one.
+            files.remove(self.units / "multi-user.target.wants" / plain.name)
+            files.remove(plain)
+        else:
+            files.file(plain, self.render_unit(launch, version))
+            files.remove(container)
+
+    def _container(self, name: str) -> Path:
+        return (self.containers / self.unit(name)).with_suffix(".container")
+
+    def render_container(self, launch: Launch, version: int) -> str:
+        """Return the Quadlet unit: the plain unit, with podman's command in keys."""
+        text = _QUADLET_SERVICE.sub("", self.render_unit(launch, version))
+        return text.replace("[Service]\n", f"[Container]\n{quadlet(launch['argv'])}\n[Service]\n", 1)
 
     def render_unit(self, launch: Launch, version: int) -> str:
         """Return the unit for a systemd of that version (back-off between restarts came with 254)."""
@@ -138,21 +178,31 @@ class Systemd:
         return _UNIT.format(
             description=_line(launch["description"]).replace("%", "%%"),
             wants=wants,
-            command=" ".join(_argument(word) for word in launch["argv"]),
+            command=" ".join(_argument(word) for word in _command(launch)),
             # The minus: its failure does not matter.
             cleanup=f"ExecStopPost=-{' '.join(map(_argument, cleanup))}\n" if cleanup else "",
             working_directory=_path(launch["working_directory"]),
-            environment_file=_path(str(service_dir(self.state_dir, launch["name"]) / "environment")),
+            environment_files="".join(
+                f"EnvironmentFile={_path(str(path))}\n"
+                for path in [
+                    # What a later file says counts; the plan refuses a name that is in both.
+                    service_dir(self.state_dir, launch["name"]) / "environment",
+                    *(launch.get("env_files") or []),
+                ]
+            ),
             user=f"User={launch['user']}\n" if launch["user"] else "",
             restart=slower if version >= 254 else "RestartSec=5\n",
             stop_timeout_s=launch["stop_timeout_s"],
             open_files=launch["open_files"],
             memlock="LimitMEMLOCK=infinity\n" if launch["lock_memory"] else "",
             log_file=_path(launch["log_file"]),
-            hardening=self._render_hardening(launch) if self.hardening else "",
+            hardening=("Delegate=yes\n" if _podman(launch) else "")
+            + (self._render_hardening(launch) if self.hardening else ""),
         )
 
     def _render_hardening(self, launch: Launch) -> str:
+        if _podman(launch):  # the container itself is closed; podman needs the host
+            return ""
         outside = {path for path in launch["directories"] if not path.startswith(f"{self.state_dir}/")}
         writable = [self.state_dir, *sorted(outside)]
         text = _HARDENING.format(writable=" ".join(_argument(path) for path in writable))
@@ -174,11 +224,13 @@ class Systemd:
     def unconfigure(self, files: Files, names: Iterable[str]) -> None:
         """Remove units and rotation of services that are stopped."""
         names = sorted(names)
-        units = [self.unit(name) for name in names if (self.units / self.unit(name)).exists()]
-        if units and not files.check:
-            self._systemctl("disable", "--quiet", *units)
+        plain = [self.unit(name) for name in names if (self.units / self.unit(name)).exists()]
+        units = plain + [self.unit(name) for name in names if self._container(name).exists()]
+        if plain and not files.check:
+            self._systemctl("disable", "--quiet", *plain)
         for name in names:
             files.remove(self.units / self.unit(name))
+            files.remove(self._container(name))
             files.remove(self.logrotate / f"{self.deployment}-{name}")
         if units and not files.check:
             self._systemctl("daemon-reload")
@@ -213,7 +265,7 @@ class Systemd:
         detail = ""
         if state == "failed":
             detail = f"ended: {block['Result']}, status {block['ExecMainStatus']}"
-        return Status(state, int(block["MainPID"]), int(block["NRestarts"] or 0), detail)
+        return Status(state, process.inside(int(block["MainPID"])), int(block["NRestarts"] or 0), detail)
 
     def owned(self, names: Iterable[str]) -> set[int]:
         """Return the processes in the units' control groups."""
@@ -240,7 +292,12 @@ class Systemd:
         ):
             self._systemctl("daemon-reload")
         units = [self.unit(name) for name in launches]
-        disabled = [self.unit(name) for name, block in blocks.items() if block["UnitFileState"] != "enabled"]
+        # A generated unit has its [Install] section obeyed by its generator.
+        disabled = [
+            self.unit(name)
+            for name, block in blocks.items()
+            if block["UnitFileState"] != "enabled" and not self._container(name).exists()
+        ]
         if disabled:
             self._systemctl("enable", "--quiet", *disabled)
         self._systemctl("reset-failed", *units, check=False)
@@ -274,12 +331,44 @@ class Systemd:
         return done.stdout
 
 
-def render_environment(launch: Launch, state_dir: str, *, reveal: bool = True) -> str:
+def quadlet(argv: Sequence[str]) -> str:
+    """Return the keys of [Container] for `podman run --option=value… IMAGE COMMAND…`.
+
+    Raises ValueError when there is no image behind the options, each of which is one word.
+    """
+    words = list(argv[2:])
+    place = next((at for at, word in enumerate(words) if not word.startswith("--")), None)
+    if place is None:
+        raise ValueError(f"no image in {' '.join(argv)}")
+    lines = [f"Image={_path(words[place])}"]
+    for option in words[:place]:
+        name, _, value = option.partition("=")
+        if name in _QUADLET_OWN:
+            continue
+        if name in _QUADLET_KEYS:
+            lines.append(f"{_QUADLET_KEYS[name]}={_path(value)}")
+        else:
+            lines.append(f"PodmanArgs={_argument(option)}")
+    if words[place + 1 :]:
+        lines.append(f"Exec={' '.join(map(_argument, words[place + 1 :]))}")
+    return "\n".join(lines) + "\n"
+
+
+def _podman(launch: Launch) -> bool:
+    return Path(launch["argv"][0]).name == "podman" and list(launch["argv"][1:2]) == ["run"]
+
+
+def _command(launch: Launch) -> list[str]:
+    """Return the command; a container stays in the unit's control group and ends with it."""
+    argv = list(launch["argv"])
+    return [*argv[:2], "--cgroups=split", *argv[2:]] if _podman(launch) else argv
+
+
+def render_environment(launch: Launch, state_dir: str) -> str:
     """Return the EnvironmentFile: values in double quotes, with \\ before \\, ", $ and `."""
     lines = []
     for key, value in sorted(process.service_environment(launch, state_dir).items()):
-        text = value if reveal or key not in launch["secret_env"] else HIDDEN
-        quoted = re.sub(r'([\\"$`])', r"\\\1", text)
+        quoted = re.sub(r'([\\"$`])', r"\\\1", value)
         lines.append(f'{key}="{quoted}"\n')
     return "".join(lines)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 import yaml
 
+from wideep import secrets
 from wideep.catalogue import load
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
@@ -27,6 +29,7 @@ OWN_FRONTEND_FLAGS = {
     **PLANE_FLAGS,
 }
 START_DEADLINE_S = 60
+TOKEN_TTL_S = 10 * 365 * 24 * 3600
 FRONTEND_DEADLINE_S = 120
 
 
@@ -116,7 +119,7 @@ def nats(site: Site) -> Launch:
     clustered = len(deployment.control) > 1
     # Of several hosts on one machine each has a loopback address of its own.
     local = host.address if host.loopback else "127.0.0.1"
-    config: dict[str, object] = {
+    config: dict[str, Any] = {
         "server_name": f"{settings.deployment}-{host.name}",
         "listen": f"{host.address}:{client}",
         "http": f"{local}:{monitor}",
@@ -129,9 +132,15 @@ def nats(site: Site) -> Launch:
         config["cluster"] = {
             "name": settings.deployment,
             "listen": f"{host.address}:{cluster}",
-            "routes": [f"nats://{peer.address}:{cluster}" for peer in deployment.control if peer != host],
+            "routes": [f"nats://{route}" for route in site.nats_routes],
         }
         ports.append(Listener("cluster", host.address, cluster))
+    if settings.secrets_nats_user:
+        # $NAME is a variable of the server's environment.
+        account = {"user": settings.secrets_nats_user, "password": "$WIDEEP_NATS_PASSWORD"}
+        config["authorization"] = account
+        if clustered:
+            config["cluster"] |= {"authorization": account, "routes": "$WIDEEP_NATS_ROUTES"}
     path = f"{site.service_dir('nats')}/nats.conf"
     return Launch(
         name="nats",
@@ -141,7 +150,8 @@ def nats(site: Site) -> Launch:
         working_directory=site.data_dir("nats"),
         log_file=site.log_file("nats"),
         # NATS reads JSON as a subset of its own format.
-        files=(File(path, json.dumps(config, indent=2) + "\n"),),
+        files=(File(path, re.sub(r'"(\$\w+)"', r"\1", json.dumps(config, indent=2)) + "\n"),),
+        env_files=(site.secret_file(secrets.NATS_SERVER),) if settings.secrets_nats_user else (),
         directories=(site.data_dir("nats"),),
         ports=tuple(ports),
         health=Health(
@@ -162,7 +172,7 @@ def etcd(site: Site) -> Launch:
     listen = [f"http://{host.address}:{client}"]
     if not host.loopback:
         listen.append(f"http://127.0.0.1:{client}")
-    config = {
+    config: dict[str, Any] = {
         "name": host.name,
         "data-dir": site.data_dir("etcd"),
         "listen-client-urls": ",".join(listen),
@@ -177,6 +187,10 @@ def etcd(site: Site) -> Launch:
         "auto-compaction-retention": "1h",
         "logger": "zap",
     }
+    if settings.secrets_etcd_user:
+        # Dynamo 1.4.2 asks for a token once and never again: after the usual 5 minutes the frontend would
+        # see no worker any more.
+        config["auth-token-ttl"] = TOKEN_TTL_S
     path = f"{site.service_dir('etcd')}/etcd.yml"
     return Launch(
         name="etcd",
@@ -220,6 +234,7 @@ def frontend(site: Site) -> Launch:
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).
         env=site.dynamo_env,
+        env_files=site.dynamo_env_files,
         directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),
         health=Health("http", FRONTEND_DEADLINE_S, url=f"http://{host.address}:{site.frontend_port}/live"),

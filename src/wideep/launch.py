@@ -57,7 +57,8 @@ class Health:
 class Launch:
     """One service of one host: argv as a list, environment, files, ports, user, health.
 
-    Environment values are strings; `secret_env` names the variables whose values never appear in output.
+    Environment values are strings. `env_files` are files of the host with more of them (NAME=value), which
+    hold secrets: role `secrets` writes them, the service manager reads them, no value of theirs is here.
     `depends_on` names services of the same host that must be started before. `cleanup` is a command that is
     run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
     does not matter. Times are in seconds.
@@ -71,7 +72,7 @@ class Launch:
     log_file: str
     health: Health
     env: dict[str, str] = field(default_factory=dict)
-    secret_env: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     directories: tuple[str, ...] = ()
     ports: tuple[Listener, ...] = ()
@@ -90,12 +91,11 @@ class Launch:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:
-        """Return the JSON form; with `reveal=False` secret values read `********`."""
+        """Return the JSON form; with `reveal=False` contents of private files read `********`."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         data["schema_version"] = SCHEMA_VERSION
         data["digest"] = self.digest
         if not reveal:
-            data["env"] = {k: "********" if k in self.secret_env else v for k, v in self.env.items()}
             data["files"] = [
                 {**f, "content": "********"} if f["mode"] in {"0600", "0400"} else f for f in data["files"]
             ]

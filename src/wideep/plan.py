@@ -143,9 +143,11 @@ class Plan:
         }
 
     def _secret_files(self, host: Host) -> list[str]:
-        """Return the names of the files that role `secrets` writes there, where there is something for them."""
+        """Return the names of the files that role `secrets` writes there, if there is something for them."""
         paths = {path for launch in self.launches[host.name] for path in launch.env_files}
-        pulls = [REGISTRY] if host in self.deployment.frontends or host.name in self.deployment.workers_of else []
+        pulls = (
+            [REGISTRY] if host in self.deployment.frontends or host.name in self.deployment.workers_of else []
+        )
         downloads = [HUB_TOKEN] if host.name in self.deployment.workers_of else []
         return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
 
@@ -344,7 +346,9 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
         problems += [
-            Problem("a secret would be shown by plan and render", f"{where}.env.{name}", "put it into secrets_env")
+            Problem(
+                "a secret would be shown by plan and render", f"{where}.env.{name}", "put it into secrets_env"
+            )
             for name in pool.settings.env
             if looks_secret(name)
         ]

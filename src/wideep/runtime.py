@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
+from wideep import secrets
 from wideep.launch import File
 from wideep.topology import Deployment, Host, Node
 
@@ -76,11 +77,14 @@ class Site:
         settings = self.deployment.settings
         if settings.runtime == "existing":
             return self.host.python
+        if settings.in_container:
+            return settings.container.python
         return f"{self.state_dir}/venv/ai-dynamo-{settings.dynamo_version}/bin/python"
 
     def compilers(self) -> dict[str, str]:
         """Return PATH for an engine that compiles kernels: its environment's ninja, CUDA's nvcc."""
-        if self.deployment.settings.on_kubernetes:  # the image has its own
+        settings = self.deployment.settings
+        if settings.on_kubernetes or settings.in_container:  # the image has its own
             return {}
         return {"PATH": f"{PurePosixPath(self.python).parent}:{SYSTEM_PATH}:{CUDA_PATH}"}
 
@@ -138,7 +142,38 @@ class Site:
         path = f"{self.service_dir(service)}/deregister.py"
         address = f"{node.host.address}:{node.port('system')}"
         script = files("wideep").joinpath("files", "deregister.py").read_text(encoding="utf-8")
-        return (self.python, "-IS", path, self.etcd_endpoints, address), (File(path, script),)
+        # It needs the standard library only: beside a container it is the host's Python that runs it.
+        python = "python3" if self.deployment.settings.in_container else self.python
+        return (python, "-IS", path, self.etcd_endpoints, address), (File(path, script),)
+
+    def secret_file(self, name: str) -> str:
+        """Return the path of one of the files that role `secrets` writes (`wideep.secrets`)."""
+        return f"{self.state_dir}/{secrets.DIRECTORY}/{name}"
+
+    @property
+    def dynamo_env_files(self) -> tuple[str, ...]:
+        """Return the files with the credentials of every Dynamo process."""
+        deployment, settings = self.deployment, self.deployment.settings
+        return tuple(
+            self.secret_file(name)
+            for name, used in (
+                (secrets.NATS, deployment.uses_nats and settings.secrets_nats_user),
+                (secrets.ETCD, deployment.uses_etcd and settings.secrets_etcd_user),
+            )
+            if used
+        )
+
+    @property
+    def worker_env_files(self) -> tuple[str, ...]:
+        """Return the files with the credentials of a worker."""
+        own = (self.secret_file(secrets.WORKER),) if self.deployment.settings.secrets_env else ()
+        return self.dynamo_env_files + own
+
+    @property
+    def nats_routes(self) -> list[str]:
+        """Return `address:port` of the NATS cluster's other servers."""
+        port = self.deployment.port(self.deployment.settings.nats_cluster_port)
+        return [f"{peer.address}:{port}" for peer in self.deployment.control if peer != self.host]
 
     @property
     def dynamo_directories(self) -> tuple[str, ...]:

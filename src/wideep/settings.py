@@ -225,7 +225,6 @@ class Settings(_Strict):
             raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
         return value
 
-
     @field_validator("rehearsal_address")
     @classmethod
     def _loopback(cls, value: str) -> str:

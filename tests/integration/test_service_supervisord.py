@@ -76,6 +76,8 @@ class Bed:
         self.supervisord = supervisord
         self.manager = Supervisord(str(state), supervisord)
         (state / "server.py").write_text(SERVER)
+        (state / "secrets").mkdir(mode=0o700)
+        (state / "secrets" / "worker.env").write_text(f"# salt\nTOKEN={SECRET}\n")
 
     def launch(self, name: str, port: int, *more: str, **changes: Any) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -86,8 +88,7 @@ class Bed:
             "working_directory": str(self.state / "services" / name),
             "log_file": str(self.state / "log" / f"{name}.log"),
             "health": Health("http", 15, f"http://127.0.0.1:{port}/", "state", "ready"),
-            "env": {"TOKEN": SECRET},
-            "secret_env": ("TOKEN",),
+            "env_files": (str(self.state / "secrets" / "worker.env"),),
             "ports": (Listener("http", "127.0.0.1", port),),
             "stop_timeout_s": 5,
         }

@@ -237,8 +237,8 @@ SECRET = Launch(
     working_directory="/srv/x",
     log_file="/srv/x.log",
     health=Health("process", 10, settle_s=5),
-    env={"HF_TOKEN": "hunter2", "DYN_LOG": "info"},
-    secret_env=("HF_TOKEN",),
+    env={"DYN_LOG": "info"},
+    env_files=("/srv/secrets/worker.env",),
     files=(File("/srv/x/token", "hunter3", "0600"), File("/srv/x/open", "shown")),
 )
 
@@ -246,11 +246,9 @@ SECRET = Launch(
 def test_secrets_are_hidden_unless_asked_for() -> None:
     hidden = json.dumps(SECRET.to_dict(reveal=False))
     assert "hunter" not in hidden
-    assert '"HF_TOKEN": "********"' in hidden
     assert "shown" in hidden
     assert "info" in hidden
     revealed = SECRET.to_dict()
-    assert revealed["env"]["HF_TOKEN"] == "hunter2"
     assert revealed["files"][0]["content"] == "hunter3"
     # Hidden or not, it is the same launch.
     assert json.loads(hidden)["digest"] == revealed["digest"] == SECRET.digest

@@ -88,6 +88,7 @@ class Sglang:
             | site.compilers()
             | self._env(case, replica, node, cache)
             | pool.settings.env,
+            env_files=site.worker_env_files,
             files=scripts,
             directories=(*site.dynamo_directories, cache),
             ports=_listeners(case, replica, node),

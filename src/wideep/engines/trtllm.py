@@ -94,6 +94,7 @@ class Trtllm:
             working_directory=place,
             log_file=site.log_file(name),
             env=env,
+            env_files=site.worker_env_files,
             files=(*files, *scripts),
             directories=site.dynamo_directories,
             ports=tuple(Listener(p, host.address, node.port(p)) for p in ("system", "rpc")),
@@ -132,12 +133,10 @@ class Trtllm:
 
     @staticmethod
     def _env(case: Case, site: Site, replica: Replica, node: Node) -> dict[str, str]:
-        environment = PurePosixPath(site.python).parent
-        env = {
+        env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, node.gpus))}
+        if not case.settings.in_container:
             # First the environment that has TensorRT-LLM: its launcher calls `python3` by name.
-            "PATH": f"{environment}:{PATH}",
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, node.gpus)),
-        }
+            env["PATH"] = f"{PurePosixPath(site.python).parent}:{PATH}"
         if case.balanced:
             # The experts in shared memory; a start removes what a crash left under the same name.
             env["TRTLLM_EPLB_SHM_NAME"] = f"moe_{case.settings.deployment}_{replica.name}"
@@ -161,7 +160,7 @@ def host_file(replica: Replica) -> str:
 def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the words before Dynamo's own. Variables go by name: process lists would show values."""
     # The other hosts have homes of their own.
-    names = [word for name in sorted(env.keys() - {"HOME"}) for word in ("-x", name)]
+    names = [word for name in sorted({*env, *case.settings.secrets_env} - {"HOME"}) for word in ("-x", name)]
     return (
         case.options.mpirun,
         "-n",

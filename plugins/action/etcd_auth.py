@@ -1,0 +1,31 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Gives the module the passwords that the role `secrets` resolves (documentation: modules/etcd_auth.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.etcd_auth`."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"endpoint": {"type": "str", "required": True}, "record": {"type": "str", "required": True}}
+        )
+        secrets = resolve(self._templar, task_vars)
+        module = {
+            **arguments,
+            "user": secrets.etcd_user,
+            "password": secrets.etcd_password,
+            "root_password": secrets.etcd_root_password,
+        }
+        said = self._execute_module("wideep.dynamo.etcd_auth", module_args=module, task_vars=task_vars)
+        return {**result, **{key: said[key] for key in RESULT if key in said}}

@@ -1,0 +1,41 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Resolves secrets on the controller, and sends a host its own (documentation: modules/secret_files.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
+
+from wideep.secrets import FILES
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.secret_files`."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "path": {"type": "str"},
+                "names": {"type": "list", "elements": "str", "default": []},
+                "nats_routes": {"type": "list", "elements": "str", "default": []},
+                "check_only": {"type": "bool", "default": False},
+            }
+        )
+        secrets = resolve(self._templar, task_vars)
+        if arguments["check_only"]:
+            return {**result, "changed": False}
+        contents = {name: secrets.content(name, arguments["nats_routes"]) for name in arguments["names"]}
+        module = {
+            "path": arguments["path"],
+            "contents": {name: content for name, content in contents.items() if content},
+            "known": list(FILES),
+        }
+        said = self._execute_module("wideep.dynamo.secret_files", module_args=module, task_vars=task_vars)
+        return {**result, **{key: said[key] for key in RESULT if key in said}}

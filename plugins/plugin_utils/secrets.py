@@ -1,0 +1,53 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the variables of the role `secrets` for action and lookup plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleError
+
+try:
+    from wideep.problems import Problem, RefusedError
+    from wideep.secrets import VARIABLES, Secrets
+except ImportError as error:
+    raise AnsibleError(
+        f"the Python package wideep is not in Ansible's environment ({error});"
+        " run `make setup` in the checkout, or pip install wideep there"
+    ) from error
+
+VAULT = "give the password of the vault (--vault-password-file or --ask-vault-pass), or correct the value"
+# What a module that got secrets may say: nothing that it was told.
+RESULT = ("changed", "changes", "diff", "failed", "msg", "unreachable", "skipped", "rc", "_ansible_no_log")
+
+
+def resolve(templar: Any, variables: Mapping[str, Any]) -> Secrets:
+    """Return the secrets; raise AnsibleError with every problem, without values."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name in variables:
+        if not name.startswith("secrets_"):
+            continue
+        try:
+            found[str(name)] = _plain(templar.template(variables[name])) if name in VARIABLES else ""
+        except AnsibleError as error:
+            problems.append(Problem(str(error), str(name), VAULT))
+    secrets = Secrets(found)
+    unread = {problem.where for problem in problems}
+    problems += [p for p in secrets.problems if p.where not in unread]
+    if problems:
+        raise AnsibleError(str(RefusedError(problems)))
+    return secrets
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without Ansible's tags; a vaulted one is decrypted."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)
