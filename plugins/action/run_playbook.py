@@ -29,6 +29,9 @@ class ActionModule(ActionBase):
         # Simulated hosts have the names of real ones: their facts must not get into the cache. This process
         # is the task's own, nothing else sees its environment.
         os.environ["ANSIBLE_CACHE_PLUGIN"] = "ansible.builtin.memory"
+        # ansible-runner's own, where it runs the calling playbook: it would take it for the operator's.
+        if os.environ.get("ANSIBLE_STDOUT_CALLBACK") == "awx_display":
+            del os.environ["ANSIBLE_STDOUT_CALLBACK"]
         try:
             ran = runner.run(
                 arguments["playbook"],
