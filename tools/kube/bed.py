@@ -362,6 +362,8 @@ def commands(bed: Bed, programs: Path) -> dict[str, list[str | Path]]:
             f"--service-account-private-key-file={pki / 'service-account.key'}",
             # RBAC has a role for each controller, not one for all of them.
             "--use-service-account-credentials",
+            # Nodes on paper renew no leases, and say every ten minutes that they live.
+            "--node-monitor-grace-period=1h",
             *common,
         ],
         "kube-scheduler": [

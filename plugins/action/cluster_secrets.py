@@ -1,0 +1,58 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Applies Secrets whose values never pass through a task's result (documentation: plugins/modules)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from wideep.kubernetes import objects
+from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.plain import plain
+from wideep.problems import Problem, describe
+from wideep.secrets import Secrets
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.cluster_secrets`."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "hub_token": {"type": "raw", "no_log": True},
+                "registries": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+            }
+        )
+        plan = plain(task_vars["wideep_plan"])
+        own = plan["settings"]["kubernetes"]
+        values = Secrets(
+            {
+                "secrets_hub_token": plain(arguments["hub_token"]) or "",
+                "secrets_registries": plain(arguments["registries"]),
+            }
+        )
+        problems = values.problems
+        if values.registries and not own["image_pull_secrets"]:
+            where = "wideep_kubernetes.image_pull_secrets"
+            problems.append(Problem("no Secret is named for secrets_registries", where, "name one"))
+        wanted = [objects.marked(o, plan["deployment"]) for o in objects.secrets(own, values)]
+        try:
+            cluster = Cluster()
+            there = cluster.get(f"/api/v1/namespaces/{own['namespace']}")
+            problems = [*problems, *(objects.foreign(cluster, wanted) if there else [])]
+            if problems:
+                return {**result, "failed": True, "wideep_refused": True, "msg": describe(problems)}
+            dry_run = self._task.check_mode
+            changed = [
+                o["metadata"]["name"]
+                for o in wanted
+                if not there or cluster.apply(objects.path_of(o), o, dry_run=dry_run)
+            ]
+        except (RefusedByServerError, UnreachableError) as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, "changed": bool(changed), "names": changed}

@@ -1,0 +1,125 @@
+"""What a deployment has in a cluster: what to apply, what to prune, what to remove."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from wideep.kubernetes.access import GRAPHS, GROUP, INSTANCE, MANAGED, Cluster, is_ours, labels_of
+from wideep.problems import Problem
+from wideep.secrets import Secrets, registry_auth
+
+Object = dict[str, Any]
+
+# Kinds that we make in the namespace, in the order in which they are removed.
+KINDS = {
+    "DynamoGraphDeployment": f"/apis/{GROUP}/{{version}}/namespaces/{{namespace}}/{GRAPHS}",
+    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+}
+API_VERSION = {
+    "DynamoGraphDeployment": f"{GROUP}/{{version}}",
+    "Job": "batch/v1",
+    "ConfigMap": "v1",
+    "Secret": "v1",
+    "PersistentVolumeClaim": "v1",
+}
+# Deployments of a namespace have these in common; they go with the last one.
+SHARED = ("Secret", "PersistentVolumeClaim")
+HUB_KEY = "HF_TOKEN"
+
+
+def namespace(name: str) -> Object:
+    """Return a namespace that is marked as ours: teardown removes no other."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict([MANAGED])}}
+
+
+def secrets(own: Mapping[str, Any], values: Secrets) -> list[Object]:
+    """Return the Secrets whose values are known here. own: `wideep_kubernetes`."""
+    found = []
+    if values.hub_token:
+        found.append(_secret(own, own["hf_token_secret"], "Opaque", {HUB_KEY: values.hub_token}))
+    if values.registries and own["image_pull_secrets"]:
+        content = {".dockerconfigjson": registry_auth(values.registries)}
+        name = own["image_pull_secrets"][0]
+        found.append(_secret(own, name, "kubernetes.io/dockerconfigjson", content))
+    return found
+
+
+def _secret(own: Mapping[str, Any], name: str, kind: str, content: Mapping[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": kind,
+        "metadata": {"name": name, "namespace": own["namespace"]},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
+    }
+
+
+def marked(item: Mapping[str, Any], deployment: str) -> Object:
+    """Return an object with the labels by which it is found; what is shared has no deployment's name."""
+    made = copy.deepcopy(dict(item))
+    labels = made["metadata"].setdefault("labels", {})
+    labels[MANAGED[0]] = MANAGED[1]
+    if made["kind"] not in SHARED:
+        labels[INSTANCE] = deployment
+    return made
+
+
+def path_of(item: Mapping[str, Any]) -> str:
+    """Return where an object is in the API."""
+    version = item["apiVersion"].rpartition("/")[2]
+    folder = KINDS[item["kind"]].format(version=version, namespace=item["metadata"]["namespace"])
+    return f"{folder}/{item['metadata']['name']}"
+
+
+def foreign(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[Problem]:
+    """Return a problem for each object that is there already and that wideep did not make."""
+    problems = []
+    for item in items:
+        there = cluster.get(path_of(item))
+        if there is None or is_ours(there):
+            continue
+        kind, name = item["kind"], item["metadata"]["name"]
+        remedy = {
+            "Secret": "take it as it is: unset the variable with its value; or delete it",
+            "PersistentVolumeClaim": "take it as it is: set wideep_kubernetes.model_cache.create: false",
+        }.get(kind, "choose another wideep_deployment, or delete it")
+        problems.append(Problem("it is there, and wideep did not make it", f"{kind} {name}", remedy))
+    return problems
+
+
+def owned(cluster: Cluster, name: str, version: str, deployment: str) -> list[Object]:
+    """Return references to all that wideep made for a deployment, and what it alone still shares."""
+    found: list[Object] = []
+    graphs = cluster.items(KINDS["DynamoGraphDeployment"].format(version=version, namespace=name))
+    others = any(is_ours(item) and labels_of(item).get(INSTANCE) != deployment for item in graphs)
+    for kind, path in KINDS.items():
+        if kind in SHARED and others:
+            continue
+        labels = dict([MANAGED]) | ({} if kind in SHARED else {INSTANCE: deployment})
+        for item in cluster.items(path.format(version=version, namespace=name), labels):
+            found.append(_reference(kind, version, name, item["metadata"]["name"]))
+    return found
+
+
+def _reference(kind: str, version: str, namespace: str, name: str) -> Object:
+    return {
+        "apiVersion": API_VERSION[kind].format(version=version),
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+    }
+
+
+def stale(there: Sequence[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what the last version had and this one has not. Shared objects stay: others may use them."""
+    names = {(item["kind"], item["metadata"]["name"]) for item in wanted}
+    return [
+        item
+        for item in there
+        if item["kind"] not in SHARED and (item["kind"], item["metadata"]["name"]) not in names
+    ]
