@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import logs, process
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import service_dir
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import Status, runs_as_configured
 
 if TYPE_CHECKING:
@@ -40,11 +41,18 @@ def observe(manager: Manager, launches: Mapping[str, Launch], log_lines: int = 0
         owned = set().union(*(process.tree(s.pid, family) for s in statuses.values() if s.pid))
         orphans = {service: pid for pid, service in process.leftovers(manager.state_dir, owned).items()}
 
+    # What runs in a container is no child of its podman.
+    contained = {}
+    if any(map(_in_container, launches.values())):
+        contained = process.leftovers(manager.state_dir, set())
+
     def look(name: str) -> dict[str, Any]:
         status = statuses[name]
         if status.state in ("stopped", "absent") and name in orphans:
             status = replace(status, state="orphaned", pid=orphans[name], restarts=None)
         tree = process.tree(status.pid, family) if status.pid else set()
+        if _in_container(launches[name]):
+            tree |= {pid for pid, service in contained.items() if service == name}
         return _observe(manager.state_dir, launches[name], status, tree, sockets, log_lines)
 
     with ThreadPoolExecutor(min(16, len(launches))) as pool:
@@ -61,6 +69,7 @@ def _observe(  # noqa: PLR0917
 ) -> dict[str, Any]:
     uptime = time.time() - process.start_time(status.pid) if status.pid else 0.0
     configured = bool(status.pid) and runs_as_configured(launch, status.pid, state_dir)
+    unit = unit_state(state_dir, launch["name"], status.pid)
     healthy: bool | None = False
     if status.state in ("stopped", "absent"):
         healthy, detail = None, status.detail or status.state
@@ -72,8 +81,10 @@ def _observe(  # noqa: PLR0917
         detail = "is being started"
     elif not configured:
         detail = "runs with another configuration than the present one and waits for its restart"
+    elif unit.get("state", "run") != "run":
+        detail = unit["detail"]
     else:
-        healthy, detail = check(launch["health"], uptime)
+        healthy, detail = check(launch["health"], time.time() - unit["since"] if unit else uptime)
         if healthy and launch["health"]["kind"] == "http" and not _in_container(launch):
             port = _port(launch["health"]["url"])
             # Opened since the table was read: then nobody else had it.
@@ -89,7 +100,8 @@ def _observe(  # noqa: PLR0917
         "state": state,
         "pid": status.pid,
         "uptime_s": round(uptime, 1),
-        "restarts": status.restarts,
+        # The watcher of a replica's rank stays when the engine under it starts again.
+        "restarts": status.restarts if status.restarts is None else status.restarts + unit.get("breaks", 0),
         "rss_bytes": process.rss(tree),
         "digest_ok": configured,
         "healthy": healthy,
@@ -99,6 +111,21 @@ def _observe(  # noqa: PLR0917
         "log_file": launch["log_file"],
         "log_tail": logs.tail(launch["log_file"], log_lines),
     }
+
+
+def unit_state(state_dir: str, name: str, pid: int) -> dict[str, Any]:
+    """Return what the watcher of a replica's rank (wideep.unit) says; {} for other services.
+
+    What an earlier one wrote is older than the process. A pid would not tell: containers have their own.
+    """
+    path = service_dir(state_dir, name) / "unit" / "state.json"
+    try:
+        if not pid or path.stat().st_mtime < process.start_time(pid) - 0.1:
+            return {}
+        state: dict[str, Any] = json.loads(path.read_text())
+        return state if {"state", "since", "detail", "breaks"} <= state.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def expectation(health: Mapping[str, Any]) -> str:

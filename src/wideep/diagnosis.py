@@ -134,7 +134,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     (
         "rank-missing",
         r"DistStoreError(?:.*?(\d+/\d+) clients joined)?|wait timeout after \d+ ?ms|rendezvous.*time"
-        r"|timed out.*rendezvous",
+        r"|timed out.*rendezvous|client socket has timed out after"
+        r"|waits for (rank \d+ on \S+?)(?:,|\s|$)",
         "not all ranks of the replica came to the rendezvous ({0})",
         "look at the log of the rank that is missing; all need the same versions, options and leader address",
     ),

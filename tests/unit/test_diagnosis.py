@@ -69,6 +69,35 @@ def test_a_real_line_names_its_cause_first(name: str) -> None:
             "shared-memory",
         ),
         ("ended: terminated by SIGKILL", "host-out-of-memory"),
+        ("wideep: rank 2 on decode03 was killed by SIGKILL", "host-out-of-memory"),
+        ("waits for rank 2 on decode03, rank 3 on decode04", "rank-missing"),
+        (
+            "torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying"
+            " to connect to (10.0.0.1, 21003).",
+            "rank-missing",
+        ),
+        (
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690, remote process"
+            " exited or there was a network error, NCCL version 2.27.7",
+            "nccl-timeout",
+        ),
+        (
+            "    | [rank9]:[E1124 02:10:11 ProcessGroupNCCL.cpp:685] [Rank 9] Watchdog caught collective"
+            " operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE, Timeout(ms)=600000)",
+            "nccl-timeout",
+        ),
+        (
+            "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network"
+            " address. port: 21003, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in"
+            " use",
+            "address-in-use",
+        ),
+        ("decode01:91:91 [0] NCCL WARN Bootstrap : no socket interface found", "wrong-interface"),
+        (
+            "RuntimeError: [enforce fail at /gloo/transport/tcp/device.cc:84] ifa != nullptr. Unable to find"
+            " address for: ens9f9",
+            "wrong-interface",
+        ),
         ("ended: exit-code, status 203", "program-missing"),
         ("/usr/bin/python3: No module named dynamo.mocker", "python-module-missing"),
         ("bind: Cannot assign requested address", "wrong-interface"),
@@ -88,6 +117,7 @@ def test_the_word_that_matters_is_in_the_cause() -> None:
     assert "sglang.srt is not installed" in explain([LINES["python-module-missing"]])[0].cause
     assert "(3/4 clients joined)" not in explain([LINES["rank-missing"]])[0].cause
     assert "(3/4)" in explain([LINES["rank-missing"]])[0].cause
+    assert "(rank 2 on decode03)" in explain(["waits for rank 2 on decode03, rank 3 on x (stopped)"])[0].cause
     assert explain(["torch.distributed.DistStoreError"])[0].cause.endswith("came to the rendezvous")
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import http.server
+import json
+import os
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.wideep.dynamo.plugins.module_utils.health import check, expectation, listening
+from ansible_collections.wideep.dynamo.plugins.module_utils.health import (
+    check,
+    expectation,
+    listening,
+    observe,
+)
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import environment
+from ansible_collections.wideep.dynamo.plugins.module_utils.status import Status
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -116,3 +127,49 @@ def test_tail_of_what_cannot_be_read(tmp_path: Path) -> None:
     assert tail(str(tmp_path / "none"), 3) == [f"(no log file {tmp_path}/none yet)"]
     assert tail(str(tmp_path), 3) == [f"(cannot read {tmp_path}: Is a directory)"]
     assert tail(str(tmp_path / "none"), 0) == []
+
+
+def test_a_rank_is_judged_by_the_watcher_of_its_replica(tmp_path: Path) -> None:
+    launch = {
+        "name": "decode-0-rank-1",
+        "component": "worker",
+        "digest": "d",
+        "argv": ["sleep"],
+        "health": {"kind": "process", "settle_s": 10, "deadline_s": 60},
+        "ports": [],
+        "log_file": str(tmp_path / "log"),
+    }
+    state = tmp_path / "services" / "decode-0-rank-1" / "unit" / "state.json"
+    state.parent.mkdir(parents=True)
+    process = subprocess.Popen(["sleep", "60"], env={"WIDEEP_DIGEST": "d"})
+
+    class Manager:
+        state_dir = str(tmp_path)
+
+        @staticmethod
+        def status(_: Any) -> dict[str, Status]:
+            return {launch["name"]: Status("running", process.pid, 1, "")}
+
+    def seen(**content: Any) -> tuple[bool, str, int]:
+        state.write_text(json.dumps({"breaks": 2, "since": time.time(), **content}))
+        found = observe(Manager(), {launch["name"]: launch})[0]  # type: ignore[arg-type]
+        return found["healthy"], found["health_detail"], found["restarts"]
+
+    try:
+        while not environment(process.pid):
+            time.sleep(0.01)
+        waiting = "waits for rank 3 on decode04"
+        assert seen(state="gather", detail=waiting) == (False, waiting, 3)
+        assert seen(state="run", detail="") == (False, "up for 0 s of 10 s", 3)
+        assert seen(state="run", detail="", since=time.time() - 11) == (True, "up for 11 s of 10 s", 3)
+        seen(state="gather", detail=waiting)
+        os.utime(state, (time.time() - 60, time.time() - 60))  # an earlier watcher's
+        found = observe(Manager(), {launch["name"]: launch})[0]  # type: ignore[arg-type]
+        assert (found["healthy"], found["health_detail"], found["restarts"]) == (
+            False,
+            "up for 0 s of 10 s",
+            1,
+        )
+    finally:
+        process.kill()
+        process.wait()

@@ -332,9 +332,9 @@ class Child:
 class Link:
     """A connection with one JSON message a line in each direction."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, peer: str) -> None:
         connection.setblocking(False)
-        self.socket = connection
+        self.socket, self.peer = connection, peer
         self.rank = -1
         self.idle = True
         self.leaving = False
@@ -411,7 +411,6 @@ class Rank:
         self._state = new
         path = Path(self.config["state_file"])
         content = {
-            "pid": os.getpid(),
             "state": state,
             "since": self._since,
             "generation": self.generation,
@@ -462,6 +461,7 @@ class Head(Rank):
         """Listen."""
         self.links: dict[int, Link] = {}
         self.strangers: set[Link] = set()
+        self.refused: dict[str, float] = {}
         self.phase = "gather"
         self.failures = 0
         self.why = ""
@@ -479,8 +479,8 @@ class Head(Rank):
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self.server.accept()
-            link = Link(connection)
+            connection, peer = self.server.accept()
+            link = Link(connection, peer[0])
             self.strangers.add(link)
             self.selector.register(connection, selectors.EVENT_READ, lambda: self._hear(link))
 
@@ -522,8 +522,10 @@ class Head(Rank):
     def _welcome(self, link: Link, hello: Message) -> None:
         reason = self._objection(hello)
         if reason:
-            peer = link.socket.getpeername()[0]
-            self.log.say(f"refused a rank at {peer}: {reason}")
+            now, text = time.monotonic(), f"refused a rank at {link.peer}: {reason}"
+            if now - self.refused.get(text, -1e9) > self.config["remind_s"]:
+                self.refused[text] = now  # it comes back every second
+                self.log.say(text)
             with contextlib.suppress(LostError):
                 link.send("refused", reason=reason)
             self._forget(link)
@@ -542,12 +544,9 @@ class Head(Rank):
         config, rank, ranks = self.config, hello.get("rank"), self.config["ranks"]
         if hello["type"] != "hello":
             return "it does not speak our protocol"
-        for key, mine, what in (
-            ("unit", config["unit"], "belongs to"),
-            ("size", len(ranks), "counts ranks:"),
-        ):
+        for key, mine in (("unit", config["unit"]), ("size", len(ranks))):
             if hello.get(key) != mine:
-                return f"it {what} {hello.get(key)!r}, here it is {mine!r}"
+                return f"its {key} is {hello.get(key)!r}, ours is {mine!r}"
         if not isinstance(rank, int) or not 0 < rank < len(ranks):
             return f"it says that it is rank {rank!r} of {len(ranks)}"
         if hello.get("host") != ranks[rank]:
@@ -572,6 +571,7 @@ class Head(Rank):
         for line in lines or []:
             self.log.say(f"    | {line}")
         if self.phase == "drain":
+            self.child.stop(self.config["break_timeout_s"])
             self._stop_others(why)
         if self.phase != "run":
             return
@@ -625,7 +625,7 @@ class Head(Rank):
             self._fail(f"{self.who(0)} {self.child.ending}")
         if self.told_to_stop:
             self._end(f"{self.who(0)} was told to stop")
-        if self.phase == "drain" and self.child.broke is False and self.child.idle:
+        if self.phase == "drain" and self.child.idle:
             self._stop_others(self.why)
         if self.phase == "stop" and self.child.idle and all(x.idle for x in self.links.values()):
             self.phase, self.changed, self.reminded = "gather", now, 0.0
@@ -686,7 +686,7 @@ class Member(Rank):
             reason = problem.strerror or str(problem)
             self._wait(f"waits for the head, {where}: {reason}")
             return
-        link = self.link = Link(connection)
+        self.link = Link(connection, config["address"])
         self.selector.register(connection, selectors.EVENT_READ, self._hear)
         self._send(
             "hello",
@@ -696,8 +696,6 @@ class Member(Rank):
             rank=config["rank"],
             host=config["ranks"][config["rank"]],
         )
-        if self.link is link:
-            self.tell("gather", f"waits for the word of {where}")
 
     def _wait(self, text: str) -> None:
         """Say what is waited for: when it changes, and from time to time."""

@@ -1,0 +1,99 @@
+"""Which replicas are bound together, and what each rank's watcher is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from example_inventories import Groups, Hosts, local
+from sglang_cases import inventory
+
+from wideep.launch import Launch
+from wideep.plan import Plan, make_plan
+from wideep.runtime import Site
+from wideep.topology import WORKER_PORTS
+from wideep.unit import MARGIN_S, TIMES
+
+
+def made(name: str = "deepseek_r1_sglang", **variables: Any) -> Plan:
+    return make_plan(*inventory(name, **variables))
+
+
+def workers(plan: Plan) -> dict[str, Launch]:
+    return {host: own[-1] for host, own in plan.launches.items() if own[-1].component == "worker"}
+
+
+def config(launch: Launch) -> dict[str, Any]:
+    path = launch.argv[launch.argv.index("--config") + 1]
+    content: dict[str, Any] = json.loads(next(file.content for file in launch.files if file.path == path))
+    return content
+
+
+def engine_launches(plan: Plan) -> dict[str, Launch]:
+    found = {}
+    for pool in plan.deployment.pools:
+        for replica in pool.replicas:
+            for node in replica.nodes:
+                launch = plan.engine.launch(Site(plan.deployment, node.host), pool, replica, node)
+                if launch is not None:
+                    found[node.host.name] = launch
+    return found
+
+
+def test_every_rank_runs_under_a_watcher_that_knows_its_replica() -> None:
+    plan = made()
+    own, bare = workers(plan), engine_launches(plan)
+    assert len(own) == 8
+    for replica in (replica for pool in plan.deployment.pools for replica in pool.replicas):
+        for node in replica.nodes:
+            launch, engine = own[node.host.name], bare[node.host.name]
+            assert launch.argv[-len(engine.argv) - 1 :] == ("--", *engine.argv)
+            place = f"/var/lib/wideep/services/{launch.name}"
+            assert launch.argv[1:5] == ("-IS", f"{place}/rank.py", "--config", f"{place}/unit.json")
+            assert "PR_SET_PDEATHSIG" in next(f.content for f in launch.files if f.path.endswith("/rank.py"))
+            told = config(launch)
+            assert told["unit"] == f"{plan.deployment.settings.deployment}/{replica.name}"
+            assert (told["rank"], told["service"]) == (node.rank, launch.name)
+            assert told["ranks"] == [each.host.name for each in replica.nodes]
+            assert (told["address"], told["port"]) == (
+                replica.head.host.address,
+                replica.head.port_base + WORKER_PORTS["unit"],
+            )
+            assert told["cleanup"] == list(engine.cleanup) == list(launch.cleanup)
+            assert bool(told["cleanup"]) == (node == replica.head)
+            assert told["state_file"].rpartition("/")[0] in launch.directories
+            assert ("unit" in {port.purpose for port in launch.ports}) == (node == replica.head)
+            # The manager's patience is longer than the watcher's, or it would be killed at its work.
+            assert told["stop_timeout_s"] == engine.stop_timeout_s
+            assert launch.stop_timeout_s == engine.stop_timeout_s + MARGIN_S
+            assert launch.health == engine.health
+            assert {k: told[k] for k in TIMES} == TIMES
+            assert not set(told) & set(launch.env)
+
+
+def test_the_words_of_a_replica_are_one_family() -> None:
+    """A change of one rank restarts its replica, and no other."""
+    before = workers(made())
+    families = {config(launch)["family"] for launch in before.values()}
+    assert len(families) == 2
+    groups, hosts = inventory("deepseek_r1_sglang")
+    name = groups["decode"][2]
+    hosts[name] = {**hosts[name], "wideep_interface": "ens9"}
+    after = workers(make_plan(groups, hosts))
+    changed = {host for host in before if before[host].digest != after[host].digest}
+    assert changed == {host for host in before if host.startswith("decode")}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [inventory("sglang_single_node"), inventory("deepseek_r1_trtllm"), local()],
+    ids=["one node", "mpirun", "mocker"],
+)
+def test_replicas_of_one_service_stay_as_they_are(given: tuple[Groups, Hosts]) -> None:
+    plan = make_plan(*given)
+    every = [launch for own in plan.launches.values() for launch in own]
+    assert any(launch.component == "worker" for launch in every)
+    for launch in every:
+        assert not any(file.path.endswith(("/rank.py", "/unit.json")) for file in launch.files)
+        assert "unit" not in {port.purpose for port in launch.ports}
