@@ -82,7 +82,7 @@ def is_launcher(pid: int) -> bool:
 
 
 def inside(pid: int) -> int:
-    """Return the process that a container's monitor watches, which is its first child; any other pid as it is."""
+    """Return the process that a container's monitor watches, its first child; any other pid as it is."""
     words = command_line(pid)
     if not words or os.path.basename(words[0]) != "conmon":  # noqa: PTH119 - stands alone
         return pid

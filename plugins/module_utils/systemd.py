@@ -71,7 +71,7 @@ _QUADLET_KEYS = {
 # Quadlet gives these itself.
 _QUADLET_OWN = ("--rm", "--replace")
 # Lines of a plain unit that Quadlet writes itself, or that are about podman's own files.
-_QUADLET_SERVICE = re.compile(r"^(Type|ExecStart|KillMode|UMask)=.*\n", re.MULTILINE)
+_QUADLET_SERVICE = re.compile(r"^(Type|ExecStart|KillMode|Delegate|UMask)=.*\n", re.MULTILINE)
 
 _UNIT = """\
 # Made by wideep: changes here are overwritten.
@@ -152,7 +152,9 @@ class Systemd:
 
     def _configure_unit(self, files: Files, launch: Launch, version: int) -> None:
         plain, container = self.units / self.unit(launch["name"]), self._container(launch["name"])
-        if _podman(launch) and launch["argv"][0] == "podman" and self.generator.exists():
+        # Quadlet takes an empty word for the end of the command.
+        whole = _podman(launch) and launch["argv"][0] == "podman" and all(launch["argv"])
+        if whole and self.generator.exists():
             files.directory(self.containers, 0o755, keep_mode=True)
             files.file(container, self.render_container(launch, version))
             # It would win over the generated one.

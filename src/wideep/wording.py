@@ -15,6 +15,11 @@ NAMESPACE = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
 DEVICE = r"^[A-Za-z0-9_]+$"
 INTERFACE = r"^[A-Za-z0-9_.-]*$"
 WORD = r"^\S+$"
+# A name with a tag or a digest, or an image's ID. No credentials: they have a file of their own.
+IMAGE = r"^([a-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?)?$"
+SHARED_MEMORY = r"^(host|[1-9][0-9]*[mg])$"
+MOUNT = r"^/[^\s:]*:/[^\s:]*(:[A-Za-z,=]+)?$"
+PODMAN_OPTION = r"^--[a-z][a-z-]*(=\S+)?$"
 PATTERNS = {
     DEPLOYMENT_NAME: "write 1 to 32 small letters, digits and dashes, a letter first, no dash at the end",
     MODEL_NAME: "write the name that clients ask for, without spaces and colons",
@@ -22,6 +27,10 @@ PATTERNS = {
     DEVICE: "write the device alone, as `ibdev2netdev` lists it (mlx5_0)",
     INTERFACE: "write one interface, as `ip -br link` lists it (eth0): no pattern, no list",
     WORD: "write one word without spaces",
+    IMAGE: "write REGISTRY/NAME@sha256:DIGEST, REGISTRY/NAME:TAG or sha256:ID, without user and password",
+    SHARED_MEMORY: "write host, or a size such as 16g or 512m",
+    MOUNT: "write /source:/destination or /source:/destination:ro, absolute paths without spaces and colons",
+    PODMAN_OPTION: "write one option of podman run with its value, in one word: --name=value",
 }
 COMPARED = {
     "greater_than_equal": ("is less than", "ge", "{} or more"),
