@@ -31,20 +31,20 @@ exec env -i PATH="$PATH" HOME=/nowhere OTHER_HOST="$host" bash -c "$*"
 """
 LAUNCHER = """#!/bin/bash
 rank=$OMPI_COMM_WORLD_RANK
-echo "$rank ${{OTHER_HOST:-head}} $PWD $CUDA_VISIBLE_DEVICES $SECRET $*" > {folder}/rank.$rank
+echo "$rank ${{OTHER_HOST:-head}} $PWD $CUDA_VISIBLE_DEVICES $ORDER $*" > {folder}/rank.$rank
 echo $$ > {folder}/pid.$rank
-[[ $SECRET == fail && $rank == 3 ]] && exit 7
-[[ $SECRET == stay || $SECRET == fail ]] && exec sleep 60
+[[ $ORDER == fail && $rank == 3 ]] && exit 7
+[[ $ORDER == stay || $ORDER == fail ]] && exec sleep 60
 exit 0
 """
 
 
-def prepare(folder: Path, secret: str) -> tuple[list[str], dict[str, str]]:
+def prepare(folder: Path, order: str) -> tuple[list[str], dict[str, str]]:
     """Return command and environment of the decode head, for two ranks a host, in a folder."""
     change = Change(
         own={"mpirun": str(MPIRUN), "cuda_graph_max_bs": 1},
         both={"data_parallel_size": 4},
-        env={"SECRET": secret},
+        env={"ORDER": order},
         variables={
             "wideep_gpus_per_node": 2,
             "wideep_state_dir": "/state",
@@ -64,14 +64,20 @@ def prepare(folder: Path, secret: str) -> tuple[list[str], dict[str, str]]:
     ]
     root = {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
     path = f"{folder}:{Path(str(MPIRUN)).parent}:/usr/bin:/bin"
-    # No eth0 here, perhaps: the interface is not what is looked at.
-    env = {k: v for k, v in head.env.items() if not k.endswith("if_include")}
+    # There may be no eth0 here; mpirun refuses lo, and a bridge of containers may lead nowhere.
+    env = {k: _interface() if k.endswith("if_include") else v for k, v in head.env.items()}
     return argv, env | root | {"PATH": path, "HOME": str(folder)}
 
 
-def started(folder: Path, secret: str) -> subprocess.Popen[bytes]:
+def _interface() -> str:
+    """Return the interface of this machine's default route."""
+    routes = [line.split() for line in Path("/proc/net/route").read_text(encoding="utf-8").splitlines()]
+    return next((r[0] for r in routes if r[1] == "00000000"), "eth0")
+
+
+def started(folder: Path, order: str) -> subprocess.Popen[bytes]:
     """Start it as a service is started: its input is a pipe that nobody writes to."""
-    argv, env = prepare(folder, secret)
+    argv, env = prepare(folder, order)
     with (folder / "output").open("wb") as output:
         return subprocess.Popen(
             argv, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
