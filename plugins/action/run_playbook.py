@@ -24,8 +24,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            {"playbook": {"type": "str", "required": True}, "inventory": {"type": "path", "required": True}}
+            {
+                "playbook": {"type": "str", "required": True},
+                "inventory": {"type": "path", "required": True},
+                "pass_on": {"type": "list", "elements": "str", "default": []},
+            }
         )
+        mine = (task_vars or {})["hostvars"][task_vars["inventory_hostname"]]
         # Simulated hosts have the names of real ones: their facts must not get into the cache. This process
         # is the task's own, nothing else sees its environment.
         os.environ["ANSIBLE_CACHE_PLUGIN"] = "ansible.builtin.memory"
@@ -36,6 +41,7 @@ class ActionModule(ActionBase):
             ran = runner.run(
                 arguments["playbook"],
                 arguments["inventory"],
+                extra_vars={name: mine[name] for name in arguments["pass_on"] if name in mine},
                 check=self._task.check_mode,
                 diff=self._task.diff,
                 on_event=self._show,

@@ -22,6 +22,13 @@ options:
     description: Inventory file or directory.
     type: path
     required: true
+  pass_on:
+    description:
+      - Names of variables that the run gets as extra variables, with the values that they have on this host.
+        The values travel in a file that is removed at the end, and are in no output.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: The run is in check mode, too.

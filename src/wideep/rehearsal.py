@@ -41,6 +41,7 @@ REAL_ONLY = (
     "model_cache_url",
     "nats_version",
     "etcd_version",
+    "secrets_env",
 )
 DEADLINE_S = 180
 DRAIN_S = 10
