@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TICK_S = 0.2
 CONNECT_S = 3.0
 CLEANUP_S = 10.0
+LOOKS = 25
 KEPT_LINES = 20
 LINE_LENGTH = 400
 LONGEST_MESSAGE = 65536
@@ -87,6 +88,7 @@ class SharedMemory:
     def __init__(self) -> None:
         self._before: set[tuple[str, int]] = set()
         self._ours: set[tuple[str, int]] = set()
+        self._looks: dict[tuple[str, int], int] = {}
 
     @staticmethod
     def _present() -> set[tuple[str, int]]:
@@ -96,7 +98,7 @@ class SharedMemory:
 
     def begin(self) -> None:
         """Remember what is there before the child."""
-        self._before, self._ours = self._present(), set()
+        self._before, self._ours, self._looks = self._present(), set(), {}
 
     def watch(self, processes: Callable[[], set[int]]) -> None:
         """Note the new segments that the processes hold; cheap while there is nothing new."""
@@ -104,6 +106,10 @@ class SharedMemory:
         if new:
             held = {name for pid in processes() for name in held_by(pid)}
             self._ours |= {x for x in new if x[0] in held}
+            for x in new - self._ours:  # of somebody else: not to be looked for for ever
+                self._looks[x] = self._looks.get(x, 0) + 1
+                if self._looks[x] >= LOOKS:
+                    self._before.add(x)
 
     def clean(self) -> list[str]:
         """Remove what is left of the child's, and return the names."""
@@ -157,6 +163,13 @@ def descendants() -> set[int]:
     return found
 
 
+def kill(processes: set[int]) -> None:
+    """Send SIGKILL to those that are still there."""
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Child:
     """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle."""
 
@@ -170,7 +183,7 @@ class Child:
         self._pipe = -1
         self._partial = b""
         self._until = 0.0
-        self._told = 0.0
+        self._told = self._next_look = 0.0
         self._memory = SharedMemory()
 
     @property
@@ -242,21 +255,20 @@ class Child:
     def look(self) -> None:
         """Notice what has ended, and go on with stopping and cleaning."""
         self._reap()
-        if self.phase == "run":
+        now = time.monotonic()
+        if self.phase == "run" and now >= self._next_look:
+            self._next_look = now + TICK_S
             self._memory.watch(descendants)
-        elif self.phase == "stop" and (self.code is not None or time.monotonic() > self._until):
+        elif self.phase == "stop" and (self.code is not None or now > self._until):
             self._kill()
-        elif self.phase == "clean" and (self._cleaner is None or time.monotonic() > self._until):
-            for pid in descendants():
-                os.kill(pid, signal.SIGKILL)
+        elif self.phase == "clean" and (self._cleaner is None or now > self._until):
+            kill(descendants())
             self._cleaner, self.phase = None, "idle"
 
     def _kill(self) -> None:
         self._memory.watch(descendants)
         left = descendants()
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        kill(left)
         self._reap()
         if left or self.code is None:
             now = time.monotonic()
