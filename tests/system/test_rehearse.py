@@ -24,6 +24,8 @@ from wideep import runner
 
 MODEL = "deepseek-ai/DeepSeek-R1"
 REQUESTS = 200
+# etcd forgets a dead worker after so many seconds, if nobody deregisters it before.
+LEASE_S = 10
 
 
 @dataclass
@@ -203,24 +205,25 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
 
             until(again, 60)
             back = time.monotonic() - killed
-            until(lambda: time.monotonic() > killed + back + 3, 60)
+            until(lambda: time.monotonic() > killed + max(back, LEASE_S) + 3, 120)
         finally:
             stop.set()
         for made in clients:
             made.result()
     failed = [a for a in answers if a.error]
     during = [a for a in answers if a.start <= killed <= a.start + a.total_s]
-    late = [a for a in failed if a.start > killed + 1]
+    last = max((a.start - killed for a in failed), default=0.0)
     print(
         f"{victim} killed under {REQUESTS} clients: {len(answers)} requests, {len(failed)} failed"
         f" ({sum(bool(a.error) for a in during)} of the {len(during)} open at that moment,"
-        f" {len(late)} that began more than 1 s later); all its ranks started again after {back:.1f} s"
+        f" the last one began {last:+.1f} s after it); all its ranks started again after {back:.1f} s"
     )
     for error in sorted({a.error[:300] for a in failed})[:5]:
         print(f"  {error}")
-    # The other replicas go on: most of what was open is answered, and whatever comes later.
+    # The other replicas go on: most of what was open is answered, and whatever comes when discovery knows.
+    # It is told at once, and by the end of the lease at the latest.
     assert sum(bool(a.error) for a in during) < len(during) / 2
-    assert [a.error for a in late] == []
+    assert [a.error for a in failed if a.start > killed + LEASE_S] == []
     # Only the replica's own ranks were started again, without help, and it serves.
     until(lambda: all(row["healthy"] for row in rehearsed.services().values()), 90)
     after = rehearsed.engines()
