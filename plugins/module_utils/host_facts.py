@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.wideep.dynamo.plugins.module_utils import container_facts
 from ansible_collections.wideep.dynamo.plugins.module_utils.gpu_facts import gather as gather_gpu
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect as inspect_model
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import find_pythons
@@ -56,6 +57,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "addresses": _addresses(),
         "model": inspect_model(Path(needs["model_path"])) if needs.get("model_path") else None,
         "gpu": _gpu(needs["gpu"]) if needs.get("gpu") else None,
+        "container": _container(needs["container"]) if needs.get("container") else None,
     }
     # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
     if not (facts["disk"] and facts["disk"]["ours"]):
@@ -68,6 +70,10 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
 
 def _gpu(needs: dict[str, Any]) -> dict[str, Any]:
     return gather_gpu(python=needs.get("python") or "", packages=list(needs.get("packages") or ()))
+
+
+def _container(needs: dict[str, Any]) -> dict[str, Any]:
+    return container_facts.gather(needs["program"], needs["image"])
 
 
 def _has_user(uid: int) -> bool:

@@ -81,6 +81,9 @@ options:
           - What the plan needs of GPUs and RDMA devices. It is passed on to the judge.
           - Without it no GPU is looked at.
         type: dict
+      container:
+        description: What containers need (program, image, gpus, init). Without it podman is not looked at.
+        type: dict
 attributes:
   check_mode:
     description: Gathers the same, and writes no temporary file.
@@ -139,6 +142,7 @@ def main() -> None:
         "model_path": {"type": "str", "default": ""},
         "model_gb": {"type": "float", "default": 0},
         "gpu": {"type": "dict"},
+        "container": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},

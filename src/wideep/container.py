@@ -87,10 +87,10 @@ def wrap(site: Site, launch: Launch) -> Launch:
     if launch.component == "worker":
         options.append("--ipc=host" if container.shm == "host" else f"--shm-size={container.shm}")
     options += [f"--device=nvidia.com/gpu={gpu}" for gpu in gpus]
-    if launch.lock_memory:
-        options.append("--cap-add=IPC_LOCK")
     if gpus and site.host.network.link != "none":
         options.append("--device=/dev/infiniband")
+    if launch.lock_memory:
+        options.append("--cap-add=IPC_LOCK")
     options += [f"--volume={mount}" for mount in _mounts(site, launch)]
     options += [f"--env={name}={value}" for name, value in sorted(private.items())]
     options += [f"--env-file={path}" for path in launch.env_files]

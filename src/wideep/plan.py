@@ -173,6 +173,19 @@ class Plan:
             "model_gb": download_gb(settings) if works else 0.0,
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
             "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
+            "container": self._container_needs(host) if dynamo and settings.in_container else None,
+        }
+
+    def _container_needs(self, host: Host) -> dict[str, Any]:
+        """Return what containers need of a host (`wideep.preflight.model.ContainerNeeds`)."""
+        settings = self.deployment.settings
+        real = self.engine.name != "mocker"
+        nodes = [node for _, node in self.deployment.workers_of.get(host.name, ())] if real else []
+        return {
+            "program": settings.container.program,
+            "image": settings.image,
+            "gpus": sorted({gpu for node in nodes for gpu in node.gpus}),
+            "init": settings.container.init,
         }
 
     def _gpu_needs(self, host: Host) -> dict[str, Any]:

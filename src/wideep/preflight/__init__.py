@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wideep.preflight import (
     clock,
+    container,
     dcgm,
     fabric,
     gpu,
@@ -63,6 +64,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     machine.memory,
     machine.limits,
     limits.memlock,
+    container.podman,
     gpu.driver,
     versions.engine,
     gpu.gpus,

@@ -139,6 +139,26 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Podman:
+    """podman on a host ('' as version: none): its init program, its GPUs by CDI name, the plan's image."""
+
+    version: str
+    init: bool = False
+    has_image: bool = False
+    cdi_gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerNeeds:
+    """What containers of a host need. gpus: by index, of all its workers."""
+
+    program: str
+    image: str
+    gpus: tuple[int, ...] = ()
+    init: bool = True
+
+
+@dataclass(frozen=True)
 class Facts:
     """What module host_facts gathered on one host (the part that is judged)."""
 
@@ -155,6 +175,7 @@ class Facts:
     peers: tuple[PeerView, ...] = ()
     addresses: dict[str, str] = field(default_factory=dict)
     gpu: GpuFacts | None = None
+    container: Podman | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +214,7 @@ class Needs:
     model_path: str = ""
     model_gb: float = 0.0
     gpu: GpuNeeds | None = None
+    container: ContainerNeeds | None = None
 
 
 @dataclass(frozen=True)
