@@ -87,7 +87,7 @@ class ActionModule(ActionBase):
                 if name not in names and not name.startswith("wideep_"):
                     continue
                 try:
-                    found[host][str(name)] = _read(variables, name) if name in names else None
+                    found[host][str(name)] = self._read(hostvars, host, name) if name in names else None
                 except AnsibleError as error:
                     remedy = "define what it refers to, in group_vars or with -e"
                     problems.append(Problem(str(error), f"{name} on host {host}", remedy))
@@ -95,11 +95,14 @@ class ActionModule(ActionBase):
             raise RefusedError(problems)
         return found
 
-
-def _read(variables: Any, name: str) -> Any:
-    if name == "secrets_env" and isinstance(variables[name], Mapping):
-        return [str(key) for key in variables[name]]  # the plan never has the values
-    return _plain(variables[name])
+    @staticmethod
+    def _read(hostvars: Any, host: str, name: str) -> Any:
+        if name == "secrets_env":
+            # Names only: the plan never has the values, and needs no password of a vault.
+            raw = hostvars.raw_get(host)[name]
+            if isinstance(raw, Mapping):
+                return [str(key) for key in raw]
+        return _plain(hostvars[host][name])
 
 
 def _content(directory: Path) -> dict[str, bytes]:
