@@ -11,7 +11,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes import objects
-from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, UnreachableError, is_ours
+from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, UnreachableError
 from wideep.plain import plain
 from wideep.problems import describe
 
@@ -43,11 +43,13 @@ class ActionModule(ActionBase):
         if problems:
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
         owned = objects.owned(cluster, own["namespace"], version, plan["deployment"]) if there else []
+        keep = plan["settings"]["keep_state"]
         known = cluster.get(f"/apis/{GROUP}/{version}") or {}
         return {
             "namespace": objects.namespace(own["namespace"]),
             "namespace_exists": there is not None,
-            "namespace_is_ours": there is not None and is_ours(there),
+            "namespace_removable": not keep and objects.namespace_removable(cluster, own["namespace"], owned),
+            "removable": objects.removable(owned, keep_model=keep),
             "graph_known": any(r["name"] == GRAPHS for r in known.get("resources", ())),
             "wanted": wanted,
             "jobs": [o["metadata"]["name"] for o in wanted if o["kind"] == "Job"],

@@ -9,6 +9,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from wideep.kubernetes.access import Cluster, UnreachableError
+from wideep.kubernetes.forward import forwarded
+
 SLICE_S = 5.0
 display = Display()
 
@@ -19,25 +22,38 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
+        arguments = dict(self._task.args)
+        way = arguments.pop("forward", None)
+        if not way:
+            return {**result, **self._serving(arguments, task_vars)}
+        try:
+            with forwarded(Cluster(), way["namespace"], way["service"], int(way["port"])) as url:
+                return {**result, **self._serving({**arguments, "base_url": url}, task_vars)}
+        except UnreachableError as error:
+            if self._task.check_mode:
+                return {**result, "skipped": True, "msg": f"not verified, the deployment is not up: {error}"}
+            return {**result, "failed": True, "msg": str(error)}
+
+    def _serving(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
         # In check mode one look is enough: nothing is on its way.
         slice_s = 0.0 if self._task.check_mode else SLICE_S
         while True:
             outcome = self._execute_module(
                 "wideep.dynamo.verify_serving",
-                module_args={**self._task.args, "slice_s": slice_s},
+                module_args={**arguments, "slice_s": slice_s},
                 task_vars=task_vars,
             )
             if outcome.get("failed") or outcome.pop("ready", False):
-                return {**result, **outcome}
+                return dict(outcome)
             host = task_vars.get("inventory_hostname", "")
             if self._task.check_mode:
                 reason = f"not verified, the deployment is not up: {outcome['progress']}"
                 display.display(f"[{host}] {reason}")
-                return {**result, "changed": False, "skipped": True, "msg": reason}
+                return {"changed": False, "skipped": True, "msg": reason}
             waited = time.monotonic() - started
             if waited >= outcome["deadline_s"]:
                 message = f"Gave up after {waited:.0f} s. {outcome['report']}"
-                return {**result, "changed": False, "failed": True, "msg": message}
+                return {"changed": False, "failed": True, "msg": message}
             display.display(f"[{host}] {outcome['progress']}; {waited:.0f} s of {outcome['deadline_s']} s")
             slice_s = min(SLICE_S, outcome["deadline_s"] - waited)

@@ -55,6 +55,11 @@ options:
     description: Seconds to wait for registration.
     type: int
     default: 120
+  forward:
+    description:
+      - C(namespace), C(service) and C(port) of a Service in a cluster. C(kubectl port-forward) leads to it
+        while the module runs, and O(base_url) is not used.
+    type: dict
   slice_s:
     description: Seconds to wait for registration in one call of the module. Set by the action plugin.
     type: float

@@ -31,6 +31,14 @@ API_VERSION = {
 # Deployments of a namespace have these in common; they go with the last one.
 SHARED = ("Secret", "PersistentVolumeClaim")
 HUB_KEY = "HF_TOKEN"
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+# What else people have in a namespace, which is then not removed.
+OTHERS = {
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "Service": "/api/v1/namespaces/{namespace}/services",
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "StatefulSet": "/apis/apps/v1/namespaces/{namespace}/statefulsets",
+}
 
 
 def namespace(name: str) -> Object:
@@ -123,3 +131,51 @@ def stale(there: Sequence[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]
         for item in there
         if item["kind"] not in SHARED and (item["kind"], item["metadata"]["name"]) not in names
     ]
+
+
+def removable(owned: Sequence[Mapping[str, Any]], *, keep_model: bool) -> list[Mapping[str, Any]]:
+    """Return what teardown removes. keep_model: the volume stays, with the model on it."""
+    return [item for item in owned if not (keep_model and item["kind"] == "PersistentVolumeClaim")]
+
+
+def namespace_removable(cluster: Cluster, name: str, leaving: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a namespace is ours, and holds nothing but what is leaving and what Kubernetes puts there."""
+    there = cluster.get(f"/api/v1/namespaces/{name}")
+    if there is None or not is_ours(there):
+        return False
+    gone = {(item["kind"], item["metadata"]["name"]) for item in leaving}
+    graphs = {name for kind, name in gone if kind == "DynamoGraphDeployment"}
+    gone |= {("ConfigMap", "kube-root-ca.crt")}
+    for kind, path in (*KINDS.items(), *OTHERS.items()):
+        for version in ("v1alpha1", "v1beta1") if "{version}" in path else ("",):
+            for item in cluster.items(path.format(version=version, namespace=name)):
+                if (kind, item["metadata"]["name"]) in gone or _of(item, graphs, gone):
+                    continue
+                return False
+    return True
+
+
+def _of(item: Mapping[str, Any], graphs: set[str], gone: set[tuple[str, str]]) -> bool:
+    """Whether an object goes with what is leaving: its operator, or its owner, takes it away."""
+    owners = item["metadata"].get("ownerReferences") or ()
+    return labels_of(item).get(GRAPH_LABEL) in graphs or any((o["kind"], o["name"]) in gone for o in owners)
+
+
+def platform_removable(
+    cluster: Cluster, name: str, version: str, leaving: tuple[str, str]
+) -> tuple[bool, str]:
+    """Return whether teardown may remove the platform, and why not.
+
+    Args:
+        leaving: namespace and name of the graph that teardown has removed, or is about to.
+    """
+    there = cluster.get(f"/api/v1/namespaces/{name}")
+    if there is None:
+        return False, f"there is no namespace {name}"
+    if not is_ours(there):
+        return False, f"wideep did not make the namespace {name}"
+    for item in cluster.items(f"/apis/{GROUP}/{version}/{GRAPHS}"):
+        found = item["metadata"]["namespace"], item["metadata"]["name"]
+        if found != leaving:
+            return False, f"DynamoGraphDeployment {found[1]} in {found[0]} needs it"
+    return True, ""

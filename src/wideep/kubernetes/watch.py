@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wideep.kubernetes.access import (
-    GRAPHS,
-    GROUP,
-    Cluster,
-    RefusedByServerError,
-)
+from rich.table import Table
+
+from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError
+from wideep.text import print_table
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
@@ -192,3 +190,35 @@ def _log(cluster: Cluster, namespace: str, pod: str, *, previous: bool) -> list[
         if text.strip():
             return text.rstrip().splitlines()[-LINES:]
     return []
+
+
+# ---- status --------------------------------------------------------------------------------------
+
+
+def status(cluster: Cluster, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `text` for people, and the pods as `services`."""
+    name, namespace = plan["deployment"], plan["settings"]["kubernetes"]["namespace"]
+    look = graph(cluster, namespace, name, plan["settings"]["graph_api"])
+    pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
+    if not pods and not look.done:
+        return {"text": f"{name}: {look.progress} in namespace {namespace}\n", "ready": False, "services": []}
+    rows = [
+        {
+            "pod": pod["metadata"]["name"],
+            "node": pod["spec"].get("nodeName", ""),
+            "state": reason(pod),
+            "restarts": sum(c.get("restartCount", 0) for c in pod["status"].get("containerStatuses") or ()),
+        }
+        for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    ]
+    table = Table(box=None, pad_edge=False)
+    for column in ("POD", "NODE", "STATE", "RESTARTS"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(row["pod"], row["node"] or "-", row["state"], str(row["restarts"]))
+    text = f"{name} in namespace {namespace}: {'ready' if look.done else 'NOT READY'}; {look.progress}\n\n"
+    text += print_table(table)
+    if not look.done:
+        text += "\n" + trouble(cluster, namespace, {GRAPH_LABEL: name})
+    forward = f"kubectl -n {namespace} port-forward service/{name}-frontend 8000:8000"
+    return {"text": f"{text.rstrip()}\n\nrequests: {forward}\n", "ready": look.done, "services": rows}

@@ -1,0 +1,28 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Says what a deployment has in a cluster and how it is (documentation: plugins/modules)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from wideep.kubernetes import watch
+from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.plain import plain
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.cluster_status`."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        self.validate_argument_spec({})
+        plan = plain(task_vars["wideep_plan"])
+        try:
+            return {**result, "changed": False, **watch.status(Cluster(), plan)}
+        except (RefusedByServerError, UnreachableError) as error:
+            return {**result, "failed": True, "msg": str(error)}
