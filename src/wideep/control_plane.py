@@ -38,7 +38,7 @@ def check(deployment: Deployment) -> list[Problem]:
     settings = deployment.settings
     problems = []
     if settings.on_kubernetes:  # which brings its own
-        return _check_frontend_args(deployment)
+        return _check_frontend_args(deployment) + _check_no_secrets(deployment)
     from_pypi = settings.etcd_install_method == "pypi"
     inconsistent = from_pypi or settings.etcd_version in INCONSISTENT_ETCD
     if deployment.uses_etcd and inconsistent and not deployment.one_machine:
@@ -90,6 +90,18 @@ def _check_frontend_args(deployment: Deployment) -> list[Problem]:
         Problem("the plan sets it", f"wideep_frontend_args.{name}", f"remove it, use {instead}")
         for name, instead in OWN_FRONTEND_FLAGS.items()
         if name in frontend_flags(deployment)
+    ]
+
+
+def _check_no_secrets(deployment: Deployment) -> list[Problem]:
+    return [
+        Problem(
+            "it is for hosts only",
+            name,
+            "remove it; on Kubernetes use secrets_hub_token and secrets_registries, and Secrets of your own",
+        )
+        for name in ("secrets_nats_user", "secrets_etcd_user", "secrets_env")
+        if getattr(deployment.settings, name)
     ]
 
 

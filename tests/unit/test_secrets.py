@@ -13,6 +13,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import digest, secret_environment
 from ansible_collections.wideep.dynamo.plugins.module_utils.secret_files import write
 from example_inventories import cluster, local, refusal
+from test_kubernetes import inventory
 
 from wideep.plan import make_plan
 from wideep.secrets import VARIABLES, Secrets, looks_secret
@@ -199,3 +200,8 @@ def test_secrets_in_the_plan_are_refused() -> None:
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
     assert looks_secret(name) is secret
+
+
+def test_kubernetes_has_accounts_of_its_own() -> None:
+    found = refusal(*inventory(secrets_nats_user="n", secrets_env={"MY_TOKEN": "x"}))
+    assert [problem.where for problem in found] == ["secrets_nats_user", "secrets_env"]
