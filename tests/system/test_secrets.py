@@ -257,15 +257,18 @@ def test_a_new_secret_restarts_only_those_who_use_it(
     new = value("new")
     values[f"{variable}, new"] = new
     secured.variables[variable] = {"MY_TOKEN": new} if variable == "secrets_env" else new
-    result = secured.run("site")
-    result.raise_for_status()
+    secured.run("site").raise_for_status()
     after = secured.pids()
     assert {name for name in after if after[name] != before[name]} == users
     assert set(after) == set(before)
+    assert leaks(values, secured.state_dir, allowed=(secured.state_dir / "secrets",)) == []
+
+
+def test_after_all_that_nothing_is_left_to_do(secured: Secured) -> None:
     result = secured.run("site")
     result.raise_for_status()
     assert result.stats["localhost"].changed == 0
-    assert leaks(values, secured.state_dir, allowed=(secured.state_dir / "secrets",)) == []
+    assert secured.complete() == 8
 
 
 def test_without_accounts_again(secured: Secured) -> None:
