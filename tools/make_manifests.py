@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from wideep.kubernetes.manifests import Manifests, to_yaml
-from wideep.plan import make_plan
+from wideep.plan import Plan, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "k8s"
@@ -24,8 +24,8 @@ HEAD = """\
 """
 
 
-def manifests(inventory: str, **variables: Any) -> Manifests:
-    """Return the manifests of an inventory of the repository, with variables changed."""
+def plan(inventory: str, **variables: Any) -> Plan:
+    """Return the plan of an inventory of the repository, with variables changed."""
     folder = ROOT / "inventories" / inventory
     shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
     tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]["children"]
@@ -35,7 +35,12 @@ def manifests(inventory: str, **variables: Any) -> Manifests:
         for group in tree.values()
         for name, own in group["hosts"].items()
     }
-    made = make_plan(groups, hosts).manifests
+    return make_plan(groups, hosts)
+
+
+def manifests(inventory: str, **variables: Any) -> Manifests:
+    """Return the manifests of an inventory of the repository, with variables changed."""
+    made = plan(inventory, **variables).manifests
     assert made is not None, "the inventory is one of Kubernetes"
     return made
 

@@ -62,6 +62,15 @@ def kubeconfig() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def programs() -> Path:
+    """Return the directory of helm and of the other programs of the bed."""
+    built = subprocess.run(
+        [REPOSITORY / "tools" / "kube" / "build"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return Path(built.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
 def api(kubeconfig: str) -> client.ApiClient:
     return config.new_client_from_config(kubeconfig)
 

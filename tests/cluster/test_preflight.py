@@ -1,0 +1,256 @@
+"""Wrong inputs before a real API server: each is refused before the first change, with a remedy."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import HERE, REPOSITORY, crd, make_manifests, wait
+from kubernetes import client
+
+from wideep.kubernetes.preflight import Platform, judge
+from wideep.preflight.model import Check
+from wideep.secrets import Secrets
+
+INVENTORY = REPOSITORY / "inventories" / "kubernetes_sglang"
+CHART = str(HERE / "chart")
+TOKEN = {"secrets_hub_token": "hf_only-for-tests"}
+GPU = "nvidia.com/gpu"
+
+
+def plan(**own: Any) -> dict[str, Any]:
+    """Return the plan of inventories/kubernetes_sglang with `wideep_kubernetes` and variables changed."""
+    variables = {name: own.pop(name) for name in list(own) if name.startswith("wideep_")}
+    shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    cluster = {"wideep_kubernetes": {**shared["wideep_kubernetes"], **own}}
+    made = make_manifests.plan(INVENTORY.name, **variables, **cluster).to_dict()
+    assert isinstance(made, dict)
+    return made
+
+
+def failures(
+    platform: Platform | None = None, secrets: dict[str, Any] | None = None, **own: Any
+) -> list[Check]:
+    """Return what preflight refuses."""
+    values = Secrets(TOKEN if secrets is None else secrets)
+    report = judge(plan(**own), platform or Platform(chart_ref=CHART), values)
+    return [check for check in report.checks if check.status == "fail"]
+
+
+def only(found: list[Check], topic: str, *words: str) -> None:
+    """Assert one failure, of a topic, that says these words and what to do."""
+    assert [check.topic for check in found] == [topic], found
+    assert all(word in found[0].seen + found[0].expected + found[0].remedy for word in words), found
+    assert found[0].remedy
+
+
+@pytest.fixture(autouse=True)
+def cluster(kubeconfig: str, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the package talk to the bed."""
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", kubeconfig)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+
+def test_what_is_right_is_accepted() -> None:
+    assert failures() == []
+
+
+# ---- this machine --------------------------------------------------------------------------------
+
+
+def test_no_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(tmp_path / "none"))
+    only(failures(), "api", "kubeconfig")
+
+
+def test_no_helm() -> None:
+    only(failures(Platform(chart_ref=CHART, helm="/nowhere/helm")), "helm", "cannot be run", "platform_helm")
+
+
+def test_helm_4(tmp_path: Path) -> None:
+    helm = tmp_path / "helm"
+    helm.write_text("#!/bin/sh\necho v4.0.1\n", encoding="utf-8")
+    helm.chmod(helm.stat().st_mode | stat.S_IXUSR)
+    only(failures(Platform(chart_ref=CHART, helm=str(helm))), "helm", "v4.0.1", "does not work with Helm 4")
+
+
+def test_chart_of_another_release(tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "chart")
+    file = tmp_path / "chart" / "Chart.yaml"
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("version: 1.4.2", "version: 1.3.0", 1), encoding="utf-8"
+    )
+    found = failures(Platform(chart_ref=str(file.parent)))
+    only(found, "chart", "is version 1.3.0", "dynamo_version 1.4.2")
+
+
+def test_chart_that_is_not_there() -> None:
+    only(failures(Platform(chart_ref="/nowhere/chart.tgz")), "chart", "/nowhere/chart.tgz", "absolute path")
+
+
+# ---- the cluster ---------------------------------------------------------------------------------
+
+
+def test_user_without_rights(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
+    found = [check for check in failures() if check.topic == "rights"]
+    only(found, "rights", "you may not get dynamographdeployments", "administrator")
+
+
+def test_nobody_installs_the_platform() -> None:
+    found = failures(Platform(install=False))
+    assert [check.topic for check in found] == ["crd", "orchestrator"]
+
+
+def test_crd_of_another_version(api: client.ApiClient) -> None:
+    with crd(api, "v1beta1"):
+        only(failures(), "crd", "serves v1beta1", "wideep_graph_api: v1beta1")
+
+
+def test_operator_in_another_namespace(api: client.ApiClient) -> None:
+    labels = {"app.kubernetes.io/name": "dynamo-operator"}
+    container = {"name": "manager", "image": "registry.example.com/operator"}
+    body = {
+        "metadata": {"name": "theirs", "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+    apps = client.AppsV1Api(api)
+    apps.create_namespaced_deployment("default", body)
+    try:
+        only(failures(), "operator", "there is one in default", "platform_install: false")
+    finally:
+        apps.delete_namespaced_deployment("theirs", "default")
+
+
+def test_release_that_is_pending(api: client.ApiClient) -> None:
+    core = client.CoreV1Api(api)
+    labels = {"owner": "helm", "name": "dynamo-platform", "status": "pending-upgrade", "version": "3"}
+    core.create_namespaced_secret("default", {"metadata": {"name": "release-3", "labels": labels}})
+    try:
+        found = failures(Platform(chart_ref=CHART, namespace="default"))
+        only(found, "release", "pending-upgrade", "helm -n default rollback dynamo-platform 2")
+    finally:
+        core.delete_namespaced_secret("release-3", "default")
+
+
+# ---- nodes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def allocatable(api: client.ApiClient) -> Iterator[Callable[[str, str], None]]:
+    """Change what all GPU nodes offer; put it back afterwards."""
+    core = client.CoreV1Api(api)
+    names = [f"gpu-{number}" for number in range(8)]
+
+    def change(resource: str, amount: str) -> None:
+        for name in names:
+            body = {"status": {"allocatable": {resource: amount}, "capacity": {resource: amount}}}
+            core.patch_node_status(name, body)
+
+    with ExitStack() as stack:
+        stack.callback(change, GPU, "8")
+        stack.callback(change, "rdma/ib", "8")
+        yield change
+
+
+def test_no_gpu_nodes(allocatable: Callable[[str, str], None]) -> None:
+    allocatable(GPU, "0")
+    only(failures(), "nodes", "no node has nvidia.com/gpu", "GPU operator")
+
+
+def test_nodes_too_small(allocatable: Callable[[str, str], None]) -> None:
+    allocatable(GPU, "4")
+    only(failures(), "nodes", "0 of 8 GPU nodes are free", "has 4 of nvidia.com/gpu, 8 are needed")
+
+
+def test_no_rdma_on_the_nodes(allocatable: Callable[[str, str], None]) -> None:
+    allocatable("rdma/ib", "0")
+    only(failures(), "nodes", "has 0 of rdma/ib, 8 are needed")
+
+
+def test_too_few_nodes() -> None:
+    pools = {
+        "prefill": {"replicas": 1, "nodes_per_replica": 4, "options": {"data_parallel_size": 32}},
+        "decode": {"replicas": 2, "nodes_per_replica": 4, "options": {"data_parallel_size": 32}},
+    }
+    only(failures(wideep_pools=pools), "nodes", "8 of 8 GPU nodes are free", "12 for 12 worker pods")
+
+
+def test_taint_that_is_not_tolerated() -> None:
+    only(failures(tolerations=[]), "nodes", "taint nvidia.com/gpu is not tolerated")
+
+
+def test_label_that_no_node_has() -> None:
+    only(failures(node_selector={"pool": "h100"}), "nodes", "node_selector pool")
+
+
+# ---- storage and secrets -------------------------------------------------------------------------
+
+
+def cache(**own: Any) -> dict[str, Any]:
+    return {"model_cache": {"size": "1Ti", **own}}
+
+
+def test_storage_class_that_is_not_there() -> None:
+    only(failures(**cache(storage_class="fast")), "storage", "no storage class fast", "kwok-volume")
+
+
+def test_storage_class_of_one_node(api: client.ApiClient) -> None:
+    storage = client.StorageV1Api(api)
+    storage.create_storage_class({"metadata": {"name": "disk"}, "provisioner": "ebs.csi.aws.com"})
+    try:
+        only(failures(**cache(storage_class="disk")), "storage", "volumes of one node", "ReadWriteMany")
+    finally:
+        storage.delete_storage_class("disk")
+
+
+def test_claim_that_is_not_there() -> None:
+    only(failures(**cache(create=False)), "storage", "there is no claim model-cache")
+
+
+def test_secret_that_is_not_there() -> None:
+    only(failures(secrets={}), "secrets", "hf-token-secret", "secrets_hub_token")
+
+
+def test_pull_secret_that_is_not_there() -> None:
+    only(failures(image_pull_secrets=["registry"]), "secrets", "registry", "secrets_registries")
+
+
+def test_token_of_an_environment_that_has_none() -> None:
+    found = failures(secrets={"secrets_hub_token": {"env": "NO_SUCH_TOKEN"}})
+    assert "NO_SUCH_TOKEN is empty or unset" in found[0].seen
+
+
+def test_priority_class_that_is_not_there() -> None:
+    only(failures(priority_class="urgent"), "priority", "no priority class urgent")
+
+
+def test_pod_security(api: client.ApiClient) -> None:
+    core = client.CoreV1Api(api)
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    core.create_namespace({"metadata": {"name": "guarded", "labels": labels}})
+    try:
+        found = failures(namespace="guarded")
+        only(found[:1], "namespace", "Pod Security is baseline", "capabilities")
+    finally:
+        core.delete_namespace("guarded")
+        wait("it is gone", lambda: "guarded" not in {n.metadata.name for n in core.list_namespace().items})
+
+
+def test_claim_of_others(api: client.ApiClient, namespace: str) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    body = {"metadata": {"name": "model-cache"}, "spec": spec}
+    client.CoreV1Api(api).create_namespaced_persistent_volume_claim(namespace, body)
+    found = {check.topic: check for check in failures()}
+    assert "ReadWriteOnce" in found["storage"].seen
+    assert "wideep did not make it" in found["manifests"].seen
