@@ -49,6 +49,10 @@ render: setup  ## write every file and command line below OUTPUT (default: build
 verify: setup  ## prove again that it serves
 	@$(PLAYBOOK) playbooks/verify.yml $(ARGS)
 
+.PHONY: rehearse
+rehearse: setup  ## the whole inventory on this machine, the simulated engine in place of the real one: no GPU
+	@$(PLAYBOOK) playbooks/rehearse.yml $(ARGS)
+
 .PHONY: test
 test: setup  ## every suite that this machine can run; SUITES="lint unit" for some
 	@$(BIN)/python tools/run_tests.py $(SUITES)
