@@ -1,0 +1,52 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Applies objects with one call of kubernetes.core.k8s, shows what differs (see plugins/modules)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from wideep.kubernetes.access import FIELD_MANAGER
+from wideep.plain import plain
+
+# The server changes them with everything; they say nothing to a person.
+HIDDEN = ["metadata.managedFields", "metadata.resourceVersion", "metadata.generation", "status"]
+
+
+class ActionModule(ActionBase):
+    """`wideep.dynamo.cluster_apply`."""
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"objects": {"type": "list", "elements": "dict", "required": True}}
+        )
+        done = self._execute_module(
+            "kubernetes.core.k8s",
+            module_args={
+                "resource_definition": plain(arguments["objects"]),
+                "apply": True,
+                "server_side_apply": {"field_manager": FIELD_MANAGER, "force_conflicts": True},
+                "hidden_fields": HIDDEN,
+            },
+            task_vars=task_vars,
+        )
+        if done.get("failed"):
+            return {**result, **done}
+        # For one object the module returns it, for several a list.
+        each = (done.get("result") or {}).get("results") or [done]
+        changed = [item for item in each if item.get("changed")]
+        names = [f"{item['result']['kind']} {item['result']['metadata']['name']}" for item in changed]
+        diffs = [
+            {**item["diff"], "before_header": name, "after_header": name}
+            for name, item in zip(names, changed, strict=True)
+            if item.get("diff")
+        ]
+        result.update(changed=bool(changed), names=names)
+        if diffs:
+            result["diff"] = diffs
+        if warnings := done.get("warnings"):
+            result["warnings"] = warnings
+        return result

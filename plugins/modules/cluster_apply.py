@@ -1,0 +1,50 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_apply
+short_description: Applies objects on the API server's side and shows what differs
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Calls M(kubernetes.core.k8s) once for all objects, with the field manager C(wideep).
+options:
+  objects:
+    description: Manifests.
+    type: list
+    elements: dict
+    required: true
+attributes:
+  check_mode:
+    description: Lets the server say what would change.
+    support: full
+  diff_mode:
+    description: Shows the fields of each object that differ.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Apply the graph
+  wideep.dynamo.cluster_apply:
+    objects: "{{ __graph_objects.wanted }}"
+"""
+
+RETURN = r"""
+names:
+  description: Kind and name of what changed.
+  returned: success
+  type: list
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_apply runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()

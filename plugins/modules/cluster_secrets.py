@@ -1,0 +1,53 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_secrets
+short_description: Applies Secrets whose values appear nowhere
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Resolves the values on this machine and sends them to the API server itself. The result has names only.
+options:
+  hub_token:
+    description: As C(secrets_hub_token) of role C(secrets).
+    type: raw
+  registries:
+    description: As C(secrets_registries) of role C(secrets).
+    type: list
+    elements: dict
+    default: []
+attributes:
+  check_mode:
+    description: Lets the server say whether they would change.
+    support: full
+  diff_mode:
+    description: Values are never shown.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Apply the hub's token
+  wideep.dynamo.cluster_secrets:
+    hub_token: {env: HF_TOKEN}
+"""
+
+RETURN = r"""
+names:
+  description: Secrets that changed.
+  returned: success
+  type: list
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_secrets runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_status
+short_description: Says what a deployment has in a cluster and how it is
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Reads C(wideep_plan).
+options: {}
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Ask what runs in the cluster
+  wideep.dynamo.cluster_status:
+  register: __status_cluster
+"""
+
+RETURN = r"""
+text:
+  description: For people.
+  returned: success
+  type: str
+ready:
+  description: Whether all components are ready.
+  returned: success
+  type: bool
+services:
+  description: Its pods, each with C(pod), C(node), C(state) and C(restarts).
+  returned: success
+  type: list
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_status runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_wait
+short_description: Waits for something in a cluster
+version_added: 0.1.0
+author: The wideep authors (@wideep)
+description:
+  - Shows how far it is. At the deadline it fails with the pods in the way, their events and last log lines.
+options:
+  target:
+    description: What to wait for.
+    type: str
+    required: true
+    choices: [graph, job, operator]
+  name:
+    description: Its name.
+    type: str
+    default: ""
+  namespace:
+    description: Where it is.
+    type: str
+    required: true
+  version:
+    description: Version of the DynamoGraphDeployment's API.
+    type: str
+    default: v1alpha1
+  deadline_s:
+    description: Seconds to wait.
+    type: float
+    required: true
+attributes:
+  check_mode:
+    description: Does not wait.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Wait until all components are ready
+  wideep.dynamo.cluster_wait:
+    target: graph
+    name: chat
+    namespace: dynamo
+    deadline_s: 3600
+"""
+
+RETURN = r"""
+progress:
+  description: How far it is.
+  returned: success
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Documentation only: the action plugin of this name does the work."""
+    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_wait runs on the controller only")
+
+
+if __name__ == "__main__":
+    main()
