@@ -66,7 +66,7 @@ def ask(url: str, model: str, number: int, tokens: int, timeout_s: float = 120) 
     error = ""
     if not done or count != tokens:
         end = "" if done else "not "
-        error = f"{count} of {tokens} tokens, {end}done: {raw[-400:].decode(errors='replace')}"
+        error = f"{count} of {tokens} tokens, {end}done: {raw[-250:].decode(errors='replace')}"
     return Answer(start, first, time.monotonic() - start, count, error)
 
 

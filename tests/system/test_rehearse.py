@@ -218,7 +218,7 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
         f" ({sum(bool(a.error) for a in during)} of the {len(during)} open at that moment,"
         f" the last one began {last:+.1f} s after it); all its ranks started again after {back:.1f} s"
     )
-    for error in sorted({a.error[:300] for a in failed})[:5]:
+    for error in sorted({a.error for a in failed})[:3]:
         print(f"  {error}")
     # The other replicas go on: most of what was open is answered, and whatever comes when discovery knows.
     # It is told at once, and by the end of the lease at the latest.
