@@ -197,9 +197,9 @@ def test_the_head_starts_all_ranks_through_mpi() -> None:
 
 
 def test_variables_travel_to_the_ranks_by_name_and_never_by_value() -> None:
-    head = launch(Change(env={"SOME_TOKEN": "not-to-be-seen"}))
+    head = launch(Change(env={"SOME_NAME": "not-to-be-seen"}))
     named = {head.argv[n + 1] for n, word in enumerate(head.argv) if word == "-x"}
-    assert {"SOME_TOKEN", "PATH", "CUDA_VISIBLE_DEVICES", "NCCL_IB_HCA", "UCX_NET_DEVICES"} <= named
+    assert {"SOME_NAME", "PATH", "CUDA_VISIBLE_DEVICES", "NCCL_IB_HCA", "UCX_NET_DEVICES"} <= named
     # Open MPI hands its own settings on by itself, and each host has its own homes.
     assert {name for name in head.env.keys() - named if "_MCA_" not in name} <= {"HOME"}
     assert not any("not-to-be-seen" in word or "mlx5" in word for word in head.argv)
