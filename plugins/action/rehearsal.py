@@ -12,7 +12,7 @@ from ansible_collections.wideep.dynamo.plugins.action.plan import ActionModule a
 from ansible_collections.wideep.dynamo.plugins.action.plan import _plain
 
 from wideep.problems import RefusedError
-from wideep.rehearsal import rehearse, retired
+from wideep.rehearsal import on_hosts, rehearse, retired
 
 
 class ActionModule(PlanAction):
@@ -23,14 +23,21 @@ class ActionModule(PlanAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super(PlanAction, self).run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            {"path": {"type": "path", "required": True}, "python": {"type": "path", "required": True}}
+            {
+                "path": {"type": "path", "required": True},
+                "python": {"type": "path", "required": True},
+                "where": {"choices": ["machine", "hosts"], "default": "machine"},
+            }
         )
         directory = Path(_plain(arguments["path"])).expanduser()
         groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
+            hosts = self._variables(groups, task_vars["hostvars"])
+            if arguments["where"] == "hosts":
+                return {**result, "changed": False, "variables": on_hosts(groups, hosts)}
             made = rehearse(
                 groups,
-                self._variables(groups, task_vars["hostvars"]),
+                hosts,
                 directory=str(directory),
                 python=str(_plain(arguments["python"])),
             )

@@ -27,6 +27,7 @@ class ActionModule(ActionBase):
             {
                 "playbook": {"type": "str", "required": True},
                 "inventory": {"type": "path", "required": True},
+                "variables": {"type": "dict", "default": {}},
                 "pass_on": {"type": "list", "elements": "str", "default": []},
             }
         )
@@ -41,7 +42,8 @@ class ActionModule(ActionBase):
             ran = runner.run(
                 arguments["playbook"],
                 arguments["inventory"],
-                extra_vars={name: mine[name] for name in arguments["pass_on"] if name in mine},
+                extra_vars=arguments["variables"]
+                | {name: mine[name] for name in arguments["pass_on"] if name in mine},
                 check=self._task.check_mode,
                 diff=self._task.diff,
                 on_event=self._show,

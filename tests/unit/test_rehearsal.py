@@ -16,7 +16,7 @@ from example_playbook import run_action
 
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
-from wideep.rehearsal import Rehearsal, rehearse, retired
+from wideep.rehearsal import Rehearsal, on_hosts, rehearse, retired
 
 DIRECTORY = "/home/somebody/.local/state/wideep-rehearsal"
 INVENTORIES = ("deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local")
@@ -211,3 +211,29 @@ def test_the_action_refuses_as_the_plan_does(short: Path) -> None:
     assert result["wideep_refused"] is True
     assert result["problems"]
     assert list(short.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", INVENTORIES)
+def test_on_the_hosts_themselves_only_the_engine_and_the_place_change(name: str) -> None:
+    groups, hosts = inventory(name)
+    variables = on_hosts(groups, hosts)
+    real = make_plan(groups, hosts)
+    simulated = make_plan(groups, {host: own | variables for host, own in hosts.items()})
+    assert simulated.engine.name == "mocker"
+    assert simulated.deployment.settings.deployment == f"{real.deployment.settings.deployment}-rehearsal"
+    for one, other in zip(real.deployment.hosts, simulated.deployment.hosts, strict=True):
+        assert (other.name, other.address) == (one.name, one.address)
+        assert other.state_dir == f"{one.state_dir}-rehearsal"
+    assert [r.name for r, _ in simulated.deployment.workers] == [r.name for r, _ in real.deployment.workers]
+    assert [n.port_base for _, n in simulated.deployment.workers] == [
+        n.port_base for _, n in real.deployment.workers
+    ]
+    assert simulated.expected == real.expected
+
+
+def test_on_the_hosts_a_refused_inventory_is_refused() -> None:
+    groups, hosts = inventory("deepseek_r1_sglang")
+    for own in hosts.values():
+        own["wideep_eplb"] = {"enabled": True, "redundant_experts": 31}
+    with pytest.raises(RefusedError, match="redundant"):
+        on_hosts(groups, hosts)
