@@ -18,7 +18,7 @@ help:  ## this list
 .PHONY: setup
 setup: $(STAMP)  ## controller environment from the lock file, collection linked
 
-$(STAMP): requirements/bootstrap.lock requirements/controller.lock pyproject.toml
+$(STAMP): requirements/bootstrap.lock requirements/controller.lock requirements/collections.lock pyproject.toml
 	@tools/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 

@@ -79,6 +79,11 @@ SUITES = (
     Suite("integration", ((*PYTEST, "tests/integration"),)),
     Suite("system", ((*PYTEST, "tests/system"),)),
     Suite("cluster", (("tools/kube/build",), (*PYTEST, "tests/cluster")), lacks=_lacks_cluster),
+    Suite(
+        "molecule-kubernetes",
+        (("tools/kube/build",), ("molecule", "test", "--scenario-name", "kubernetes")),
+        lacks=_lacks_cluster,
+    ),
     Suite("molecule-default", (("molecule", "test", "--scenario-name", "default"),)),
     Suite("molecule-hosts", (("molecule", "test", "--scenario-name", "hosts"),), lacks=_lacks_hosts),
 )
