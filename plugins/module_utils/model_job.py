@@ -58,6 +58,10 @@ class Job:
                 start_new_session=True,
             )
         model_download.write_json(self.directory / "process.json", {"pid": child.pid})
+        # On a busy machine a program has started a moment before its command line can be seen.
+        until = time.monotonic() + STOP_S
+        while process.alive(child.pid) and not self.pid() and time.monotonic() < until:
+            time.sleep(0.01)
 
     def watch(self, seconds: float) -> bool:
         """Wait until the download is over, at most so long; return whether it runs still."""

@@ -284,12 +284,13 @@ def start(launch_json: str) -> None:
         _clean_up(launch["cleanup"], secrets)
         _clean_up_after(os.getpid(), launch["cleanup"], secrets)
 
+    own = service_environment(launch, state_dir)  # reads files that the user may not
     _limit(resource.RLIMIT_NOFILE, int(launch["open_files"]))
     if launch["lock_memory"]:
         _limit(resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY)
     user, home = _become(launch["user"])
     base = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8"}
-    env = {**base, **secrets, **service_environment(launch, state_dir)}
+    env = {**base, **secrets, **own}
     argv = launch["argv"]
     try:
         os.chdir(launch["working_directory"])

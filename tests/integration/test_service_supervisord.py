@@ -234,7 +234,7 @@ def test_from_nothing_to_healthy_and_back_through_ansible(bed: Bed, port: Callab
     # The environment is exactly the launch's, our marks and a plain base.
     environment = fetch(first["ports"][0]["port"])["env"]
     assert environment["TOKEN"] == SECRET
-    assert environment["WIDEEP_DIGEST"] == first["digest"]
+    assert environment["WIDEEP_DIGEST"] == process.digest(first) != first["digest"]
     assert not {
         key for key in environment if key.startswith(("ANSIBLE", "SUPERVISOR", "PYTEST", "PYTHONPATH"))
     }
@@ -428,7 +428,7 @@ def test_purge_deletes_data_and_logs(bed: Bed, port: Callable[[], int]) -> None:
     bed.up(launch)
     (bed.state / "data/a/store").touch()
     operations.absent(bed.manager, {"a": launch}, whole=True, purge=True, check=False)
-    assert [path.name for path in bed.state.iterdir()] == ["server.py"]
+    assert {path.name for path in bed.state.iterdir()} == {"secrets", "server.py"}
 
 
 def test_bad_input_changes_nothing(bed: Bed, port: Callable[[], int]) -> None:

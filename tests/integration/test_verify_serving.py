@@ -169,7 +169,8 @@ def verify(tmp_path: Path) -> Any:
         plan = {
             "frontend_url": url,
             "expected": pools,
-            "settings": {"model": MODEL, "start_deadline_s": deadline_s, "state_dir": "/where"},
+            "settings": {"model": MODEL, "start_deadline_s": deadline_s},
+            "hosts": {"localhost": {"state_dir": "/where"}},
         }
         result_file = tmp_path / "result.json"
         save = {"content": "{{ __verify_result | to_json }}", "dest": str(result_file)}
