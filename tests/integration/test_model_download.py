@@ -226,6 +226,16 @@ def host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Host]:
     Job(one.job_dir).stop()
 
 
+def kill(host: Host) -> None:
+    """Kill the download, and wait until it is gone: a run that comes before attaches to it and fails with it."""
+    job = Job(host.job_dir)
+    os.kill(job.pid(), signal.SIGKILL)
+    until = time.monotonic() + 10
+    while job.pid():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def mirror(server: Server) -> dict[str, Any]:
     return {"source": "http", "url": f"{server.url}/model"}
 
@@ -435,7 +445,7 @@ def test_a_waiting_host_takes_over_from_a_killed_one(
     host.call(**mirror(server))
     host.wait_for_part("a.safetensors")
     other.call(**mirror(server), slice_s=1)
-    os.kill(Job(host.job_dir).pid(), signal.SIGKILL)
+    kill(host)
     server.hold.set()
     assert other.run(**mirror(server))["changed"]
     assert other.content() == WANTED
@@ -482,9 +492,10 @@ def test_a_killed_download_from_a_hub_is_continued(server: Server, host: Host, t
     host.wait_for_part("a.safetensors")
     process = Path(f"/proc/{Job(host.job_dir).pid()}")
     assert TOKEN.encode() not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-    os.kill(Job(host.job_dir).pid(), signal.SIGKILL)
+    kill(host)
     server.hold.set()
-    assert host.run(**hub(server, tmp_path, token=""))["changed"]
+    result = host.run(**hub(server, tmp_path, token=""))
+    assert result.get("changed"), result
     assert re.fullmatch(r"bytes=[1-9]\d{5,}-", server.ranges_of("a.safetensors")[1])
     assert host.content() == WANTED
 

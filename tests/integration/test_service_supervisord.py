@@ -255,7 +255,7 @@ def test_from_nothing_to_healthy_and_back_through_ansible(bed: Bed, port: Callab
 
     result = bed.module("service_state", state="absent")
     assert result["actions"] == {"a": "stopped, removed", "b": "removed"}
-    assert sorted(path.name for path in bed.state.iterdir()) == ["log", "server.py"]
+    assert sorted(path.name for path in bed.state.iterdir()) == ["log", "secrets", "server.py"]
     assert not bed.manager._daemons()
     assert bed.module("service_info")["services"] == []
     assert not bed.module("service_state", state="absent")["changed"]
