@@ -227,7 +227,7 @@ def host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Host]:
 
 
 def kill(host: Host) -> None:
-    """Kill the download, and wait until it is gone: a run that comes before attaches to it and fails with it."""
+    """Kill the download and wait until it is gone: a run before that attaches to it, and fails with it."""
     job = Job(host.job_dir)
     os.kill(job.pid(), signal.SIGKILL)
     until = time.monotonic() + 10
