@@ -7,6 +7,7 @@ down anywhere: they are computed from the card, and tests hold the sums to the p
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
@@ -148,6 +149,23 @@ class ModelCard(_Card):
 def _cards() -> dict[str, ModelCard]:
     paths = sorted((configs_dir() / "models").glob("*.yml"))
     return {p.stem: ModelCard.model_validate(yaml.safe_load(p.read_text(encoding="utf-8"))) for p in paths}
+
+
+def of_another_model(directory: str, model: str) -> list[Problem]:
+    """Return a warning where a model directory has the name of another model that we know."""
+    name = PurePosixPath(directory).name
+    mine = model.rpartition("/")[2]
+    known = {full.rpartition("/")[2] for found in _cards().values() for full in found.names}
+    if name == mine or name not in known:
+        return []
+    return [
+        Problem(
+            f"the directory has the name of {name}, and {model} would be served from it",
+            "wideep_model_path",
+            f"name the directory of {mine}, or set wideep_model to what is in this one",
+            "warning",
+        )
+    ]
 
 
 def find_model(card: str, model: str) -> tuple[ModelCard | None, list[Problem]]:

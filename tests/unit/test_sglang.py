@@ -430,3 +430,22 @@ def test_more_hosts_make_more_replicas() -> None:
     made = make_plan(groups, hosts)
     assert made.expected["prefill"]["count"] == 2
     assert flags(workers(made)["prefill-1-rank-3"])["--dist-init-addr"] == "192.0.2.54:21003"
+
+
+def test_deepep_between_hosts_without_rdma_and_fp8_on_old_gpus_are_said() -> None:
+    groups, hosts = inventory("deepseek_r1_sglang")
+    assert not any("RDMA" in w.message or "FP8" in w.message for w in make_plan(groups, hosts).warnings)
+    for own in hosts.values():
+        own["wideep_network"] = {}
+        own["wideep_gpu"] = "a100-80gb"
+    said = [w.message for w in make_plan(groups, hosts).warnings]
+    assert any("DeepEP between hosts needs RDMA" in message for message in said)
+    assert any("has no FP8 arithmetic" in message for message in said)
+
+
+def test_a_directory_of_another_model_is_said() -> None:
+    groups, hosts = inventory("deepseek_r1_sglang")
+    for own in hosts.values():
+        own["wideep_model_path"] = "/data/models/DeepSeek-V2-Lite-Chat"
+    [said] = [w for w in make_plan(groups, hosts).warnings if w.where == "wideep_model_path"]
+    assert "DeepSeek-V2-Lite-Chat, and deepseek-ai/DeepSeek-R1 would be served from it" in said.message

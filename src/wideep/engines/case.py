@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from wideep.catalogue import Catalogue
 from wideep.engines.options import Options, parse_options
 from wideep.hardware import GpuCard, find_gpu
-from wideep.models import ModelCard, find_model
+from wideep.models import ModelCard, find_model, of_another_model
 from wideep.problems import Problem
 from wideep.settings import Settings
 from wideep.topology import Deployment, Pool, Replica
@@ -100,6 +100,7 @@ def read_case(
     options, problems = parse_options(pool, engine, kind)
     card, found = find_model(deployment.settings.model_card, deployment.settings.model)
     problems += found
+    problems += of_another_model(deployment.settings.model_path, deployment.settings.model)
     first_host: dict[str, str] = {}
     for replica in pool.replicas:
         for node in replica.nodes:

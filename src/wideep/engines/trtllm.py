@@ -159,8 +159,9 @@ def host_file(replica: Replica) -> str:
 
 def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the words before Dynamo's own. Variables go by name: process lists would show values."""
-    # The other hosts have homes of their own.
-    names = [word for name in sorted({*env, *case.settings.secrets_env} - {"HOME"}) for word in ("-x", name)]
+    # The other hosts have homes and temporary directories of their own.
+    own = {"HOME", "TMPDIR"}
+    names = [word for name in sorted({*env, *case.settings.secrets_env} - own) for word in ("-x", name)]
     return (
         case.options.mpirun,
         "-n",

@@ -114,6 +114,8 @@ EXCLUSIVE = (
 )
 # DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
 DISPATCH_LIMIT = 1024
+# Compute capability times ten from which GPUs calculate in FP8 (Ada).
+FP8_SINCE = 89
 # How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
 OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
 DAY_S = 86400
@@ -589,6 +591,36 @@ def deepep_devices(case: Case) -> Iterator[Problem]:
             f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",
             f"wideep_network.rdma_devices on {some(list(foreign))}",
             "name mlx5 devices, or set a2a_backend: none (tensor parallel experts) or another all-to-all",
+        )
+
+
+@rule
+def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
+    """DeepEP sends between hosts by RDMA or multi-node NVLink; it has no way over TCP."""
+    without = [
+        node.host.name
+        for replica in case.pool.replicas
+        for node in replica.nodes
+        if not node.host.network.rdma_devices
+    ]
+    linked = case.gpu is not None and case.gpu.multi_node_nvlink
+    if case.options.a2a_backend == "deepep" and case.nodes > 1 and without and not linked:
+        yield warn(
+            "DeepEP between hosts needs RDMA, and no device is described: without one its workers fail",
+            f"wideep_network.rdma_devices on {some(without)}",
+            "name the RDMA devices beside the GPUs, or set a2a_backend: none (tensor parallel experts)",
+        )
+
+
+@rule
+def fp8_on_old_gpus(case: Case) -> Iterator[Problem]:
+    """FP8 arithmetic begins with Ada (8.9); before, weights are unpacked for each use, if at all."""
+    if case.gpu and case.gpu.compute < FP8_SINCE and case.card and case.card.weights == "fp8":
+        yield warn(
+            f"{case.gpu.product} has no FP8 arithmetic: FP8 weights run slowly there, or not at all"
+            " (DeepEP's low-latency mode and DeepGEMM are made for Hopper and later)",
+            f"wideep_gpu with {case.settings.model}",
+            "use Hopper or newer, or a checkpoint in another format",
         )
 
 
