@@ -91,6 +91,8 @@ def main() -> None:
         else:
             accounts.absent(before)
             files.remove(record)
+            if record.parent.is_dir() and not any(record.parent.iterdir()):
+                files.remove(record.parent)  # the last of the secrets
     except EtcdError as problem:
         # Before the first run there is no etcd to ask.
         if not (module.check_mode and "no answer" in str(problem)):
