@@ -11,7 +11,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes import objects
-from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, UnreachableError
+from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import describe
 
@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
         plan = plain(task_vars["wideep_plan"])
         try:
             return {**result, "changed": False, **self._sort(plan)}
-        except (RefusedByServerError, UnreachableError) as error:
+        except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes import objects
-from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 
 
 class ActionModule(ActionBase):
@@ -34,6 +34,6 @@ class ActionModule(ActionBase):
                 str(own["version"]),
                 (str(own["in_namespace"]), str(own["deployment"])),
             )
-        except (RefusedByServerError, UnreachableError) as error:
+        except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False, "remove": remove, "why": why}

@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
 from wideep.kubernetes.preflight import Platform, judge
 from wideep.plain import plain
-from wideep.preflight import render
 from wideep.secrets import Secrets
 
 PLATFORM = {name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__}
@@ -41,12 +41,7 @@ class ActionModule(ActionBase):
         )
         platform = Platform(**{name: given[name] for name in PLATFORM})
         report = judge(plain(task_vars["wideep_plan"]), platform, secrets)
-        table = render(report, verbose=given["verbose"])
+        outcome = verdict(result, report, verbose=given["verbose"])
         if not report.failed and (given["verbose"] or report.counts["warn"]):
-            self._display.display(table)
-        result.update(changed=False, report=report.to_dict(), table=table, msg=table)
-        if report.failed:
-            del result["table"]
-            result["report"]["checks"] = [c for c in result["report"]["checks"] if c["status"] != "ok"]
-            result.update(failed=True, wideep_refused=True, msg=f"{table}\n\nnothing was changed")
-        return result
+            self._display.display(outcome["table"])
+        return outcome

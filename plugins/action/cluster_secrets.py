@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes import objects
-from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import Problem, describe
 from wideep.secrets import Secrets
@@ -53,6 +53,6 @@ class ActionModule(ActionBase):
                 for o in wanted
                 if not there or cluster.apply(objects.path_of(o), o, dry_run=dry_run)
             ]
-        except (RefusedByServerError, UnreachableError) as error:
+        except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": bool(changed), "names": changed}

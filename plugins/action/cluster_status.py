@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes import watch
-from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.plain import plain
 
 
@@ -24,5 +24,5 @@ class ActionModule(ActionBase):
         plan = plain(task_vars["wideep_plan"])
         try:
             return {**result, "changed": False, **watch.status(Cluster(), plan)}
-        except (RefusedByServerError, UnreachableError) as error:
+        except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}

@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from wideep.kubernetes import watch
-from wideep.kubernetes.access import Cluster, RefusedByServerError, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 
 POLL_S, SHOW_S = 1.0, 10.0
 display = Display()
@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
             try:
                 cluster = Cluster()
                 look = look_at(cluster)
-            except (RefusedByServerError, UnreachableError) as error:
+            except ClusterError as error:
                 # An API server that restarts is no reason to give up.
                 look, cluster = watch.Look(False, str(error)), None
             now = time.monotonic()

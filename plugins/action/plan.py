@@ -10,8 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
 try:
+    from wideep.plain import plain
     from wideep.plan import Plan, make_plan
     from wideep.problems import Problem, RefusedError
     from wideep.settings import planned_variables
@@ -38,18 +40,11 @@ class ActionModule(ActionBase):
                 "path": {"type": "path"},
             }
         )
-        groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
+        groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
             plan = make_plan(groups, self._variables(groups, task_vars["hostvars"]))
         except RefusedError as refused:
-            problems = [vars(p) for p in refused.problems]
-            return {
-                **result,
-                "failed": True,
-                "msg": str(refused),
-                "wideep_refused": True,
-                "problems": problems,
-            }
+            return refusal(result, refused)
         output = arguments["output"]
         if output in ("data", "files"):  # a table has them itself
             for note in plan.warnings:
@@ -102,20 +97,8 @@ class ActionModule(ActionBase):
             raw = hostvars.raw_get(host)[name]
             if isinstance(raw, Mapping):
                 return [str(key) for key in raw]
-        return _plain(hostvars[host][name])
+        return plain(hostvars[host][name])
 
 
 def _content(directory: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(directory.glob("*/*/*")) if p.is_file()}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without Ansible's tags, which serializers refuse."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    for kind in (str, int, float):
-        if isinstance(value, kind) and not isinstance(value, bool):
-            return kind(value)
-    return value

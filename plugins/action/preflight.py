@@ -8,9 +8,11 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
 try:
-    from wideep.preflight import judge, read_facts, read_needs, read_settings, render
+    from wideep.plain import plain
+    from wideep.preflight import judge, read_facts, read_needs, read_settings
 except ImportError as error:
     raise AnsibleError(
         f"the Python package wideep is not in Ansible's environment ({error}); run `make setup` in the"
@@ -33,7 +35,7 @@ class ActionModule(ActionBase):
             }
         )
         hosts = task_vars["ansible_play_hosts_all"]
-        gathered = {name: _plain(task_vars["hostvars"][name].get(arguments["facts"], {})) for name in hosts}
+        gathered = {name: plain(task_vars["hostvars"][name].get(arguments["facts"], {})) for name in hosts}
         known = {name: outcome for name, outcome in gathered.items() if "facts" in outcome}
         report = judge(
             {name: read_needs(outcome["needs"]) for name, outcome in known.items()},
@@ -41,18 +43,4 @@ class ActionModule(ActionBase):
             read_settings(arguments["settings"]),
             hosts,
         )
-        table = render(report, verbose=arguments["verbose"])
-        result.update(changed=False, report=report.to_dict(), table=table, msg=table)
-        if report.failed:
-            # The message says it all; what is well would only bury it.
-            del result["table"]
-            result["report"]["checks"] = [c for c in result["report"]["checks"] if c["status"] != "ok"]
-            result.update(failed=True, wideep_refused=True, msg=f"{table}\n\nnothing was changed")
-        return result
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without Ansible's lazy containers, which only its own code reads rightly."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list) else value
+        return verdict(result, report, verbose=arguments["verbose"])

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 from ansible_collections.wideep.dynamo.plugins.action.plan import ActionModule as PlanAction
-from ansible_collections.wideep.dynamo.plugins.action.plan import _plain
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
+from wideep.plain import plain
 from wideep.problems import RefusedError
 from wideep.rehearsal import on_hosts, rehearse, retired
 
@@ -29,8 +30,8 @@ class ActionModule(PlanAction):
                 "where": {"choices": ["machine", "hosts"], "default": "machine"},
             }
         )
-        directory = Path(_plain(arguments["path"])).expanduser()
-        groups = {name: _plain(hosts) for name, hosts in task_vars["groups"].items()}
+        directory = Path(plain(arguments["path"])).expanduser()
+        groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
             hosts = self._variables(groups, task_vars["hostvars"])
             if arguments["where"] == "hosts":
@@ -39,17 +40,10 @@ class ActionModule(PlanAction):
                 groups,
                 hosts,
                 directory=str(directory),
-                python=str(_plain(arguments["python"])),
+                python=str(plain(arguments["python"])),
             )
         except RefusedError as refused:
-            problems = [vars(p) for p in refused.problems]
-            return {
-                **result,
-                "failed": True,
-                "msg": str(refused),
-                "wideep_refused": True,
-                "problems": problems,
-            }
+            return refusal(result, refused)
         path = directory / made.real.deployment.settings.deployment / "hosts.yml"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         content = "---\n# Written by the verb rehearse: this machine simulates the hosts.\n"

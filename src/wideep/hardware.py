@@ -44,6 +44,11 @@ class GpuCard(BaseModel):
         return self.compute // 10 == 10
 
     @property
+    def fp8(self) -> bool:
+        """Whether it calculates in FP8 (from Ada on)."""
+        return self.compute >= 89
+
+    @property
     def multi_node_nvlink(self) -> bool:
         """Whether NVLink spans hosts."""
         return self.nvlink_domain > self.gpus_per_node

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,7 +70,7 @@ class Plan:
         """Return the places and addresses as the first frontend's host has them."""
         return site_of(self.deployment, self.deployment.frontends[0])
 
-    @property
+    @cached_property
     def manifests(self) -> Manifests | None:
         """Return what Kubernetes gets; None on hosts."""
         if not self.deployment.settings.on_kubernetes:

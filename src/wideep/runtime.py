@@ -192,23 +192,31 @@ class Site:
         return f"{self.state_dir}/cache/home"
 
     @property
-    def dynamo_env(self) -> dict[str, str]:
-        """Return the environment of every Dynamo process on the host (names: those of Dynamo 1.4.2)."""
-        deployment, settings = self.deployment, self.deployment.settings
-        env = {
+    def common_env(self) -> dict[str, str]:
+        """Return the environment of every Dynamo process on every platform (names: those of Dynamo 1.4.2)."""
+        settings = self.deployment.settings
+        return {
             "DYN_LOG": settings.log_level,
-            "DYN_DISCOVERY_BACKEND": settings.discovery,
             "DYN_REQUEST_PLANE": settings.request_plane,
             "DYN_EVENT_PLANE": settings.event_plane,
-            # Workers publish this address; without it Dynamo takes the first interface it finds.
+            # Workers publish this address; without it Dynamo takes the first interface it finds, and pods
+            # with RDMA have several.
             "DYN_TCP_RPC_HOST": self.host.address,
             "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": str(GRACE_S),
             "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
             "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @property
+    def dynamo_env(self) -> dict[str, str]:
+        """Return the environment of every Dynamo process on the host."""
+        deployment, settings = self.deployment, self.deployment.settings
+        env = self.common_env | {
+            "DYN_DISCOVERY_BACKEND": settings.discovery,
             "HOME": self.home,
             "TMPDIR": self.temporary,
-            "PYTHONUNBUFFERED": "1",
         }
         if deployment.uses_etcd:
             env["ETCD_ENDPOINTS"] = self.etcd_endpoints

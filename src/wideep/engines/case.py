@@ -12,7 +12,7 @@ from wideep.hardware import GpuCard, find_gpu
 from wideep.models import ModelCard, find_model, of_another_model
 from wideep.problems import Problem
 from wideep.settings import Settings
-from wideep.topology import Deployment, Pool, Replica
+from wideep.topology import Deployment, Host, Pool, Replica
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class PoolCase(Generic[Options]):
     def replica(self) -> Replica:
         """Return the first replica; all have one shape."""
         return self.pool.replicas[0]
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Return the hosts of all replicas."""
+        return [node.host for replica in self.pool.replicas for node in replica.nodes]
 
     @property
     def nodes(self) -> int:

@@ -15,11 +15,15 @@ MANAGED = ("app.kubernetes.io/managed-by", "wideep")
 INSTANCE = "app.kubernetes.io/instance"
 
 
-class UnreachableError(Exception):
+class ClusterError(Exception):
+    """A request to the cluster got no usable answer."""
+
+
+class UnreachableError(ClusterError):
     """There is no answer from the API server, or nothing says where it is."""
 
 
-class RefusedByServerError(Exception):
+class RefusedByServerError(ClusterError):
     """The API server refuses a request; `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wideep.kubernetes import objects, server
-from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, UnreachableError, labels_of
+from wideep.kubernetes.access import (
+    GRAPHS,
+    GROUP,
+    Cluster,
+    ClusterError,
+    RefusedByServerError,
+    labels_of,
+)
 from wideep.kubernetes.check import quantity
 from wideep.kubernetes.watch import GRAPH_LABEL, OPERATOR_LABEL
 from wideep.preflight.model import Check, Report, Status
@@ -108,7 +115,7 @@ def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Repo
     try:
         cluster = Cluster()
         known = cluster.get("/version") or {}
-    except (UnreachableError, RefusedByServerError) as error:
+    except ClusterError as error:
         remedy = "correct ~/.kube/config, K8S_AUTH_KUBECONFIG or K8S_AUTH_CONTEXT; try `kubectl version`"
         checks.fail("api", str(error), "an API server that answers", remedy)
         return Report((HOST,), tuple(checks.found))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from wideep.launch import File
-from wideep.runtime import GRACE_S, Site
+from wideep.runtime import Site
 from wideep.topology import Node
 
 # Where a ConfigMap puts the engine's files.
@@ -81,19 +81,7 @@ class PodSite(Site):
     @property
     def dynamo_env(self) -> dict[str, str]:
         """Return the environment of every Dynamo process; the operator adds discovery, ports and names."""
-        settings = self.deployment.settings
-        return {
-            "DYN_LOG": settings.log_level,
-            "DYN_REQUEST_PLANE": settings.request_plane,
-            "DYN_EVENT_PLANE": settings.event_plane,
-            # Pods with RDMA have several interfaces; this one is known to the others.
-            "DYN_TCP_RPC_HOST": self.host.address,
-            "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": str(GRACE_S),
-            "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
-            "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS": str(settings.drain_timeout_s),
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
+        return self.common_env
 
     def worker_env(self, node: Node) -> dict[str, str]:
         """Return the environment of a worker process."""

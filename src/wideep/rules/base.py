@@ -53,12 +53,11 @@ def same_layout(cases: Sequence[Case]) -> Iterator[Problem]:
 
 def own_environment(case: PoolCase[Any]) -> Iterator[Problem]:
     """The network has one description for all libraries; a second one would be for some of them only."""
-    hosts = [node.host for replica in case.pool.replicas for node in replica.nodes]
     transfer = case.settings.kv_transfer
     for name, value in case.pool.settings.env.items():
         where = f"wideep_pools.{case.role}.env.{name}"
         variable, described = network.SOURCES.get(name, ("", None))
-        if described and any(described(host) for host in hosts):
+        if described and any(described(host) for host in case.hosts):
             yield Problem(f"it follows from {variable}", where, f"remove it and correct {variable}")
         elif name == "GLOO_SOCKET_IFNAME" and set(value) & set("^,="):
             yield Problem(

@@ -114,8 +114,6 @@ EXCLUSIVE = (
 )
 # DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
 DISPATCH_LIMIT = 1024
-# Compute capability times ten from which GPUs calculate in FP8 (Ada).
-FP8_SINCE = 89
 # How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
 OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
 DAY_S = 86400
@@ -580,10 +578,9 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
 def deepep_devices(case: Case) -> Iterator[Problem]:
     """Its kernels write to the device's queues themselves, as ConnectX has them; it fails later, at start."""
     foreign = {
-        node.host.name: device
-        for replica in case.pool.replicas
-        for node in replica.nodes
-        for device in node.host.network.rdma_devices
+        host.name: device
+        for host in case.hosts
+        for device in host.network.rdma_devices
         if device.startswith(OTHER_DEVICES)
     }
     if case.options.a2a_backend == "deepep" and case.nodes > 1 and foreign:
@@ -597,12 +594,7 @@ def deepep_devices(case: Case) -> Iterator[Problem]:
 @rule
 def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
     """DeepEP sends between hosts by RDMA or multi-node NVLink; it has no way over TCP."""
-    without = [
-        node.host.name
-        for replica in case.pool.replicas
-        for node in replica.nodes
-        if not node.host.network.rdma_devices
-    ]
+    without = [host.name for host in case.hosts if not host.network.rdma_devices]
     linked = case.gpu is not None and case.gpu.multi_node_nvlink
     if case.options.a2a_backend == "deepep" and case.nodes > 1 and without and not linked:
         yield warn(
@@ -615,7 +607,7 @@ def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
 @rule
 def fp8_on_old_gpus(case: Case) -> Iterator[Problem]:
     """FP8 arithmetic begins with Ada (8.9); before, weights are unpacked for each use, if at all."""
-    if case.gpu and case.gpu.compute < FP8_SINCE and case.card and case.card.weights == "fp8":
+    if case.gpu and not case.gpu.fp8 and case.card and case.card.weights == "fp8":
         yield warn(
             f"{case.gpu.product} has no FP8 arithmetic: FP8 weights run slowly there, or not at all"
             " (DeepEP's low-latency mode and DeepGEMM are made for Hopper and later)",

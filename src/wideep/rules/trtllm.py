@@ -101,7 +101,6 @@ UNBALANCED_BACKENDS = ("VANILLA", "TRITON", "MARLIN")
 OLD_TRANSFER = tuple(f"TRTLLM_USE_{name}_KVCACHE" for name in ("NIXL", "UCX", "MOONCAKE", "MPI"))
 # trtllm-llmapi-launch hands its words to the shell without quotes.
 SHELL_SPECIAL = frozenset(" \t\n*?[")
-FP8_SINCE = 89
 LOWEST_FRACTION, HIGHEST_FRACTION = 0.1, 0.95
 
 
@@ -250,7 +249,7 @@ rule(remote_code)
 @rule
 def gpu_generation(case: Case) -> Iterator[Problem]:
     """FP8 kernels begin with Ada and Hopper; TensorRT-LLM fails later, when it loads the model."""
-    if case.gpu is None or case.gpu.compute >= FP8_SINCE:
+    if case.gpu is None or case.gpu.fp8:
         return
     if case.card and case.card.weights != "bf16":
         yield Problem(
