@@ -2,8 +2,9 @@
 
 usage: run_tests.py [SUITE ...]
 
-Without a name: all. Exit status 1 if one failed; with WIDEEP_REQUIRE_ALL=1 (as CI sets) also if one was
-left out.
+Without a name: all. Two suites run at once, because most of their time is waiting; each one's output is shown
+when it ends, that of a single suite as it comes. WIDEEP_JOBS=1: one after the other. Exit status 1 if one
+failed; with WIDEEP_REQUIRE_ALL=1 (as CI sets) also if one was left out.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv" / "bin"
@@ -26,11 +31,15 @@ PYTEST = ("python", "-m", "pytest")
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite: its commands, and what it needs (a text if the machine lacks it, else nothing)."""
+    """A suite: its commands, and what it needs.
+
+    lacks: a text if the machine lacks it, else nothing. uses: what no two suites may use at once.
+    """
 
     name: str
     commands: tuple[Sequence[str], ...]
     lacks: Callable[[], str] = lambda: ""
+    uses: frozenset[str] = frozenset()
 
 
 def _lacks_sglang() -> str:
@@ -60,7 +69,10 @@ def _lacks_hosts() -> str:
     return "" if os.access(groups, os.W_OK) else "needs writable cgroups"
 
 
+# The longest first, and the linters early: what fails there fails soon.
 SUITES = (
+    # Some of its tests run containers.
+    Suite("system", ((*PYTEST, "tests/system"),), uses=frozenset({"podman"})),
     Suite(
         "lint",
         (
@@ -75,18 +87,129 @@ SUITES = (
         "unit",
         ((*PYTEST, "tests/unit", "--cov=wideep", "--cov-report=term:skip-covered", "--cov-fail-under=95"),),
     ),
-    Suite("fidelity", (("tools/sglang_env",), (*PYTEST, "tests/fidelity")), lacks=_lacks_sglang),
     Suite("integration", ((*PYTEST, "tests/integration"),)),
-    Suite("system", ((*PYTEST, "tests/system"),)),
-    Suite("cluster", (("tools/kube/build",), (*PYTEST, "tests/cluster")), lacks=_lacks_cluster),
+    Suite(
+        "cluster",
+        (
+            ("tools/kube/build",),
+            (
+                *PYTEST,
+                "tests/cluster",
+                "--cov",
+                "--cov-config=tests/cluster/coverage.ini",
+                "--cov-report=term:skip-covered",
+                "--cov-fail-under=90",
+            ),
+        ),
+        lacks=_lacks_cluster,
+        uses=frozenset({"kube"}),
+    ),
+    Suite("fidelity", (("tools/sglang_env",), (*PYTEST, "tests/fidelity")), lacks=_lacks_sglang),
+    Suite(
+        "molecule-hosts",
+        (("molecule", "test", "--scenario-name", "hosts"),),
+        lacks=_lacks_hosts,
+        uses=frozenset({"podman", "molecule"}),
+    ),
     Suite(
         "molecule-kubernetes",
         (("tools/kube/build",), ("molecule", "test", "--scenario-name", "kubernetes")),
         lacks=_lacks_cluster,
+        uses=frozenset({"kube", "molecule"}),
     ),
-    Suite("molecule-default", (("molecule", "test", "--scenario-name", "default"),)),
-    Suite("molecule-hosts", (("molecule", "test", "--scenario-name", "hosts"),), lacks=_lacks_hosts),
+    Suite(
+        "molecule-default",
+        (("molecule", "test", "--scenario-name", "default"),),
+        uses=frozenset({"molecule"}),
+    ),
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a suite ended."""
+
+    name: str
+    text: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Runner:
+    """Runs suites, at most `jobs` at once, none beside one that uses the same."""
+
+    jobs: int
+    env: Mapping[str, str]
+    waiting: list[Suite]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    in_use: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def run(self) -> None:
+        """Return when all have ended."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.jobs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while suite := self._next():
+            outcome = Outcome(suite.name, "FAILED: the test runner itself")
+            try:
+                outcome = self._suite(suite)
+            finally:
+                with self.changed:
+                    self.outcomes[suite.name] = outcome
+                    self.in_use -= suite.uses
+                    self.running.discard(suite.name)
+                    self.changed.notify_all()
+
+    def _next(self) -> Suite | None:
+        with self.changed:
+            while self.waiting:
+                for suite in self.waiting:
+                    if self.in_use.isdisjoint(suite.uses):
+                        self.waiting.remove(suite)
+                        self.in_use |= suite.uses
+                        self.running.add(suite.name)
+                        return suite
+                self.changed.wait()
+            return None
+
+    def _suite(self, suite: Suite) -> Outcome:
+        start, failed = time.monotonic(), ""
+        with self._output(suite) as output:
+            for command in suite.commands:
+                print(f"\n=== {suite.name}: {' '.join(command)}", file=output, flush=True)
+                program = ROOT / command[0] if "/" in command[0] else BIN / command[0]
+                argv = [str(program), *command[1:]]
+                code = subprocess.run(
+                    argv, cwd=ROOT, env=self.env, stdout=output, stderr=output, check=False
+                ).returncode
+                if code:
+                    failed = f"FAILED: {' '.join(command[:2])} ended with {code}"
+                    if suite.name != "lint":
+                        break
+        return Outcome(suite.name, failed or "passed", time.monotonic() - start)
+
+    @contextmanager
+    def _output(self, suite: Suite) -> Iterator[IO[str]]:
+        """Give a suite a place for its output; with others beside it, show that when it has ended."""
+        if self.jobs == 1:
+            yield sys.stdout
+            return
+        with self.changed:
+            print(f"=== begun: {', '.join(sorted(self.running))}", flush=True)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            try:
+                yield output
+            finally:
+                output.seek(0)
+                with self.changed:
+                    shutil.copyfileobj(output, sys.stdout)
+                    sys.stdout.flush()
 
 
 def main(names: Sequence[str]) -> int:
@@ -100,31 +223,21 @@ def main(names: Sequence[str]) -> int:
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_FORCE_COLOR": "0",
     }
-    outcomes: list[tuple[str, str, float]] = []
-    for suite in SUITES:
-        if names and suite.name not in names:
-            continue
-        reason = suite.lacks()
-        if reason:
-            outcomes.append((suite.name, f"left out: {reason}", 0.0))
-            continue
-        start = time.monotonic()
-        failed = ""
-        for command in suite.commands:
-            print(f"\n=== {suite.name}: {' '.join(command)}", flush=True)
-            program = ROOT / command[0] if "/" in command[0] else BIN / command[0]
-            code = subprocess.run([str(program), *command[1:]], cwd=ROOT, env=env, check=False).returncode
-            if code:
-                failed = f"FAILED: {' '.join(command[:2])} ended with {code}"
-                if suite.name != "lint":
-                    break
-        outcomes.append((suite.name, failed or "passed", time.monotonic() - start))
+    chosen = [suite for suite in SUITES if not names or suite.name in names]
+    lacking = {suite.name: reason for suite in chosen if (reason := suite.lacks())}
+    waiting = [suite for suite in chosen if suite.name not in lacking]
+    jobs = min(int(os.environ.get("WIDEEP_JOBS") or 2), len(waiting))
+    runner = Runner(jobs, env, waiting)
+    runner.run()
+    outcomes = [
+        runner.outcomes.get(suite.name) or Outcome(suite.name, f"left out: {lacking[suite.name]}")
+        for suite in chosen
+    ]
     print("\n=== suites")
-    for name, outcome, seconds in outcomes:
-        print(f"{name:20} {seconds:6.0f} s  {outcome}")
-    bad = any(o.startswith("FAILED") for _, o, _ in outcomes)
-    left_out = any(o.startswith("left out") for _, o, _ in outcomes)
-    return int(bad or (left_out and os.environ.get("WIDEEP_REQUIRE_ALL") == "1"))
+    for outcome in outcomes:
+        print(f"{outcome.name:20} {outcome.seconds:6.0f} s  {outcome.text}")
+    bad = any(outcome.text.startswith("FAILED") for outcome in outcomes)
+    return int(bad or (bool(lacking) and os.environ.get("WIDEEP_REQUIRE_ALL") == "1"))
 
 
 if __name__ == "__main__":
