@@ -81,6 +81,16 @@ def namespace(api: client.ApiClient) -> Iterator[str]:
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": "dynamo"}})
     yield "dynamo"
+    # What is in it first: the namespace's own controller looks again after many seconds only.
+    client.BatchV1Api(api).delete_collection_namespaced_job("dynamo", propagation_policy="Foreground")
+    core.delete_collection_namespaced_persistent_volume_claim("dynamo")
+    core.delete_collection_namespaced_pod("dynamo", grace_period_seconds=0)
+
+    def empty() -> bool:
+        left = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim)
+        return not any(listed("dynamo").items for listed in left)
+
+    wait("the namespace is empty", empty)
     core.delete_namespace("dynamo")
 
     def gone() -> bool:

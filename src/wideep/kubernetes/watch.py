@@ -46,13 +46,14 @@ def graph(cluster: Cluster, namespace: str, name: str, version: str) -> Look:
     # An older answer is about the version before.
     seen = status.get("observedGeneration", ready.get("observedGeneration", item["metadata"]["generation"]))
     current = seen >= item["metadata"]["generation"]
+    pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
     if not status:
-        return Look(False, "the operator has not looked at it yet")
+        made = f"the operator has not reported yet; pods: {summary(pods)}"
+        return Look(False, made if pods else "the operator has not looked at it yet")
     parts = status.get("services") or status.get("components") or {}
     counts = ", ".join(
         f"{part} {count.get('readyReplicas', 0)}/{count.get('replicas', 0)}" for part, count in parts.items()
     )
-    pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
     line = f"ready: {counts or 'nothing'}; pods: {summary(pods)}"
     return Look(current and ready.get("status") == "True", line)
 
