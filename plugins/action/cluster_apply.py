@@ -9,6 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes.access import FIELD_MANAGER
+from wideep.kubernetes.objects import of_generation
 from wideep.plain import plain
 
 # The server changes them with everything; they say nothing to a person.
@@ -21,12 +22,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            {"objects": {"type": "list", "elements": "dict", "required": True}}
+            {
+                "objects": {"type": "list", "elements": "dict", "required": True},
+                "generation": {"type": "str", "default": ""},
+            }
         )
         done = self._execute_module(
             "kubernetes.core.k8s",
             module_args={
-                "resource_definition": plain(arguments["objects"]),
+                "resource_definition": of_generation(
+                    plain(arguments["objects"]), plain(arguments["generation"])
+                ),
                 "apply": True,
                 "server_side_apply": {"field_manager": FIELD_MANAGER, "force_conflicts": True},
                 "hidden_fields": HIDDEN,

@@ -44,6 +44,9 @@ class ActionModule(ActionBase):
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
         owned = objects.owned(cluster, own["namespace"], version, plan["deployment"]) if there else []
         keep = plan["settings"]["keep_state"]
+        # Applied by cluster_secrets, whose values are not in the plan.
+        env = {"kind": "Secret", "metadata": {"name": objects.env_secret(plan["deployment"])}}
+        applied = [*wanted, *([env] if plan["settings"]["secrets_env"] else [])]
         known = cluster.get(f"/apis/{GROUP}/{version}") or {}
         return {
             "namespace": objects.namespace(own["namespace"]),
@@ -56,5 +59,5 @@ class ActionModule(ActionBase):
             "owned": owned,
             # Removed when Ansible ends: kubernetes.core keeps there what kinds the cluster has.
             "tmp": tempfile.mkdtemp(dir=constants.DEFAULT_LOCAL_TMP),
-            "stale": objects.stale(owned, wanted),
+            "stale": objects.stale(owned, applied),
         }

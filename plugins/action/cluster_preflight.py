@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
                 **PLATFORM,
                 "hub_token": {"type": "raw", "no_log": True},
                 "registries": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+                "env": {"type": "dict", "default": {}, "no_log": True},
                 "verbose": {"type": "bool", "default": False},
             }
         )
@@ -37,6 +38,7 @@ class ActionModule(ActionBase):
             {
                 "secrets_hub_token": given["hub_token"] or "",
                 "secrets_registries": given["registries"],
+                "secrets_env": given["env"],
             }
         )
         platform = Platform(**{name: given[name] for name in PLATFORM})

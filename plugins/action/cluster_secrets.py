@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -26,6 +27,7 @@ class ActionModule(ActionBase):
             {
                 "hub_token": {"type": "raw", "no_log": True},
                 "registries": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+                "env": {"type": "dict", "default": {}, "no_log": True},
             }
         )
         plan = plain(task_vars["wideep_plan"])
@@ -34,19 +36,22 @@ class ActionModule(ActionBase):
             {
                 "secrets_hub_token": plain(arguments["hub_token"]) or "",
                 "secrets_registries": plain(arguments["registries"]),
+                "secrets_env": plain(arguments["env"]),
             }
         )
         problems = values.problems
         if values.registries and not own["image_pull_secrets"]:
             where = "wideep_kubernetes.image_pull_secrets"
             problems.append(Problem("no Secret is named for secrets_registries", where, "name one"))
-        wanted = [objects.marked(o, plan["deployment"]) for o in objects.secrets(own, values)]
+        deployment = plan["deployment"]
+        wanted = [objects.marked(o, deployment) for o in objects.secrets(own, values, deployment)]
         try:
             cluster = Cluster()
             there = cluster.get(f"/api/v1/namespaces/{own['namespace']}")
             problems = [*problems, *(objects.foreign(cluster, wanted) if there else [])]
             if problems:
                 return {**result, "failed": True, "wideep_refused": True, "msg": describe(problems)}
+            generation = self._generation(cluster, wanted, objects.env_secret(deployment))
             dry_run = self._task.check_mode
             changed = [
                 o["metadata"]["name"]
@@ -55,4 +60,15 @@ class ActionModule(ActionBase):
             ]
         except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": bool(changed), "names": changed}
+        return {**result, "changed": bool(changed), "names": changed, "generation": generation}
+
+    @staticmethod
+    def _generation(cluster: Cluster, wanted: list[dict[str, Any]], name: str) -> str:
+        """Write the generation into the Secret of this name, and return it; empty where there is none."""
+        for item in wanted:
+            if item["metadata"]["name"] == name:
+                there = cluster.get(objects.path_of(item))
+                value = objects.generation(there, item["data"], token_hex(8))
+                item["metadata"]["annotations"] = {objects.GENERATION: value}
+                return value
+        return ""

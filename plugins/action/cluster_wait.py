@@ -57,9 +57,16 @@ class ActionModule(ActionBase):
                 return {**result, "changed": False, "progress": look.progress}
             if look.failed or now - started >= own["deadline_s"]:
                 why = "" if look.failed else f"gave up after {now - started:.0f} s: "
-                detail = watch.trouble(cluster, namespace, labels) if cluster else ""
+                detail = self._detail(cluster, namespace, labels)
                 return {**result, "failed": True, "msg": f"{why}{look.progress}\n{detail}".rstrip()}
             if look.progress != before or now - shown >= SHOW_S:
                 display.display(f"{look.progress}; {now - started:.0f} s of {own['deadline_s']:.0f} s")
                 before, shown = look.progress, now
             time.sleep(POLL_S)
+
+    @staticmethod
+    def _detail(cluster: Cluster | None, namespace: str, labels: dict[str, str]) -> str:
+        try:
+            return watch.trouble(cluster, namespace, labels) if cluster else ""
+        except ClusterError as error:
+            return str(error)

@@ -16,6 +16,10 @@ options:
     type: list
     elements: dict
     required: true
+  generation:
+    description: As M(wideep.dynamo.cluster_secrets) returns it. Workers with another one start again.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Lets the server say what would change.

@@ -51,6 +51,10 @@ options:
     type: list
     elements: dict
     default: []
+  env:
+    description: As C(secrets_env) of role C(secrets).
+    type: dict
+    default: {}
   verbose:
     description: Show what is well, too.
     type: bool

@@ -19,6 +19,10 @@ options:
     type: list
     elements: dict
     default: []
+  env:
+    description: As C(secrets_env) of role C(secrets).
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Lets the server say whether they would change.
@@ -39,6 +43,10 @@ names:
   description: Secrets that changed.
   returned: success
   type: list
+generation:
+  description: Another word for each content of the Secret with C(env); empty without it.
+  returned: success
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

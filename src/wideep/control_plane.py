@@ -98,9 +98,9 @@ def _check_no_secrets(deployment: Deployment) -> list[Problem]:
         Problem(
             "it is for hosts only",
             name,
-            "remove it; on Kubernetes use secrets_hub_token and secrets_registries, and Secrets of your own",
+            "remove it; on Kubernetes use secrets_hub_token, secrets_registries and secrets_env",
         )
-        for name in ("secrets_nats_user", "secrets_etcd_user", "secrets_env")
+        for name in ("secrets_nats_user", "secrets_etcd_user")
         if getattr(deployment.settings, name)
     ]
 

@@ -146,34 +146,6 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
         assert not ready(api, "deepseek-r1-trtllm", version)
 
 
-def test_failures_of_pods(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
-    image = {"wideep_kubernetes": {"frontend_image": "registry.example.com/no-such-image:1.4.2"}}
-    crash = {"wideep_kubernetes": {"annotations": {"bed.wideep/crashes": "out of memory"}}}
-    rdma = {"rdma_resource": "rdma/ib"}
-    with crd(api, "v1alpha1"), controller(kubeconfig):
-        for own, reason in ((image, "ImagePullBackOff"), (crash, "CrashLoopBackOff")):
-            own["wideep_kubernetes"] |= rdma
-            made = manifests("sglang", **own)
-            name = made.graph[-1]["metadata"]["name"]
-            apply(kubeconfig, *made.model, *made.graph)
-
-            def state(reason: str = reason) -> Any:
-                found = [
-                    status.state.waiting
-                    for pod in pods(api).values()
-                    for status in pod.status.container_statuses or []
-                    if "frontend" in pod.metadata.name and status.state.waiting
-                ]
-                return [w for w in found if w.reason == reason]
-
-            wait(reason, state)
-            assert not ready(api, name)
-            client.CustomObjectsApi(api).delete_namespaced_custom_object(
-                "nvidia.com", "v1alpha1", "dynamo", "dynamographdeployments", name
-            )
-            wait("its pods are gone", lambda: not pods(api))
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.usefixtures("namespace")
 def test_a_forwarded_request_is_answered(

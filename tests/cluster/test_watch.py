@@ -108,12 +108,10 @@ def test_secrets_are_not_shown(api: client.ApiClient, namespace: str, cluster: C
     own = {"namespace": "dynamo", "hf_token_secret": "hf-token-secret", "image_pull_secrets": ["pull"]}
     account = {"server": "registry.example.com", "username": "u", "password": "only-for-tests"}
     values = Secrets({"secrets_hub_token": "hf_only-for-tests", "secrets_registries": [account]})
-    for item in objects.secrets(own, values):
+    for item in objects.secrets(own, values, NAME):
         made = objects.marked(item, NAME)
         assert cluster.apply(objects.path_of(made), made)
         assert not cluster.apply(objects.path_of(made), made)
     found = client.CoreV1Api(api).read_namespaced_secret("pull", "dynamo")
     assert found.type == "kubernetes.io/dockerconfigjson"
-    assert (
-        objects.foreign(cluster, [{**item, "kind": "Secret"} for item in objects.secrets(own, values)]) == []
-    )
+    assert objects.foreign(cluster, objects.secrets(own, values, NAME)) == []

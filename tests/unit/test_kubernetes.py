@@ -14,7 +14,7 @@ import pytest
 import yaml
 from example_inventories import REPOSITORY, Groups, Hosts, refusal
 
-from wideep.kubernetes import schema
+from wideep.kubernetes import objects, schema
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
@@ -231,6 +231,29 @@ def test_no_secret_has_a_value() -> None:
         assert part["pod"]["imagePullSecrets"] == [{"name": "registry"}]
         assert "HF_TOKEN" not in {e["name"] for e in part["env"]}
     assert not any(item["kind"] == "Secret" for item in (*manifests.model, *manifests.graph))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_secret_environment_of_workers_is_a_reference(api: str) -> None:
+    manifests = made(wideep_graph_api=api, secrets_env={"LICENSE_TOKEN": "only-for-tests"})
+    reference = {"secretKeyRef": {"name": "deepseek-r1-wideep-env", "key": "LICENSE_TOKEN"}}
+    for name, part in components(manifests).items():
+        env = {e["name"]: e.get("valueFrom") for e in part["env"]}
+        assert env.get("LICENSE_TOKEN") == (None if name == "frontend" else reference)
+    assert "only-for-tests" not in str(manifests)
+    # Another generation is another pod template, of workers only.
+    again = Manifests((), tuple(objects.of_generation(manifests.graph, "abc")))
+    for name, part in components(again).items():
+        found = part["metadata"].get("annotations", {}).get(objects.GENERATION)
+        assert found == (None if name == "frontend" else "abc")
+    assert Manifests((), tuple(objects.of_generation(manifests.graph, ""))) == Manifests((), manifests.graph)
+
+
+def test_a_generation_is_that_of_its_content() -> None:
+    there = {"data": {"A": "eA=="}, "metadata": {"annotations": {objects.GENERATION: "old"}}}
+    assert objects.generation(there, {"A": "eA=="}, "new") == "old"
+    assert objects.generation(there, {"A": "eQ=="}, "new") == "new"
+    assert objects.generation(None, {"A": "eA=="}, "new") == "new"
 
 
 def test_trtllm_yaml_is_in_a_config_map_that_the_pod_reads() -> None:

@@ -204,4 +204,4 @@ def test_names_of_secrets(name: str, secret: bool) -> None:
 
 def test_kubernetes_has_accounts_of_its_own() -> None:
     found = refusal(*inventory(secrets_nats_user="n", secrets_env={"MY_TOKEN": "x"}))
-    assert [problem.where for problem in found] == ["secrets_nats_user", "secrets_env"]
+    assert [problem.where for problem in found] == ["secrets_nats_user"]

@@ -18,6 +18,7 @@ import yaml
 
 from wideep.engines.base import Engine
 from wideep.kubernetes.check import images, tag_version
+from wideep.kubernetes.objects import env_secret
 from wideep.kubernetes.settings import KubernetesSettings
 from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
 from wideep.launch import Launch
@@ -227,10 +228,16 @@ class _Writer:
 
     def env(self, part: Component) -> list[dict[str, Any]]:
         own_address = {"valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-        return [
+        plain = [
             {"name": name, **(own_address if value == POD_ADDRESS else {"value": value})}
             for name, value in part.launch.env.items()
             if name not in HOST_ENV
+        ]
+        # Name by name: of a whole Secret, the operator's mpirun would pass on nothing to the other ranks.
+        secret = env_secret(self.settings.deployment)
+        return plain + [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+            for name in (self.settings.secrets_env if part.works else ())
         ]
 
     def container(self, part: Component) -> dict[str, Any]:

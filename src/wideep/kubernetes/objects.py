@@ -28,8 +28,12 @@ API_VERSION = {
     "Secret": "v1",
     "PersistentVolumeClaim": "v1",
 }
-# Deployments of a namespace have these in common; they go with the last one.
+# Deployments of a namespace have these in common, unless they have a deployment's label: they go with the
+# last one.
 SHARED = ("Secret", "PersistentVolumeClaim")
+# Changes with the content of the Secret with the workers' environment: pods do not notice that by themselves.
+GENERATION = "wideep.dynamo/secrets-generation"
+COMPONENT = "app.kubernetes.io/component"
 HUB_KEY = "HF_TOKEN"
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 # What else people have in a namespace, which is then not removed.
@@ -46,9 +50,18 @@ def namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict([MANAGED])}}
 
 
-def secrets(own: Mapping[str, Any], values: Secrets) -> list[Object]:
+def env_secret(deployment: str) -> str:
+    """Return the name of the Secret that holds `secrets_env` of a deployment."""
+    return f"{deployment}-env"
+
+
+def secrets(own: Mapping[str, Any], values: Secrets, deployment: str) -> list[Object]:
     """Return the Secrets whose values are known here. own: `wideep_kubernetes`."""
     found = []
+    if values.env:
+        made = _secret(own, env_secret(deployment), "Opaque", values.env)
+        made["metadata"]["labels"] = {INSTANCE: deployment}
+        found.append(made)
     if values.hub_token:
         found.append(_secret(own, own["hf_token_secret"], "Opaque", {HUB_KEY: values.hub_token}))
     if values.registries and own["image_pull_secrets"]:
@@ -107,30 +120,54 @@ def owned(cluster: Cluster, name: str, version: str, deployment: str) -> list[Ob
     graphs = cluster.items(KINDS["DynamoGraphDeployment"].format(version=version, namespace=name))
     others = any(is_ours(item) and labels_of(item).get(INSTANCE) != deployment for item in graphs)
     for kind, path in KINDS.items():
-        if kind in SHARED and others:
-            continue
-        labels = dict([MANAGED]) | ({} if kind in SHARED else {INSTANCE: deployment})
-        for item in cluster.items(path.format(version=version, namespace=name), labels):
-            found.append(_reference(kind, version, name, item["metadata"]["name"]))
+        for item in cluster.items(path.format(version=version, namespace=name), dict([MANAGED])):
+            owner = labels_of(item).get(INSTANCE)
+            if owner == deployment or (owner is None and kind in SHARED and not others):
+                found.append(_reference(kind, version, item))
     return found
 
 
-def _reference(kind: str, version: str, namespace: str, name: str) -> Object:
+def _reference(kind: str, version: str, item: Mapping[str, Any]) -> Object:
+    metadata = {name: item["metadata"][name] for name in ("name", "namespace")}
+    owner = labels_of(item).get(INSTANCE)
     return {
         "apiVersion": API_VERSION[kind].format(version=version),
         "kind": kind,
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": metadata | ({"labels": {INSTANCE: owner}} if owner else {}),
     }
+
+
+def _shared(item: Mapping[str, Any]) -> bool:
+    return item["kind"] in SHARED and INSTANCE not in labels_of(item)
 
 
 def stale(there: Sequence[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return what the last version had and this one has not. Shared objects stay: others may use them."""
     names = {(item["kind"], item["metadata"]["name"]) for item in wanted}
     return [
-        item
-        for item in there
-        if item["kind"] not in SHARED and (item["kind"], item["metadata"]["name"]) not in names
+        item for item in there if not _shared(item) and (item["kind"], item["metadata"]["name"]) not in names
     ]
+
+
+def generation(there: Mapping[str, Any] | None, data: Mapping[str, str], new: str) -> str:
+    """Return the generation of a Secret: that of the one that is there if its content is the same."""
+    if there and (there.get("data") or {}) == data:
+        return str((there["metadata"].get("annotations") or {}).get(GENERATION, new))
+    return new
+
+
+def of_generation(items: Iterable[Mapping[str, Any]], value: str) -> list[Object]:
+    """Return objects; in graphs, workers' pods carry the generation, so another one starts them again."""
+    made = [copy.deepcopy(dict(item)) for item in items]
+    for item in made:
+        spec = item["spec"] if item["kind"] == "DynamoGraphDeployment" else {}
+        for pod in (
+            *(service["extraPodMetadata"] for service in spec.get("services", {}).values()),
+            *(component["podTemplate"]["metadata"] for component in spec.get("components", ())),
+        ):
+            if value and pod["labels"][COMPONENT] == "worker":
+                pod.setdefault("annotations", {})[GENERATION] = value
+    return made
 
 
 def removable(owned: Sequence[Mapping[str, Any]], *, keep_model: bool) -> list[Mapping[str, Any]]:

@@ -454,7 +454,8 @@ def _storage(case: _Case, checks: _Checks) -> None:
 def _secrets(case: _Case, checks: _Checks) -> None:
     own = case.own
     checks.problems("secrets", case.secrets.problems)
-    made = {item["metadata"]["name"] for item in objects.secrets(own, case.secrets)}
+    ours = objects.secrets(own, case.secrets, case.plan["deployment"])
+    made = {item["metadata"]["name"] for item in ours}
     wanted = dict.fromkeys(own["image_pull_secrets"], "add the registry to secrets_registries")
     if own["model_cache"]["download"]:
         wanted[own["hf_token_secret"]] = "set secrets_hub_token, e.g. {env: HF_TOKEN}"
@@ -469,7 +470,7 @@ def _secrets(case: _Case, checks: _Checks) -> None:
     if case.secrets.registries and not own["image_pull_secrets"]:
         remedy = "name a Secret in wideep_kubernetes.image_pull_secrets"
         checks.fail("secrets", "no Secret is named for secrets_registries", "a name", remedy)
-    checks.problems("secrets", objects.foreign(case.cluster, objects.secrets(own, case.secrets)))
+    checks.problems("secrets", objects.foreign(case.cluster, ours))
 
 
 def _priority(case: _Case, checks: _Checks) -> None:

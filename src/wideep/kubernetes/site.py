@@ -79,6 +79,11 @@ class PodSite(Site):
         return (), ()
 
     @property
+    def worker_env_files(self) -> tuple[str, ...]:
+        """Return nothing: a pod has secrets by reference to a Secret (`wideep.kubernetes.manifests`)."""
+        return ()
+
+    @property
     def dynamo_env(self) -> dict[str, str]:
         """Return the environment of every Dynamo process; the operator adds discovery, ports and names."""
         return self.common_env
