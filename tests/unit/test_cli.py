@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -404,8 +405,11 @@ class TestTerminal:
             "from pathlib import Path; from wideep import cli, runner;"
             f"runner.project_root = lambda: Path({str(project)!r}); cli.main()"
         )
+        # A terminal that can move its cursor, whatever the tests are run in.
+        env = {**os.environ, "TERM": "xterm"}
+        argv = ["-c", start, *arguments]
         return pexpect.spawn(
-            sys.executable, ["-c", start, *arguments], encoding="utf-8", dimensions=(30, 100), timeout=30
+            sys.executable, argv, env=env, encoding="utf-8", dimensions=(30, 100), timeout=30
         )
 
     def test_live_view(self, project: Path) -> None:
