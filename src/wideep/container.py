@@ -48,6 +48,13 @@ def container_name(deployment: str, state_dir: str, service: str) -> str:
     return f"{deployment}-{service}-{hashlib.sha256(state_dir.encode()).hexdigest()[:8]}"
 
 
+def image_of(deployment: Deployment) -> str:
+    """Return the image that containers run: the one that is named, else the release's official one."""
+    settings = deployment.settings
+    flavour = settings.engine_flavour if settings.engine == "mocker" else settings.engine
+    return settings.image or versions().images.get(flavour, "")
+
+
 def wrap(site: Site, launch: Launch) -> Launch:
     """Return the launch with `podman run` around its command. No value of a secret is in it.
 
@@ -98,7 +105,7 @@ def wrap(site: Site, launch: Launch) -> Launch:
     options += container.options
     return replace(
         launch,
-        argv=(container.program, "run", *options, settings.image, *launch.argv[1:]),
+        argv=(container.program, "run", *options, image_of(site.deployment), *launch.argv[1:]),
         env={name: value for name, value in env.items() if name not in private},
         stop_timeout_s=launch.stop_timeout_s + STOP_MARGIN_S,
     )
@@ -125,8 +132,7 @@ def check(deployment: Deployment) -> list[Problem]:
         unused = settings.image and not settings.on_kubernetes
         remedy = "set wideep_runtime: container, or remove wideep_image"
         return [Problem("nothing runs this image", "wideep_image", remedy, "warning")] if unused else []
-    flavour = settings.engine_flavour if settings.engine == "mocker" else settings.engine
-    problems = list(_image(settings.image, versions().images[flavour]))
+    problems = list(_image(image_of(deployment)))
     if settings.service_user:
         problems.append(
             Problem(
@@ -162,16 +168,9 @@ def check(deployment: Deployment) -> list[Problem]:
     return problems
 
 
-def _image(image: str, official: str) -> Iterator[Problem]:
+def _image(image: str) -> Iterator[Problem]:
     name, _, digest = image.partition("@")
-    if not image:
-        yield Problem(
-            "no image is named",
-            "wideep_image",
-            f"set it to an image by its digest, such as that of Dynamo's release; what it is:"
-            f" {PIN.format(official)} (then {official.rpartition(':')[0]}@sha256:…)",
-        )
-    elif digest and ":" in name.rpartition("/")[2]:
+    if digest and ":" in name.rpartition("/")[2]:
         yield Problem(
             "podman takes a tag or a digest, not both",
             "wideep_image",
@@ -179,8 +178,8 @@ def _image(image: str, official: str) -> Iterator[Problem]:
         )
     elif not digest and not image.startswith("sha256:"):
         yield Problem(
-            "a tag may name another image tomorrow, and another one on each host",
+            f"the tag of {image} may name another image tomorrow, and another one on each host",
             "wideep_image",
-            f"name it by its digest: {PIN.format(image)}",
+            f"name it by its digest: {PIN.format(image)}, then {image.rpartition(':')[0] or image}@sha256:…",
             "warning",
         )

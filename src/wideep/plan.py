@@ -97,6 +97,7 @@ class Plan:
             "engine": self.engine.name,
             "one_machine": self.deployment.one_machine,
             "model_source": model_source(settings),
+            "image": container.image_of(self.deployment),
             "settings": settings.model_dump(mode="json"),
             "frontend_url": site.frontend_url,
             "expected": self.expected,
@@ -184,7 +185,7 @@ class Plan:
         nodes = [node for _, node in self.deployment.workers_of.get(host.name, ())] if real else []
         return {
             "program": settings.container.program,
-            "image": settings.image,
+            "image": container.image_of(self.deployment),
             "gpus": sorted({gpu for node in nodes for gpu in node.gpus}),
             "init": settings.container.init,
         }

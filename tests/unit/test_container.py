@@ -142,13 +142,18 @@ def test_two_deployments_of_one_name_have_containers_of_their_own() -> None:
     assert len(names) == 2
 
 
+@pytest.mark.parametrize(("engine", "name"), [("sglang", "sglang-runtime"), ("trtllm", "tensorrtllm-runtime")])
+def test_without_an_image_it_is_the_releases_own(engine: str, name: str) -> None:
+    worker = launches(wideep_image="", wideep_engine_flavour=engine)["decode-0"]
+    assert f"nvcr.io/nvidia/ai-dynamo/{name}:1.4.2" in worker.argv
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("variables", "where", "words"),
     [
-        ({"wideep_image": ""}, "wideep_image", "no image"),
         ({"wideep_image": f"r.io/x:1@sha256:{DIGEST}"}, "wideep_image", "not both"),
         ({"wideep_image": "user:password@r.io/x:1"}, "wideep_image", "not allowed"),
         ({"wideep_service_user": "wideep"}, "wideep_service_user", "account that Ansible acts as"),
@@ -169,6 +174,7 @@ def test_what_podman_could_not_run_is_refused(variables: dict[str, Any], where: 
     ("variables", "where"),
     [
         ({"wideep_image": "r.io/x:1"}, "wideep_image"),
+        ({"wideep_image": ""}, "wideep_image"),
         ({"wideep_runtime": "venv"}, "wideep_image"),
         ({"wideep_python": "/opt/py/bin/python"}, "wideep_python on host a"),
     ],
