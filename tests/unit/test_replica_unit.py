@@ -17,7 +17,9 @@ from wideep.unit import MARGIN_S, TIMES
 
 
 def made(name: str = "deepseek_r1_sglang", **variables: Any) -> Plan:
-    return make_plan(*inventory(name, **variables))
+    # What a container adds around it is another test's.
+    runtime = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}
+    return make_plan(*inventory(name, **runtime | variables))
 
 
 def workers(plan: Plan) -> dict[str, Launch]:

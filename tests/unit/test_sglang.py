@@ -81,12 +81,12 @@ def test_verdicts(combination: Combination) -> None:
         assert problem.remedy
 
 
-def test_our_inventories_are_accepted_and_warn_of_nothing_but_the_missing_package() -> None:
+def test_our_inventories_are_accepted_and_warn_of_nothing_but_the_images_tag() -> None:
     for model in (DENSE, LITE):
         made = make_plan(*inventory("sglang_single_node", wideep_model=NAMES[model]))
         assert made.warnings == ()
     made = make_plan(*inventory("deepseek_r1_sglang"))
-    assert [w.where for w in made.warnings] == ["wideep_runtime"]
+    assert [w.where for w in made.warnings] == ["wideep_image"]
     assert make_plan(*inventory("deepseek_r1_sglang", wideep_gpu="h200-141gb"))
 
 
