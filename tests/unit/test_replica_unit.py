@@ -16,10 +16,12 @@ from wideep.topology import WORKER_PORTS
 from wideep.unit import MARGIN_S, TIMES
 
 
+# What a container adds around a command is another test's.
+RUNTIME = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}
+
+
 def made(name: str = "deepseek_r1_sglang", **variables: Any) -> Plan:
-    # What a container adds around it is another test's.
-    runtime = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}
-    return make_plan(*inventory(name, **runtime | variables))
+    return make_plan(*inventory(name, **RUNTIME | variables))
 
 
 def workers(plan: Plan) -> dict[str, Launch]:
@@ -79,7 +81,7 @@ def test_the_words_of_a_replica_are_one_family() -> None:
     before = workers(made())
     families = {config(launch)["family"] for launch in before.values()}
     assert len(families) == 2
-    groups, hosts = inventory("deepseek_r1_sglang")
+    groups, hosts = inventory("deepseek_r1_sglang", **RUNTIME)
     name = groups["decode"][2]
     hosts[name] = {**hosts[name], "wideep_interface": "ens9"}
     after = workers(make_plan(groups, hosts))
