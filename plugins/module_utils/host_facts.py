@@ -69,7 +69,8 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
 
 
 def _gpu(needs: dict[str, Any]) -> dict[str, Any]:
-    return gather_gpu(python=needs.get("python") or "", packages=list(needs.get("packages") or ()))
+    packages = [*(needs.get("packages") or ()), *(needs.get("modules") or ())]
+    return gather_gpu(python=needs.get("python") or "", packages=packages)
 
 
 def _container(needs: dict[str, Any]) -> dict[str, Any]:

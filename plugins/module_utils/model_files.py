@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+# Names of the number of routed experts in the configurations of model families.
+EXPERTS = ("n_routed_experts", "num_local_experts", "num_experts")
 MAX_HEADER = 100 * 1024 * 1024  # the format's own limit
 PARTS = ".wideep/partial"  # of a download (model_download.py)
+# What the model is, in small files: the same on all hosts.
+TOLD = ("config.json", "model.safetensors.index.json", "tokenizer.json")
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -17,9 +22,10 @@ def inspect(path: Path) -> dict[str, Any]:
     missing: files that the index names in vain. truncated: `name (N of M bytes)` of safetensors files that
     are shorter than their header says. bytes: of all files and of parts of a download. free: on the disk,
     also where the directory does not exist yet. error: why the directory or its index cannot be read.
+    config: what config.json says of the model's shape. digest: of the small files that say what it is.
     """
     facts: dict[str, Any] = {"path": str(path), "files": [], "missing": [], "truncated": [], "error": ""}
-    facts.update(bytes=_bytes(path), free=_free(path))
+    facts.update(bytes=_bytes(path), free=_free(path), config=_config(path), digest=_digest(path))
     try:
         facts["files"] = sorted(entry.name for entry in path.iterdir())
         index = path / "model.safetensors.index.json"
@@ -35,6 +41,35 @@ def inspect(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         facts["error"] = str(error)
     return facts
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """Return layers, hidden_size, experts and quantization of config.json; None where it cannot be read."""
+    try:
+        told = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        counts = [told[name] for name in EXPERTS if told.get(name)]
+        return {
+            "layers": int(told.get("num_hidden_layers") or 0),
+            "hidden_size": int(told.get("hidden_size") or 0),
+            "experts": int(counts[0]) if counts else 0,
+            "quantization": str((told.get("quantization_config") or {}).get("quant_method") or ""),
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    """Return a digest of the files of TOLD that are there; empty where none is."""
+    content = hashlib.sha256()
+    there = False
+    for name in TOLD:
+        try:
+            data = (path / name).read_bytes()
+        except OSError:
+            continue
+        there = True
+        content.update(f"{name} {len(data)}\n".encode() + data)
+    return content.hexdigest()[:16] if there else ""
 
 
 def _expected_size(path: Path) -> int:

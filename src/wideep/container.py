@@ -8,6 +8,7 @@ systemd hosts a Quadlet unit is made of the same command (module_utils/systemd.p
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from pathlib import PurePosixPath
 from wideep.launch import Launch
 from wideep.problems import Problem
 from wideep.runtime import Site
+from wideep.settings import Settings
 from wideep.topology import Deployment
 from wideep.versions import versions
 
@@ -40,6 +42,10 @@ OWN_OPTIONS = (
         "volume",
     ),
 )
+# Shared memory of one worker's processes, as the official images are run with: bytes.
+ENGINE_SHM = 10 * 10**9
+SIZE = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
+UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 PIN = "podman pull {0} && podman image inspect --format '{{{{.Digest}}}}' {0}"
 
 
@@ -141,6 +147,7 @@ def check(deployment: Deployment) -> list[Problem]:
                 "remove it, with wideep_runtime: container",
             )
         )
+    problems += _shared_memory(settings)
     problems += [
         Problem(
             "no interpreter of the host runs Dynamo in containers",
@@ -166,6 +173,19 @@ def check(deployment: Deployment) -> list[Problem]:
         if option.removeprefix("--").partition("=")[0] in OWN_OPTIONS
     ]
     return problems
+
+
+def _shared_memory(settings: Settings) -> Iterator[Problem]:
+    """Judge a container's own shared memory; `host` is judged on the hosts, by preflight."""
+    size = SIZE.fullmatch(settings.container.shm)
+    if size is None or settings.engine == "mocker":
+        return
+    if int(size[1]) * UNITS[size[2].lower()] < ENGINE_SHM:
+        yield Problem(
+            f"an engine's processes share more than {settings.container.shm}; a full one is a bus error",
+            "wideep_container.shm",
+            f"set it to {ENGINE_SHM // 10**9}g or more, or to host",
+        )
 
 
 def _image(image: str) -> Iterator[Problem]:

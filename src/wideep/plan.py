@@ -26,7 +26,7 @@ from wideep.model_source import check as check_model_source
 from wideep.model_source import download_gb, model_source
 from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
-from wideep.reach import reached
+from wideep.reach import meets, reached
 from wideep.runtime import WORKER_ENV, Site
 from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, looks_secret
 from wideep.text import print_table
@@ -38,12 +38,13 @@ COMPONENTS = ("nats", "etcd", "frontend", "worker")
 IN_CONTAINERS = ("frontend", "worker")
 # What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
 CONTROL_DISK_GB = 1.0
-DYNAMO_DISK_GB = 1.5
+# Environments by what is in them.
+VENV_DISK_GB = {"mocker": 1.5, "sglang": 11.0, "trtllm": 11.0}
 MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
-# Shared memory of one worker's processes, as the official images are run with.
-GPU_SHM_GB = 10.0
 # Engine -> its package; and packages that have to be equal on hosts that talk to each other.
 PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
+# What a worker's command asks for by a word, and the package that brings it.
+MODULE_OF = {"deepep": "deep_ep", "mooncake": "mooncake-transfer-engine"}
 SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
@@ -129,6 +130,8 @@ class Plan:
                     "model_path": Site(self.deployment, host).model_path,
                     "python": host.python,
                     "secret_files": self._secret_files(host),
+                    "software": self._software(host),
+                    "packages": self._packages(host),
                     "nats_routes": Site(self.deployment, host).nats_routes,
                     "launches": {
                         component: [
@@ -153,6 +156,25 @@ class Plan:
         downloads = [HUB_TOKEN] if host.name in self.deployment.workers_of else []
         return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
 
+    def _software(self, host: Host) -> str:
+        """Return what the host's environment is made for: the engine, or (`mocker`) Dynamo alone."""
+        return self.engine.name if host.name in self.deployment.workers_of else "mocker"
+
+    def _packages(self, host: Host) -> dict[str, str]:
+        """Return package -> version that Dynamo's environment or image has to have; empty: any."""
+        packages = {"ai-dynamo": self.deployment.settings.dynamo_version}
+        software = self._software(host)
+        if software == "mocker":
+            return packages
+        name = PACKAGE_OF[software]
+        modules = dict.fromkeys(self._modules(host), "") if software == "sglang" else {}
+        return packages | {name: versions().engines[name]} | modules
+
+    def _modules(self, host: Host) -> list[str]:
+        """Return packages that the host's workers ask for beside the engine's own."""
+        words = {word for launch in self.launches[host.name] for word in launch.argv}
+        return [package for word, package in MODULE_OF.items() if word in words]
+
     def _needs(self, host: Host) -> dict[str, Any]:
         """Return what `preflight` has to find on a host."""
         deployment, settings = self.deployment, self.deployment.settings
@@ -170,12 +192,28 @@ class Plan:
                 for peer, ports in reached(deployment, self.launches, host).items()
             ],
             "state_dir": host.state_dir,
-            "disk_gb": CONTROL_DISK_GB + (DYNAMO_DISK_GB if dynamo and settings.runtime == "venv" else 0),
+            "disk_gb": CONTROL_DISK_GB
+            + (VENV_DISK_GB[self._software(host)] if dynamo and settings.in_venv else 0),
             "model_path": settings.model_path if works else "",
             "model_gb": download_gb(settings) if works else 0.0,
+            "model": self._model_needs() if works and settings.model_path else None,
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
             "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
             "container": self._container_needs(host) if dynamo and settings.in_container else None,
+        }
+
+    def _model_needs(self) -> dict[str, Any] | None:
+        """Return what the model's config.json has to say (`wideep.preflight.model.ModelNeeds`)."""
+        settings = self.deployment.settings
+        card = find_model(settings.model_card, settings.model)[0]
+        if card is None:
+            return None
+        return {
+            "model": settings.model,
+            "layers": card.layers,
+            "hidden_size": card.hidden_size,
+            "experts": card.experts.routed if card.experts else 0,
+            "weights": card.weights,
         }
 
     def _container_needs(self, host: Host) -> dict[str, Any]:
@@ -206,13 +244,23 @@ class Plan:
             **host.network.model_dump(mode="json"),
             "nvshmem": any(name.startswith("NVSHMEM_") for launch in workers for name in launch.env),
             "online_eplb": online,
-            "shm_gb": (GPU_SHM_GB + math.ceil(experts / 10**9)) * len(nodes),
+            # A container with memory of its own has that; the plan judges its size.
+            "shm_gb": 0.0
+            if settings.in_container and settings.container.shm != "host"
+            else (container.ENGINE_SHM / 10**9 + math.ceil(experts / 10**9)) * len(nodes),
             "python": host.python if settings.runtime == "existing" else "",
             "packages": {
                 "ai-dynamo": settings.dynamo_version,
                 package: versions().engines[package],
                 **dict.fromkeys(SHARED_PACKAGES, ""),
             },
+            "modules": self._modules(host) if self.engine.name == "sglang" else [],
+            "interface": host.interface,
+            "ranks": [
+                meets(replica, node).host.name
+                for replica, node in self.deployment.workers_of[host.name]
+                if len(replica.nodes) > 1
+            ],
         }
 
     def table(self) -> str:

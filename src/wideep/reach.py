@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wideep.launch import Launch
-from wideep.topology import Deployment, Host
+from wideep.topology import Deployment, Host, Node, Replica
 
 # Component -> purposes of ports that every Dynamo process connects to.
 OF_ALL = {"nats": ("client",), "etcd": ("client",)}
@@ -13,6 +13,11 @@ AMONG_CONTROL = {"nats": ("cluster",), "etcd": ("peer",)}
 OF_FRONTENDS = {"worker": ("rpc", "system")}
 # The head's, that the other ranks of its replica find each other by.
 OF_RANKS = ("unit", "dist_init", "handshake")
+
+
+def meets(replica: Replica, node: Node) -> Node:
+    """Return the node that a rank meets first: its head; for the head, the next rank (itself if alone)."""
+    return replica.head if node != replica.head else replica.nodes[min(1, len(replica.nodes) - 1)]
 
 
 def reached(
@@ -43,7 +48,7 @@ def reached(
         add(peer, {})
     heads = [replica.head for pool in deployment.pools if pool.name == "prefill" for replica in pool.replicas]
     for replica, node in deployment.workers_of.get(host.name, ()):
-        add(replica.head.host, {"worker": OF_RANKS}, replica.service(replica.head))
+        add(meets(replica, node).host, {"worker": OF_RANKS}, replica.service(replica.head))
         if replica.pool == "decode" and heads:
             turn = replica.index * len(replica.nodes) + node.rank
             head = heads[turn % len(heads)].host

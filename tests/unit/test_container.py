@@ -142,7 +142,9 @@ def test_two_deployments_of_one_name_have_containers_of_their_own() -> None:
     assert len(names) == 2
 
 
-@pytest.mark.parametrize(("engine", "name"), [("sglang", "sglang-runtime"), ("trtllm", "tensorrtllm-runtime")])
+@pytest.mark.parametrize(
+    ("engine", "name"), [("sglang", "sglang-runtime"), ("trtllm", "tensorrtllm-runtime")]
+)
 def test_without_an_image_it_is_the_releases_own(engine: str, name: str) -> None:
     worker = launches(wideep_image="", wideep_engine_flavour=engine)["decode-0"]
     assert f"nvcr.io/nvidia/ai-dynamo/{name}:1.4.2" in worker.argv
@@ -162,6 +164,12 @@ def test_without_an_image_it_is_the_releases_own(engine: str, name: str) -> None
         ({"wideep_container": {"mounts": ["data:/data"]}}, "wideep_container.mounts.0", "not allowed"),
         ({"wideep_container": {"shm": "lots"}}, "wideep_container.shm", "not allowed"),
         ({"wideep_container": {"gpus": 1}}, "wideep_container.gpus", "unknown key"),
+        (
+            {"wideep_engine": "sglang", "wideep_model": "deepseek-ai/DeepSeek-V2-Lite-Chat"}
+            | {"wideep_model_path": "/m", "wideep_container": {"shm": "64m"}},
+            "wideep_container.shm",
+            "bus error",
+        ),
     ],
 )
 def test_what_podman_could_not_run_is_refused(variables: dict[str, Any], where: str, words: str) -> None:

@@ -12,7 +12,16 @@ from gpu_hosts import gather, typed
 
 from wideep.preflight import Facts, Needs, Report, judge, render
 from wideep.preflight.gpu_model import GpuFacts, GpuNeeds, GpuProcess, SharedFile, SharedMemory
-from wideep.preflight.model import Clock, Disk, Ephemeral, Limit, Listener, Memory, Python
+from wideep.preflight.model import (
+    Clock,
+    Disk,
+    Ephemeral,
+    Limit,
+    Listener,
+    Memory,
+    PeerView,
+    Python,
+)
 
 GB = 10**9
 STATE = "/opt/wideep"
@@ -339,3 +348,90 @@ def test_hosts_of_two_kinds_are_compared_with_their_own(recorded: Recorded) -> N
 def test_hosts_without_gpus_hear_nothing_of_them() -> None:
     report = judge({"a": Needs()}, {"a": GOOD})
     assert not {"driver", "gpus", "memlock", "shm", "pages"} & {check.topic for check in report.checks}
+
+
+# ---- the way between ranks -----------------------------------------------------------------------
+
+
+def ranks(interface: str, route: str, **peer: Any) -> Report:
+    """Judge a rank whose route to its head leaves by an interface."""
+    head = PeerView("head", "10.0.0.1", ("10.0.0.1",), source="10.0.0.2", interface=route, **peer)
+    needs = replace(NEEDS, interface=interface, ranks=("head",), rdma_devices=(), nvshmem=False)
+    addresses = {"127.0.0.1": "lo", "10.0.0.2": "ens3", "192.168.0.2": "docker0"}
+    facts = replace(GOOD, gpu=GpuFacts(driver="580.95.05"), peers=(head,), addresses=addresses)
+    return judge({"a": Needs(state_dir=STATE, gpu=needs)}, {"a": facts})
+
+
+@pytest.mark.parametrize(
+    ("interface", "route", "words"),
+    [
+        ("eth0", "ens3", ("no eth0 with an address", "ens3", "set wideep_interface of this host to ens3")),
+        ("docker0", "ens3", ("the way to head (10.0.0.1) is ens3", "set wideep_interface", "wideep_address")),
+        ("", "lo", ("is lo", "wideep_address")),
+    ],
+)
+def test_an_interface_that_ranks_do_not_meet_over(interface: str, route: str, words: tuple[str, ...]) -> None:
+    (check,) = [c for c in ranks(interface, route).checks if c.topic == "interface"]
+    assert check.status == "fail"
+    assert all(word in check.seen + check.remedy for word in words)
+
+
+@pytest.mark.parametrize("interface", ["ens3", ""])
+def test_the_interface_of_the_route_is_right(interface: str) -> None:
+    (check,) = [c for c in ranks(interface, "ens3").checks if c.topic == "interface"]
+    assert check.status == "ok"
+    assert check.seen.startswith("ens3")
+
+
+def test_a_replica_on_one_host_meets_nobody() -> None:
+    report = judge({"a": Needs(gpu=replace(NEEDS, interface="eth9"))}, {"a": replace(GOOD, gpu=GpuFacts())})
+    assert "interface" not in {check.topic for check in report.checks}
+
+
+# ---- software, memory, devices -------------------------------------------------------------------
+
+
+def test_packages_are_the_same_on_hosts_of_all_kinds() -> None:
+    """Prefill and decode on different GPUs speak to each other all the same."""
+    facts = {
+        name: replace(GOOD, gpu=GpuFacts(driver="580.95.05", packages={"nixl": nixl}))
+        for name, nixl in (("p0", "1.3.0"), ("p1", "1.3.0"), ("d0", "1.2.0"))
+    }
+    needs = {
+        name: Needs(gpu=replace(NEEDS, card="h200-141gb" if name[0] == "p" else "h100-80gb"))
+        for name in facts
+    }
+    found = [c for c in judge(needs, facts).checks if c.topic == "same packages"]
+    assert [(c.host, c.seen) for c in found] == [("d0", "nixl 1.2.0")]
+
+
+def test_a_package_that_an_option_needs() -> None:
+    needs = replace(NEEDS, python="/opt/py", packages={"sglang": "0.5.16"}, modules=("deep_ep",))
+    gpu = GpuFacts(driver="580.95.05", packages={"sglang": "0.5.16"})
+    (check,) = [c for c in one(gpu, needs).checks if c.topic == "engine"]
+    assert (check.status, check.seen, check.expected) == ("fail", "deep_ep missing", "sglang 0.5.16, deep_ep")
+    (check,) = [
+        c
+        for c in one(replace(gpu, packages={"sglang": "0.5.16", "deep_ep": "1.2"}), needs).checks
+        if c.topic == "engine"
+    ]
+    assert check.status == "ok"
+
+
+def test_shared_memory_that_the_host_cannot_fill(recorded: Recorded) -> None:
+    report = one(recorded("h100-ib"), replace(NEEDS, shm_gb=200))
+    (check,) = [c for c in report.checks if c.topic == "shm"]
+    assert check.status == "fail"
+    assert "the host has 64.0 GB of memory" in check.seen
+    assert "wideep_eplb.enabled" in check.remedy
+
+
+def test_small_packets_of_roce(recorded: Recorded) -> None:
+    gpu = recorded("h100-roce")
+    needs = replace(NEEDS, link="roce", gid_index=3)
+    assert {c.status for c in one(gpu, needs).checks if c.topic == "rdma mtu"} == {"ok"}
+    small = replace(gpu, rdma=tuple(replace(port, mtu=1500) for port in gpu.rdma))
+    (check,) = [c for c in one(small, needs).checks if c.topic == "rdma mtu"]
+    assert check.status == "warn"
+    assert "rail0 1500" in check.seen
+    assert "mtu 9000" in check.remedy

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect
 
 from wideep.preflight import Check, Facts, Host, Needs, Settings
-from wideep.preflight.model import Clock, Disk, Ephemeral, Memory, ModelDirectory
-from wideep.preflight.storage import disk, model
+from wideep.preflight.model import Clock, Disk, Ephemeral, Memory, ModelDirectory, ModelNeeds
+from wideep.preflight.storage import disk, model, same_model, shape
 
 
 def host(found: ModelDirectory | None = None, place: Disk | None = None, disk_gb: float = 0.0) -> Host:
@@ -139,3 +140,57 @@ def test_a_full_disk_stops_a_first_deployment_but_not_the_next() -> None:
     (first,) = disk(host(place=Disk(**small), disk_gb=2.0), Settings())
     (later,) = disk(host(place=Disk(**small, ours=True), disk_gb=2.0), Settings())
     assert (first.status, later.status) == ("fail", "warn")
+
+
+# ---- which model it is ---------------------------------------------------------------------------
+
+R1 = ModelNeeds("deepseek-ai/DeepSeek-R1", 61, 7168, 256, "fp8")
+CONFIG = {
+    "num_hidden_layers": 61,
+    "hidden_size": 7168,
+    "n_routed_experts": 256,
+    "quantization_config": {"quant_method": "fp8"},
+}
+
+
+def judged(path: Path, config: dict[str, Any] | None) -> list[Check]:
+    if config is not None:
+        (path / "config.json").write_text(json.dumps(config))
+    asked = host(look(path))
+    return list(shape(replace(asked, needs=replace(asked.needs, model=R1)), Settings()))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "word"),
+    [
+        ({}, "ok", "256 experts"),
+        ({"num_hidden_layers": 27, "hidden_size": 2048, "n_routed_experts": 64}, "fail", "27 layers of 2048"),
+        ({"n_routed_experts": None}, "fail", "dense"),
+        ({"quantization_config": None}, "warn", "16 bits"),
+    ],
+)
+def test_the_model_is_the_one_of_the_plan(
+    tmp_path: Path, change: dict[str, Any], status: str, word: str
+) -> None:
+    (check,) = judged(tmp_path, CONFIG | change)
+    assert check.status == status
+    assert word in check.seen
+    assert check.remedy or status == "ok"
+
+
+def test_nothing_is_said_of_what_cannot_be_read(tmp_path: Path) -> None:
+    assert judged(tmp_path, None) == []
+    (tmp_path / "config.json").write_text("{")
+    assert judged(tmp_path, None) == []
+
+
+def test_all_hosts_have_the_same_model(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in "abc"}
+    for name, path in places.items():
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps(CONFIG | ({"rope_theta": 1} if name == "b" else {})))
+    hosts = [replace(host(look(path)), name=name) for name, path in places.items()]
+    (check,) = same_model(hosts, Settings())
+    assert (check.host, check.status) == ("b", "fail")
+    assert "as on 2 hosts" in check.expected
+    assert list(same_model([hosts[0], hosts[2]], Settings())) == []

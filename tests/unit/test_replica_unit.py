@@ -15,7 +15,6 @@ from wideep.runtime import Site
 from wideep.topology import WORKER_PORTS
 from wideep.unit import MARGIN_S, TIMES
 
-
 # What a container adds around a command is another test's.
 RUNTIME = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}
 

@@ -61,9 +61,11 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     storage.state_dir,
     storage.disk,
     storage.model,
+    storage.shape,
     machine.memory,
     machine.limits,
     limits.memlock,
+    network.interface,
     container.podman,
     gpu.driver,
     versions.engine,
@@ -77,6 +79,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     fabric.imex,
     rdma.devices,
     rdma.rate,
+    rdma.mtu,
     rdma.gids,
     rdma.affinity,
     rdma.gpu_direct,
@@ -92,6 +95,7 @@ BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...]
     gpu.alike,
     rdma.alike,
     versions.alike,
+    storage.same_model,
 )
 
 

@@ -218,16 +218,19 @@ def free(host: Host, _settings: Settings) -> Iterator[Check]:
 
 
 def outliers(
-    hosts: Sequence[Host], value: Callable[[GpuNeeds, GpuFacts], str]
+    hosts: Sequence[Host], value: Callable[[GpuNeeds, GpuFacts], str], *, of_a_kind: bool = True
 ) -> Iterator[tuple[Host, str, str, int]]:
-    """Give host, its value, the most common one of its kind of host, and how many have that."""
+    """Give host, its value, the most common one, and how many have that.
+
+    of_a_kind: among the hosts with the same card; else among all, which prefill and decode may have apart.
+    """
     values: dict[str, dict[str, str]] = {}
     for host in hosts:
         if pair := asked(host):
-            values.setdefault(pair[0].card, {})[host.name] = value(*pair)
+            values.setdefault(pair[0].card if of_a_kind else "", {})[host.name] = value(*pair)
     for host in hosts:
         if pair := asked(host):
-            mine = values[pair[0].card]
+            mine = values[pair[0].card if of_a_kind else ""]
             common, count = Counter(mine.values()).most_common(1)[0]
             if mine[host.name] != common:
                 yield host, mine[host.name], common, count

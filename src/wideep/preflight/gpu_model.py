@@ -170,7 +170,8 @@ class GpuNeeds:
     link, rdma_devices, rdma_port, gid_index: `wideep_network`. nvshmem: experts talk between hosts through
     NVSHMEM (DeepEP). online_eplb: TensorRT-LLM moves experts through the host's memory. GB are 10^9 bytes.
     python: an interpreter that exists already. packages: what it has to have; an empty version: the same on
-    all hosts.
+    all hosts. modules: further packages of it, in any version. interface: `wideep_interface`. ranks: hosts of
+    the same replicas that this one meets at the start (its head, or a rank of the head).
     """
 
     engine: str
@@ -186,3 +187,6 @@ class GpuNeeds:
     shm_gb: float = 0.0
     python: str = ""
     packages: dict[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    interface: str = ""
+    ranks: tuple[str, ...] = ()

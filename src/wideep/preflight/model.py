@@ -59,16 +59,39 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """What a model's config.json says. experts: routed ones, 0 for a dense model."""
+
+    layers: int = 0
+    hidden_size: int = 0
+    experts: int = 0
+    quantization: str = ""
+
+
+@dataclass(frozen=True)
+class ModelNeeds:
+    """What the model card says of the model that the plan was made for. weights: bf16, fp8 or fp4."""
+
+    model: str
+    layers: int
+    hidden_size: int
+    experts: int
+    weights: str
+
+
+@dataclass(frozen=True)
 class ModelDirectory:
     """Names of its entries.
 
     missing: files that its index of weights names in vain. truncated: weight files that are shorter than
     their headers say. error: why it is unreadable. bytes: of what is there, parts of a download included.
-    free: bytes on its disk.
+    free: bytes on its disk. digest: of the small files that say what the model is.
     """
 
     path: str
     files: tuple[str, ...] = ()
+    config: ModelConfig | None = None
+    digest: str = ""
     missing: tuple[str, ...] = ()
     error: str = ""
     truncated: tuple[str, ...] = ()
@@ -203,7 +226,7 @@ class Peer:
 class Needs:
     """What the plan puts on one host. GB are 10^9 bytes. gpu: where a real engine runs.
 
-    model_gb: weights that are downloaded to model_path; 0: it must be there.
+    model_gb: weights that are downloaded to model_path; 0: it must be there. model: None without a card.
     """
 
     ports: tuple[PortNeed, ...] = ()
@@ -213,6 +236,7 @@ class Needs:
     memory_gb: float = 0.0
     model_path: str = ""
     model_gb: float = 0.0
+    model: ModelNeeds | None = None
     gpu: GpuNeeds | None = None
     container: ContainerNeeds | None = None
 

@@ -75,6 +75,31 @@ def _peer(host: Host, peer: PeerView, common: dict[str, tuple[str, ...]]) -> Ite
         )
 
 
+def interface(host: Host, _settings: Settings) -> Iterator[Check]:
+    """NCCL and Gloo meet over wideep_interface: it is the one of the route to the replica's other ranks."""
+    needs = host.needs.gpu
+    if not needs or not needs.ranks:
+        return
+    ways = {peer.name: peer for peer in host.facts.peers if peer.name in needs.ranks and peer.interface}
+    there = sorted(set(host.facts.addresses.values()))
+    routes = sorted({peer.interface for peer in ways.values()})
+    expected = "the interface of the route to the replica's other ranks"
+    instead = f"set wideep_interface of this host to {routes[0]}" if routes else "correct wideep_interface"
+    if needs.interface and needs.interface not in there:
+        seen = f"no {needs.interface} with an address; the host has {', '.join(there)}"
+        yield Check(host.name, "interface", "fail", seen, expected, instead)
+    elif needs.interface and routes and needs.interface not in routes:
+        peer = next(iter(ways.values()))
+        seen = f"{needs.interface}, and the way to {peer.name} ({peer.address}) is {peer.interface}"
+        remedy = f"{instead}, or wideep_address of {peer.name} to its address on {needs.interface}"
+        yield Check(host.name, "interface", "fail", seen, expected, remedy)
+    elif "lo" in routes:
+        seen = f"the way to {', '.join(ways)} is lo: ranks would meet nobody"
+        yield Check(host.name, "interface", "fail", seen, expected, "correct wideep_address of these hosts")
+    elif routes:
+        yield Check(host.name, "interface", "ok", needs.interface or f"{routes[0]}, found", expected)
+
+
 def reach(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
     """Ports of peers, tried before anything listens: a refused connection is an answer, silence is none."""
     for host in hosts:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LINKS = {"ib": "InfiniBand", "roce": "RoCE", "": "unknown"}
 NEAR = {"PIX", "PXB", "C2C"}
 DMABUF_KERNEL = (5, 12)
+# 4096 bytes of data, RoCE's headers and checksums.
+ROCE_MTU = 4200
 
 
 def _ports(needs: GpuNeeds, facts: GpuFacts) -> list[RdmaPort]:
@@ -112,6 +114,22 @@ def rate(host: Host, _settings: Settings) -> Iterator[Check]:
         yield Check(host.name, "rdma rate", "ok", f"{best:g} Gbit/s")
 
 
+def mtu(host: Host, _settings: Settings) -> Iterator[Check]:
+    """RoCE: packets of 4096 bytes and their headers go through the interface."""
+    if (pair := asked(host)) is None or pair[0].link != "roce":
+        return
+    ports = [port for port in _ports(*pair) if port.mtu]
+    expected = f"{ROCE_MTU} or more, on hosts and switches"
+    if small := [port for port in ports if port.mtu < ROCE_MTU]:
+        which = ", ".join(f"{port.netdev or port.name} {port.mtu}" for port in small)
+        names = " ".join(dict.fromkeys(port.netdev for port in small if port.netdev)) or "INTERFACE"
+        remedy = f"ip link set dev {names.split()[0]} mtu 9000 (each of {names}), and in its configuration"
+        seen = f"{which}: RDMA packets of {'1024' if min(p.mtu for p in small) < 2200 else '2048'} bytes"
+        yield Check(host.name, "rdma mtu", "warn", seen, expected, remedy)
+    elif ports:
+        yield Check(host.name, "rdma mtu", "ok", "/".join(sorted({str(p.mtu) for p in ports})), expected)
+
+
 def gids(host: Host, _settings: Settings) -> Iterator[Check]:
     """RoCE: the same index is an IPv4 address of RoCE v2 on every device."""
     if (pair := asked(host)) is None or pair[0].link != "roce" or pair[0].gid_index is None:
@@ -201,6 +219,8 @@ def ibgda(host: Host, _settings: Settings) -> Iterator[Check]:
         yield Check(host.name, "ibgda", "ok", "the GPU drives the NIC", expected)
     elif facts.gdrcopy:
         seen = "driver options not set; with GDRCopy the CPU rings the doorbells: works, a little slower"
+        if host.needs.container:
+            remedy += "; until then let containers have it: wideep_container.options: [--device=/dev/gdrdrv]"
         yield Check(host.name, "ibgda", "warn", seen, expected, remedy)
     else:
         lacks = [

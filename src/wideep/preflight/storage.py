@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, ModelDirectory, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 GB = 10**9
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "tiktoken.model"}
@@ -94,6 +95,45 @@ def model(host: Host, _settings: Settings) -> Iterator[Check]:
         yield Check(host.name, "model", "fail", problem, expected, remedy)
     else:
         yield Check(host.name, "model", "ok", f"{found.path} is complete", expected)
+
+
+def shape(host: Host, _settings: Settings) -> Iterator[Check]:
+    """The model there is the one that the plan was made for: its experts and its memory were calculated."""
+    wanted, found = host.needs.model, host.facts.model
+    if wanted is None or found is None or found.config is None:
+        return
+    there = found.config
+    expected = (
+        f"{wanted.model}: {_shape(wanted.layers, wanted.hidden_size, wanted.experts)}, {wanted.weights}"
+    )
+    seen = _shape(there.layers, there.hidden_size, there.experts)
+    quantized = "fp8" in there.quantization
+    if seen != _shape(wanted.layers, wanted.hidden_size, wanted.experts):
+        remedy = "set wideep_model to the model that is there, or wideep_model_path to the one that is served"
+        yield Check(host.name, "model shape", "fail", f"{found.path}: {seen}", expected, remedy)
+    elif (wanted.weights == "fp8") != quantized and not there.quantization.startswith("modelopt"):
+        remedy = "set wideep_model_card to a card of these weights: memory was calculated for others"
+        what = f"weights of method {there.quantization}" if there.quantization else "weights of 16 bits"
+        yield Check(host.name, "model shape", "warn", f"{found.path}: {what}", expected, remedy)
+    else:
+        yield Check(host.name, "model shape", "ok", seen, expected)
+
+
+def _shape(layers: int, hidden: int, experts: int) -> str:
+    return f"{layers} layers of {hidden}, {f'{experts} experts' if experts else 'dense'}"
+
+
+def same_model(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
+    """Hosts have the same configuration, tokenizer and index: prefill and decode speak of the same model."""
+    digests = {h.name: h.facts.model.digest for h in hosts if h.facts.model and h.facts.model.digest}
+    if len(set(digests.values())) < 2:
+        return
+    common, count = Counter(digests.values()).most_common(1)[0]
+    for name, digest in digests.items():
+        if digest != common:
+            seen = f"config.json, tokenizer.json or index differ ({digest})"
+            remedy = "bring the same revision of the model to all hosts (model_cache_revision, or copy it)"
+            yield Check(name, "same model", "fail", seen, f"{common}, as on {count} hosts", remedy)
 
 
 def _room(host: Host, found: ModelDirectory) -> Check:

@@ -23,7 +23,9 @@ def engine(host: Host, _settings: Settings) -> Iterator[Check]:
         for name, wanted in needs.packages.items()
         if wanted and found.get(name) != wanted
     ]
-    expected = ", ".join(f"{name} {wanted}" for name, wanted in needs.packages.items() if wanted)
+    wrong += [f"{name} missing" for name in needs.modules if name not in found]
+    known = (f"{name} {wanted}" for name, wanted in needs.packages.items() if wanted)
+    expected = ", ".join([*known, *needs.modules])
     if wrong:
         remedy = (
             f"install them for {needs.python}, or set wideep_python of this host to an interpreter that has"
@@ -77,7 +79,7 @@ SAME: tuple[tuple[str, Status, Callable[[GpuNeeds, GpuFacts], str], str], ...] =
 
 
 def alike(hosts: Sequence[Host], _settings: Settings) -> Iterator[Check]:
-    """Each host against most hosts of its kind; the driver is among the checks of the GPUs."""
+    """Each host against most hosts of its kind, packages against all; the driver is a check of the GPUs."""
     for topic, status, value, remedy in SAME:
-        for host, seen, common, count in outliers(hosts, value):
+        for host, seen, common, count in outliers(hosts, value, of_a_kind=value is not _packages):
             yield Check(host.name, topic, status, seen or "none", f"{common}, as on {count} hosts", remedy)
