@@ -20,9 +20,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        self.validate_argument_spec({})
+        _, arguments = self.validate_argument_spec({"verified": {"type": "dict"}})
         plan = plain(task_vars["wideep_plan"])
         try:
-            return {**result, "changed": False, **watch.status(Cluster(), plan)}
+            return {**result, "changed": False, **watch.status(Cluster(), plan, arguments["verified"])}
         except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}

@@ -10,7 +10,10 @@ version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
   - Reads C(wideep_plan).
-options: {}
+options:
+  verified:
+    description: As M(wideep.dynamo.verify_serving) returns it, for the text.
+    type: dict
 attributes:
   check_mode:
     description: Reads only.

@@ -130,27 +130,33 @@ def summary(
     verified: Mapping[str, Any],
 ) -> str:
     """Return the text that ends `site`: what runs, that it serves, what to try next."""
-    model = plan["settings"]["model"]
-    request = {
-        "model": model,
+    where = f"{plan['settings']['model']} serves at {plan['frontend_url']}"
+    return f"{status_table(services)}\n{where}\n{answer(plan, verified)}\ntry next:\n{request(plan)}"
+
+
+def request(plan: Mapping[str, Any]) -> str:
+    """Return a command that asks for a streamed completion."""
+    body = {
+        "model": plan["settings"]["model"],
         "messages": [{"role": "user", "content": "What does a router do?"}],
         "max_tokens": 40,
         "stream": True,
     }
-    curl = (
+    return (
         f"  curl -N {plan['frontend_url']}/v1/chat/completions \\\n"
         f"    -H 'Content-Type: application/json' \\\n"
-        f"    -d {shlex.quote(json.dumps(request))}\n"
+        f"    -d {shlex.quote(json.dumps(body))}\n"
     )
+
+
+def answer(plan: Mapping[str, Any], verified: Mapping[str, Any]) -> str:
+    """Return what the verification's streamed completion was. verified: of the module verify_serving."""
     itl = f", {verified['itl_s'] * 1000:.1f} ms between tokens" if verified.get("itl_s") else ""
     mock = " (simulated: the mocker's words mean nothing)" if plan["engine"] == "mocker" else ""
     return (
-        f"{status_table(services)}\n"
-        f"{model} serves at {plan['frontend_url']}\n"
         f"first token after {verified['ttft_s'] * 1000:.0f} ms{itl},"
         f" {verified['completion_tokens']} tokens streamed{mock}:\n"
-        f"  {' '.join(verified['text'].split())}\n\n"
-        f"try next:\n{curl}"
+        f"  {' '.join(verified['text'].split())}\n"
     )
 
 

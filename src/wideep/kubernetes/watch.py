@@ -10,6 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError
+from wideep.kubernetes.site import HTTP_PORT
+from wideep.status import answer, request
 from wideep.text import print_table
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
@@ -196,8 +198,10 @@ def _log(cluster: Cluster, namespace: str, pod: str, *, previous: bool) -> list[
 # ---- status --------------------------------------------------------------------------------------
 
 
-def status(cluster: Cluster, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `text` for people, and the pods as `services`."""
+def status(
+    cluster: Cluster, plan: Mapping[str, Any], verified: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return `text` for people, and the pods as `services`. verified: what a completion has just shown."""
     name, namespace = plan["deployment"], plan["settings"]["kubernetes"]["namespace"]
     look = graph(cluster, namespace, name, plan["settings"]["graph_api"])
     pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
@@ -221,5 +225,11 @@ def status(cluster: Cluster, plan: Mapping[str, Any]) -> dict[str, Any]:
     text += print_table(table)
     if not look.done:
         text += "\n" + trouble(cluster, namespace, {GRAPH_LABEL: name})
-    forward = f"kubectl -n {namespace} port-forward service/{name}-frontend 8000:8000"
-    return {"text": f"{text.rstrip()}\n\nrequests: {forward}\n", "ready": look.done, "services": rows}
+    text = text.rstrip() + "\n\n"
+    if verified:
+        where = f"service {name}-frontend, through a port-forward"
+        text += f"{plan['settings']['model']} serves at {where}\n{answer(plan, verified)}\n"
+    port = plan["frontend_url"].rpartition(":")[2]
+    forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
+    text += f"try next:\n  {forward}\n{request(plan)}"
+    return {"text": text, "ready": look.done, "services": rows}
