@@ -76,6 +76,9 @@ options:
         description: Weights in GB (10^9 bytes) that are downloaded there. Passed on to the judge.
         type: float
         default: 0
+      model:
+        description: What its config.json has to say. Passed on to the judge.
+        type: dict
       gpu:
         description:
           - What the plan needs of GPUs and RDMA devices. It is passed on to the judge.
@@ -141,6 +144,7 @@ def main() -> None:
         "memory_gb": {"type": "float", "default": 0},
         "model_path": {"type": "str", "default": ""},
         "model_gb": {"type": "float", "default": 0},
+        "model": {"type": "dict"},
         "gpu": {"type": "dict"},
         "container": {"type": "dict"},
     }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
+import yaml
+from ansible_collections.wideep.dynamo.plugins.modules import host_facts
+from sglang_cases import inventory
 
+from wideep.plan import make_plan
 from wideep.preflight import (
     Facts,
     Needs,
@@ -344,3 +348,11 @@ def test_fold(names: list[str], folded: str) -> None:
 
 def test_ranges() -> None:
     assert ranges([3, 1, 2, 9, 9]) == "1-3,9"
+
+
+def test_the_module_takes_what_the_plan_needs() -> None:
+    document = yaml.safe_load(host_facts.DOCUMENTATION)
+    known = set(document["options"]["needs"]["suboptions"])
+    plan = make_plan(*inventory("deepseek_r1_sglang")).to_dict()
+    assert {name for host in plan["hosts"].values() for name in host["needs"]} == known
+    assert {field.name for field in fields(Needs)} == known
