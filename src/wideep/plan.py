@@ -28,7 +28,7 @@ from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.reach import reached
 from wideep.runtime import WORKER_ENV, Site
-from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, looks_secret
+from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
 from wideep.text import print_table
 from wideep.topology import Deployment, Host, Node, Replica, examine
 from wideep.versions import versions
@@ -359,6 +359,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     for pool in deployment.pools:
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
+        problems += _check_no_secret_flags(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
         problems += [
             Problem(
@@ -379,6 +380,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         ]
     problems += check_env_names(deployment.settings.secrets_env, WORKER_ENV)
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
+    problems += _check_no_secret_flags(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     launches = _launches(deployment, engine)
     problems += _clashes(launches)
@@ -397,6 +399,20 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     if plan.manifests:
         raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph)))
     return plan
+
+
+def _check_no_secret_flags(arguments: Mapping[str, Any], where: str) -> list[Problem]:
+    """Return a problem for each flag whose value would be read in `ps` by every user of a host."""
+    return [
+        Problem(
+            "a secret would be shown by plan and render, and in the process's arguments",
+            f"{where}.{name}",
+            "remove it: clients reach the frontend, not the engine's own server; what a worker itself needs"
+            " goes into secrets_env, a key for clients into a proxy of yours in front of it",
+        )
+        for name in arguments
+        if flag_looks_secret(name)
+    ]
 
 
 def _arguments(launch: Launch) -> tuple[str, ...]:
