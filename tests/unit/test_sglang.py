@@ -645,6 +645,29 @@ def test_patience_that_hides_dead_peers_is_said() -> None:
         assert not [p for p in with_env(**{name: "600"}) if p.where.endswith(name)]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "severity"),
+    [
+        ("UCX_TLS", "tcp", "error"),
+        ("UCX_TLS", "rc,tcp", "warning"),
+        ("NCCL_IB_DISABLE", "1", "error"),
+        ("NCCL_NET", "Socket", "error"),
+    ],
+)
+def test_environment_that_leaves_rdma_aside_is_not_silent(name: str, value: str, severity: str) -> None:
+    (problem,) = [p for p in with_env(**{name: value}) if p.where == f"wideep_pools.decode.env.{name}"]
+    assert problem.severity == severity
+    assert "past the RDMA devices" in problem.message
+
+
+def test_a_plugin_of_nccl_has_the_last_word() -> None:
+    assert workers(plan(variables={"wideep_network": IB}))["decode-0-rank-1"].env["NCCL_NET"] == "IB"
+    assert not [p for p in with_env(NCCL_NET="IBext_v10") if "NCCL_NET" in p.where]
+    groups, hosts = deployment(Combination("", LITE, D, variables={"wideep_network": IB}), MODELS)
+    hosts["c0"]["wideep_pools"]["decode"]["env"] = {"NCCL_IB_DISABLE": "1"}
+    assert not [w for w in make_plan(groups, hosts).warnings if "NCCL" in w.where]  # one host: NVLink
+
+
 def test_sixteen_bit_through_the_normal_mode_is_for_who_insists() -> None:
     groups, hosts = deployment(
         Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "normal"}), MODELS
