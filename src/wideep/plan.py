@@ -42,6 +42,8 @@ DYNAMO_DISK_GB = 1.5
 MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
 # Shared memory of one worker's processes, as the official images are run with.
 GPU_SHM_GB = 10.0
+# A long answer takes minutes; a worker that gets less to finish cuts it.
+SHORT_DRAIN_S = 60
 # Engine -> its package; and packages that have to be equal on hosts that talk to each other.
 PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
 SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
@@ -345,6 +347,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
         raise RefusedError(errors(problems))
     problems += engine.check(deployment)
+    problems += _check_drain(deployment)
     if deployment.settings.on_kubernetes:
         problems += cluster.check(deployment, engine)
     else:
@@ -399,6 +402,21 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     if plan.manifests:
         raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph)))
     return plan
+
+
+def _check_drain(deployment: Deployment) -> list[Problem]:
+    """Return a warning where a stopping worker of a real engine cuts what it generates."""
+    seconds = deployment.settings.drain_timeout_s
+    if deployment.settings.engine == "mocker" or seconds >= SHORT_DRAIN_S:
+        return []
+    return [
+        Problem(
+            f"a worker that stops gets {seconds} s for its requests: longer answers are cut",
+            "wideep_drain_timeout_s",
+            f"use more than the longest answer takes, at least {SHORT_DRAIN_S}",
+            "warning",
+        )
+    ]
 
 
 def _check_no_secret_flags(arguments: Mapping[str, Any], where: str) -> list[Problem]:

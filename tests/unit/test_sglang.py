@@ -668,6 +668,17 @@ def test_a_plugin_of_nccl_has_the_last_word() -> None:
     assert not [w for w in make_plan(groups, hosts).warnings if "NCCL" in w.where]  # one host: NVLink
 
 
+@pytest.mark.parametrize("engine", ["sglang", "trtllm"])
+def test_a_drain_that_cuts_answers_is_said(engine: str) -> None:
+    def said(seconds: int) -> list[Problem]:
+        names = {"wideep_engine": engine, "wideep_runtime": "existing", "wideep_python": "/opt/x/bin/python"}
+        made = make_plan(*inventory("sglang_single_node", **names, wideep_drain_timeout_s=seconds))
+        return [w for w in made.warnings if w.where == "wideep_drain_timeout_s"]
+
+    assert [w.message.startswith("a worker that stops gets 5 s") for w in said(5)] == [True]
+    assert said(60) == []
+
+
 def test_sixteen_bit_through_the_normal_mode_is_for_who_insists() -> None:
     groups, hosts = deployment(
         Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "normal"}), MODELS
