@@ -14,6 +14,10 @@ from wideep.problems import Problem
 from wideep.topology import Host, Replica
 
 Severity = Literal["error", "warning"]
+# How the kernel names AWS's devices, which NCCL drives by a plug-in only.
+BY_PLUGIN = ("efa", "rdmap")
+# UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
+UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
 
 
 def _interface(host: Host) -> bool:
@@ -68,7 +72,7 @@ def environment(
     if network.rdma_devices:
         with_port = [f"{device}:{network.rdma_port}" for device in network.rdma_devices]
         if spans_hosts:
-            env["NCCL_IB_HCA"] = "=" + ",".join(with_port)
+            env |= _nccl(with_port)
             if all_to_all:
                 env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
         if kv_transfer == "nixl":
@@ -88,6 +92,32 @@ def environment(
     if spans_hosts and gpu and gpu.multi_node_nvlink:
         env |= {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1"}
     return env
+
+
+def _nccl(devices: Sequence[str]) -> dict[str, str]:
+    """Return what keeps NCCL to these devices: without NCCL_NET it takes TCP when it finds none, silently.
+
+    IB is its name for verbs, InfiniBand's and RoCE's (NCCL's manual); a plug-in has a name of its own.
+    """
+    env = {"NCCL_IB_HCA": "=" + ",".join(devices)}
+    return env if any(device.startswith(BY_PLUGIN) for device in devices) else env | {"NCCL_NET": "IB"}
+
+
+def by_tcp(name: str, value: str) -> Severity | None:
+    """Return how bad a library's variable is where RDMA devices are described; None if it keeps to them.
+
+    An error: it goes by TCP. A warning: it may, when something is wrong with the devices. Neither is said.
+    """
+    if name == "NCCL_NET":
+        return "error" if value.lower() == "socket" else None
+    if name in ("NCCL_IB_DISABLE", "MC_FORCE_TCP"):
+        return None if value.lower() in ("", "0", "false") else "error"
+    if name == "UCX_TLS" and not value.startswith("^"):
+        transports = value.split(",")
+        if not any(transport.startswith(UCX_RDMA) for transport in transports):
+            return "error"
+        return "warning" if {"tcp", "all"} & set(transports) else None
+    return None
 
 
 def check(replicas: Sequence[Replica], *, disaggregated: bool) -> list[Problem]:

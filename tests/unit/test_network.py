@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from wideep.hardware import hardware_cards
-from wideep.network import check, environment
+from wideep.network import by_tcp, check, environment
 from wideep.settings import NetworkSettings
 from wideep.topology import Host, Node, Replica
 
@@ -47,6 +47,7 @@ def test_infiniband_with_nixl() -> None:
         "GLOO_SOCKET_IFNAME": "eth0",
         "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME": "eth0",
         "NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1",
+        "NCCL_NET": "IB",
         "NVSHMEM_HCA_LIST": "mlx5_0:1,mlx5_1:1",
         "UCX_NET_DEVICES": "mlx5_0:1,mlx5_1:1",
         "UCX_TLS": "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc",
@@ -60,6 +61,33 @@ def test_roce_names_the_address_for_every_library() -> None:
         "NVSHMEM_IB_GID_INDEX",
         "UCX_IB_GID_INDEX",
     }
+
+
+def test_nccl_is_kept_to_the_devices_that_it_drives_itself() -> None:
+    assert env(host(**ROCE))["NCCL_NET"] == "IB"
+    for machine in (host(link="roce", rdma_devices=("efa_0",), gid_index=0), host()):
+        assert "NCCL_NET" not in env(machine)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "severity"),
+    [
+        ("NCCL_NET", "Socket", "error"),
+        ("NCCL_NET", "IBext_v10", None),
+        ("NCCL_IB_DISABLE", "1", "error"),
+        ("NCCL_IB_DISABLE", "0", None),
+        ("MC_FORCE_TCP", "true", "error"),
+        ("UCX_TLS", "tcp", "error"),
+        ("UCX_TLS", "sm,cuda_copy", "error"),
+        ("UCX_TLS", "rc_x,tcp,cuda_copy", "warning"),
+        ("UCX_TLS", "all", "warning"),
+        ("UCX_TLS", "rc,cuda_copy", None),
+        ("UCX_TLS", "^tcp", None),
+        ("UCX_LOG_LEVEL", "info", None),
+    ],
+)
+def test_what_leaves_rdma_aside(name: str, value: str, severity: str | None) -> None:
+    assert by_tcp(name, value) == severity
 
 
 def test_mooncake_gets_its_own_variable_and_none_of_ucx() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from wideep import network
 from wideep.catalogue import Catalogue, load
-from wideep.engines.sglang_options import Case, case_of
+from wideep.engines.sglang_options import DISPATCH_ENV, Case, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import Health, Launch, Listener
 from wideep.problems import Problem
@@ -159,9 +159,9 @@ class Sglang:
             "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
             "TVM_FFI_CACHE_DIR": f"{cache}/tvm-ffi",
         }
-        if options.a2a_backend == "deepep" and options.deepep_mode != "normal":
-            tokens = options.dispatch_tokens_per_rank
-            env["SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"] = str(tokens)
+        dispatch = DISPATCH_ENV.get(options.a2a_backend or "none")
+        if dispatch and options.deepep_mode != "normal":
+            env[dispatch] = str(options.dispatch_tokens_per_rank)
         return env | network.environment(
             host,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from wideep.engines.sglang_options import Case
+from wideep.engines.sglang_options import DISPATCH_ENV, Case
 from wideep.memory import gib, listed
 from wideep.network import some
 from wideep.problems import Problem
-from wideep.rules.base import judge, own_environment, remote_code, same_gpus, same_layout, warn
+from wideep.rules.base import judge, own_environment, pair, remote_code, same_gpus, same_layout, warn
 from wideep.runtime import PLANE_FLAGS
 
 Rule = Callable[[Case], Iterator[Problem]]
@@ -78,7 +78,7 @@ FLAGS = {
     "dist_timeout_s": "dist-timeout",
 }
 # Variable of the environment -> the option that decides it.
-ENV_OF = {"SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "dispatch_tokens_per_rank"}
+ENV_OF = dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank")
 OPTION_OF = {flag: option for option, flag in FLAGS.items()}
 
 # Attention backend -> page sizes that it works with (SGLang changes others silently).
@@ -94,6 +94,16 @@ MLA_ONLY = {"flashmla", "cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_
 BLACKWELL_ONLY = {"cutlass_mla", "trtllm_mla", "tokenspeed_mla", "cutedsl_mla"}
 HOPPER_ONLY = {"fa3", "flashmla"}
 FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
+# Expert kernels that take DeepEP's layouts (SGLang's register_pre_permute, and what needs none): all, and by
+# the type of the experts' weights where it is known.
+DEEPEP_RUNNERS = ("deep_gemm", "cutlass", "flashinfer_cutedsl", "humming")
+DEEPEP_RUNNERS_OF = {"bf16": ("deep_gemm",), "fp8": ("deep_gemm",)}
+LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL"}
+# All-to-alls of other GPUs or other weights.
+FOREIGN = {
+    "mori": "its expert kernels are AMD's (aiter)",
+    "megamoe": "it is one kernel with FP4 experts",
+}
 # Two flags that SGLang refuses together, and why.
 EXCLUSIVE = (
     (
@@ -112,8 +122,19 @@ EXCLUSIVE = (
         "every batch size would be compiled by itself",
     ),
 )
-# DeepEP's low-latency kernels mark finished sums with this tag (deepep.py asserts the limit).
+# The low-latency kernels mark finished sums with this tag (deepep.py, mooncake.py, nixl.py assert the limit).
 DISPATCH_LIMIT = 1024
+# DeepEP counts ranks in groups of one host's GPUs (NUM_MAX_NVL_PEERS in its csrc/kernels/configs.cuh).
+DEEPEP_GROUP = 8
+# Ranks that its normal kernels exist for (launch.cuh there, deep_ep/buffer.py) in 1.2.1, the oldest that
+# SGLang's images have; and what later versions add.
+DEEPEP_SIZES = (2, 4, 8, 16, 24, 32, 64, 128, 144, 160)
+DEEPEP_LATER = (48, 96)
+# With it, SGLang sends 16 bit through DeepEP's normal mode, too.
+SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
+# How long a request waits for its other side, in seconds: 300 unless set.
+PATIENCE = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
+LONGEST_WAIT_S = 600
 # How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
 OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
 DAY_S = 86400
@@ -168,14 +189,42 @@ def model_directory(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def deepep_package(case: Case) -> Iterator[Problem]:
-    """SGLang's packages do not bring it; SGLang fails later, when it imports it."""
-    if case.options.a2a_backend == "deepep" and case.settings.in_venv:
-        yield warn(
-            "DeepEP is not among SGLang's packages, so the environment of wideep_runtime: venv lacks it",
-            "wideep_runtime",
-            "use an environment that has it, as the official image of Dynamo's release does",
-        )
+def packages(case: Case) -> Iterator[Problem]:
+    """SGLang's own packages are what `venv` installs; SGLang fails later, when it imports another one."""
+    if not case.settings.in_venv:
+        return
+    a2a = "" if case.dense else case.options.a2a_backend
+    lacks = {
+        "DeepEP": "a2a_backend deepep" if a2a == "deepep" else "",
+        "Mooncake": "wideep_kv_transfer mooncake"
+        if case.disaggregated and case.settings.kv_transfer == "mooncake"
+        else "a2a_backend mooncake"
+        if a2a == "mooncake"
+        else "",
+    }
+    for package, reason in lacks.items():
+        if reason:
+            yield Problem(
+                f"{reason} needs the package {package}, which SGLang's own packages do not bring: the"
+                " environment of wideep_runtime: venv lacks it",
+                "wideep_runtime",
+                "set wideep_runtime: container (the official image has it), or existing with a wideep_python"
+                " that has it",
+            )
+
+
+@rule
+def patience(case: Case) -> Iterator[Problem]:
+    """A request whose other side died waits so long, with its memory; SGLang takes any number silently."""
+    for name in PATIENCE:
+        value = case.pool.settings.env.get(name, "")
+        if value.isdecimal() and int(value) > LONGEST_WAIT_S:
+            yield warn(
+                f"{value} s hide a dead prefill or decode worker: its requests wait so long, and so do their"
+                " clients",
+                f"wideep_pools.{case.role}.env.{name}",
+                f"leave it out (300 s), or use at most {LONGEST_WAIT_S}",
+            )
 
 
 # ---- who computes what ---------------------------------------------------------------------------
@@ -184,7 +233,7 @@ def deepep_package(case: Case) -> Iterator[Problem]:
 @rule
 def world_size(case: Case) -> Iterator[Problem]:
     """Tensor parallel size counts all ranks of all nodes."""
-    pp = int(case.extra.get("pp-size") or 1)
+    pp = case.stages
     if case.tp * pp != case.world_size:
         pipeline = f" x pp-size {pp}" if pp > 1 else ""
         yield Problem(
@@ -198,7 +247,7 @@ def world_size(case: Case) -> Iterator[Problem]:
 @rule
 def pipeline(case: Case) -> Iterator[Problem]:
     """Stages of layers hand over one token at a time: neither drafts nor a world that shrinks fit in."""
-    if int(case.extra.get("pp-size") or 1) == 1:
+    if case.stages == 1:
         return
     for other in ("speculative-algorithm", "elastic-ep-backend"):
         if case.extra.get(other) not in (None, "none"):
@@ -271,13 +320,17 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
     card, o = case.card, case.options
     if card is None or card.block == 1 or case.tp % case.ep or (case.dp > 1 and not o.dp_attention):
         return
+    if case.gpu and not case.gpu.fp8:
+        return
     dense = o.moe_dense_tp_size or case.tp
     parts = [(card.intermediate_size, dense, "dense layers", "moe_dense_tp_size", "set it to 1")]
     if card.experts:
         size = card.experts.intermediate_size
         parts.append((size, case.tp // case.ep, "experts", "expert_parallel_size", f"set it to {case.tp}"))
         if card.experts.shared and o.a2a_backend == "none":
-            remedy = "set a2a_backend: deepep, then each GPU has it whole"
+            balanced = case.role == "aggregated" and case.settings.eplb.enabled
+            deepep = "wideep_eplb.enabled: false, for DeepEP" if balanced else "a2a_backend: deepep"
+            remedy = f"set {deepep}: then each GPU has them whole"
             parts.append((size * card.experts.shared, case.tp, "shared experts", "a2a_backend", remedy))
     for width, gpus, what, option, remedy in parts:
         if width % (gpus * card.block):
@@ -418,6 +471,16 @@ def eplb(case: Case) -> Iterator[Problem]:
             f"wideep_pools.{case.role}.extra_args.expert-distribution-recorder-mode",
             "remove it: stat is set by itself",
         )
+    if eplb.enabled and case.options.a2a_backend == "deepep" and case.options.deepep_mode == "auto":
+        yield Problem(
+            "EPLB counts tokens in DeepEP's normal mode or in its low-latency mode, not where steps take"
+            f" turns (deepep_mode auto, pool {case.role})",
+            "wideep_eplb.enabled",
+            "set enabled: false, or serve with pools prefill and decode"
+            if case.role == "aggregated"
+            else f"set enabled: false, or wideep_pools.{case.role}.options.deepep_mode:"
+            f" {'normal' if case.role == 'prefill' else 'low_latency'}",
+        )
     if eplb.enabled and buffer is not None and int(buffer) > eplb.rebalance_iterations:
         yield Problem(
             f"rebalance_iterations {eplb.rebalance_iterations} is less than the recorder's buffer of {buffer}"
@@ -463,6 +526,8 @@ def redundancy_advice(case: Case) -> Iterator[Problem]:
     eplb = case.settings.eplb
     if eplb.enabled and case.ep > 1 and not case.ep // 2 <= eplb.redundant_experts <= case.ep:
         legal = case.ep if case.card is None or case.card.experts is None else _advised(case)
+        if legal == eplb.redundant_experts:
+            return
         yield warn(
             f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
             " (fewer leave hot experts alone, more take memory from the KV cache)",
@@ -483,6 +548,12 @@ def moe_runner(case: Case) -> Iterator[Problem]:
     """Some expert kernels know whole or fully spread experts only."""
     runner, quantization = case.options.moe_runner_backend, case.extra.get("quantization")
     where = case.at("moe_runner_backend")
+    if runner == "flashinfer_cutedsl" and case.expert_weights in ("bf16", "fp8"):
+        yield Problem(
+            f"{runner} is for FP4 experts, {case.settings.model} has {case.expert_weights}",
+            where,
+            "remove moe_runner_backend: SGLang chooses the fastest one",
+        )
     if runner in ("flashinfer_cutlass", "flashinfer_cutedsl") and case.ep not in (1, case.tp):
         yield Problem(
             f"{runner} needs expert_parallel_size 1 or {case.tp}, it is {case.ep}",
@@ -497,20 +568,142 @@ def moe_runner(case: Case) -> Iterator[Problem]:
         )
 
 
-# ---- DeepEP --------------------------------------------------------------------------------------
+@rule
+def foreign_all_to_all(case: Case) -> Iterator[Problem]:
+    """SGLang starts them and fails later, when a package is missing or the first token is sent."""
+    backend = case.options.a2a_backend or "none"
+    if backend in FOREIGN and not case.dense and not (backend == "megamoe" and _may_be_fp4(case)):
+        yield Problem(
+            f"a2a_backend {backend} cannot serve {case.settings.model} here: {FOREIGN[backend]}",
+            case.at("a2a_backend"),
+            "set a2a_backend: deepep, or none",
+        )
+
+
+def _may_be_fp4(case: Case) -> bool:
+    return case.expert_weights in (None, "fp4")
+
+
+# ---- DeepEP, and what hands over tokens as it does -----------------------------------------------
+
+
+@rule
+def deepep_gpu(case: Case) -> Iterator[Problem]:
+    """The expert kernels behind it are DeepGEMM's; SGLang asserts later, when it makes the layers."""
+    backend = case.options.a2a_backend
+    if backend in DISPATCH_ENV and case.gpu and not case.gpu.deep_gemm and not case.dense:
+        yield Problem(
+            f"a2a_backend {backend} needs DeepGEMM's expert kernels (Hopper, or Blackwell of data centres),"
+            f" which {case.gpu.product} cannot run",
+            case.at("a2a_backend"),
+            "set a2a_backend: none",
+        )
+
+
+@rule
+def deepep_runner(case: Case) -> Iterator[Problem]:
+    """Few expert kernels take tokens in DeepEP's layouts; SGLang fails later, when it makes or uses them."""
+    o, weights = case.options, case.expert_weights or ""
+    runner = o.moe_runner_backend if o.moe_runner_backend != "auto" else None
+    if o.a2a_backend not in DISPATCH_ENV or case.dense:
+        return
+    legal = DEEPEP_RUNNERS_OF.get(weights, DEEPEP_RUNNERS)
+    if weights == "bf16" and o.a2a_backend != "deepep":
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} sends FP8, and {case.settings.model} has 16 bit experts",
+            case.at("a2a_backend"),
+            "set a2a_backend: none, or deepep",
+        )
+    elif runner not in (*legal, None) or (weights == "bf16" and runner is None):
+        experts = f"{weights} experts" if weights else "experts"
+        yield Problem(
+            f"moe_runner_backend {runner or 'auto'} cannot take tokens for {experts} from a2a_backend"
+            f" {o.a2a_backend}",
+            case.at("moe_runner_backend"),
+            "remove moe_runner_backend, or set a2a_backend: none",
+        )
+    elif weights == "bf16" and o.deepep_mode == "normal" and SENDS_16_BIT not in case.pool.settings.env:
+        yield Problem(
+            f"SGLang has no kernel for 16 bit experts ({case.settings.model}) in DeepEP's normal mode alone",
+            case.at("deepep_mode"),
+            "set a2a_backend: none, or deepep_mode: auto",
+        )
+
+
+@rule
+def mooncake_needs_elastic(case: Case) -> Iterator[Problem]:
+    """Mooncake's all-to-all asks who is alive; without that state SGLang fails later, at the first token."""
+    backend = case.extra.get("elastic-ep-backend")
+    if case.options.a2a_backend == "mooncake" and backend in (None, "none") and not case.dense:
+        yield Problem(
+            "a2a_backend mooncake needs to know which ranks are alive",
+            f"wideep_pools.{case.role}.extra_args.elastic-ep-backend",
+            "set it to mooncake, or use another a2a_backend",
+        )
+
+
+@rule
+def deepep_ranks(case: Case) -> Iterator[Problem]:
+    """DeepEP is written for hosts of eight GPUs, and for certain numbers of them; it asserts later, at start.
+
+    A `deepep-config` changes the size of its buffers, not the numbers that its kernels exist for.
+    """
+    o, each = case.options, len(case.replica.head.gpus)
+    if o.a2a_backend != "deepep" or case.dense or case.tp < 2 or case.tp * case.stages != case.world_size:
+        return
+    linked = case.gpu is not None and case.gpu.multi_node_nvlink
+    where = f"wideep_pools.{case.role}." + ("nodes_per_replica" if case.nodes > 1 else "gpus_per_node")
+    remedy = "change it, or set a2a_backend: none"
+    if case.tp > DEEPEP_GROUP and case.tp % DEEPEP_GROUP:
+        yield Problem(
+            f"DeepEP counts GPUs in groups of {DEEPEP_GROUP}, {case.tp} are not whole", where, remedy
+        )
+    elif o.deepep_mode == "low_latency":  # finds its way by each GPU
+        return
+    elif case.nodes > 1 and each % min(DEEPEP_GROUP, case.tp) and not linked:
+        yield Problem(
+            f"DeepEP's normal kernels take {DEEPEP_GROUP} GPUs in a row for those of one host (NVLink), and a"
+            f" replica has {each} on each",
+            f"wideep_pools.{case.role}.gpus_per_node",
+            f"give a replica {DEEPEP_GROUP} GPUs of each host, or set a2a_backend: none",
+        )
+    elif case.tp in DEEPEP_LATER:
+        yield warn(
+            f"DeepEP's normal kernels know {case.tp} GPUs in versions after 1.2.1 only",
+            where,
+            f"see that the image has a later one, or use {_sizes(case.tp)} GPUs",
+        )
+    elif case.tp not in DEEPEP_SIZES:
+        yield Problem(
+            f"DeepEP's normal kernels do not exist for {case.tp} GPUs",
+            where,
+            f"use {_sizes(case.tp)} GPUs, or set a2a_backend: none",
+        )
+
+
+def _sizes(size: int) -> str:
+    """Return the numbers of GPUs beside `size` that DeepEP's normal kernels exist for."""
+    below = [n for n in DEEPEP_SIZES if n < size][-1:]
+    return " or ".join(map(str, [*below, *[n for n in DEEPEP_SIZES if n > size][:1]]))
 
 
 @rule
 def deepep_mode(case: Case) -> Iterator[Problem]:
-    """Normal mode switches CUDA graphs off silently; low_latency cannot carry a prompt."""
+    """Normal mode switches CUDA graphs off silently; mooncake and nixl do not have it, and fail later."""
     o = case.options
-    if o.deepep_mode is None:
+    if o.deepep_mode is None or o.a2a_backend in FOREIGN:
         return
-    if o.a2a_backend not in ("deepep", "mooncake", "mori"):
+    if o.a2a_backend not in DISPATCH_ENV:
         yield Problem(
             f"deepep_mode is of no use with a2a_backend {o.a2a_backend}",
             case.at("deepep_mode"),
             "set a2a_backend: deepep, or remove deepep_mode",
+        )
+    elif o.a2a_backend != "deepep" and o.deepep_mode != "low_latency":
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} has the low-latency mode only, not {o.deepep_mode}",
+            case.at("deepep_mode"),
+            "remove it, or set a2a_backend: deepep",
         )
     elif o.deepep_mode == "normal" and case.decodes:
         yield Problem(
@@ -518,19 +711,18 @@ def deepep_mode(case: Case) -> Iterator[Problem]:
             case.at("deepep_mode"),
             f"use {'low_latency' if case.role == 'decode' else 'auto'}",
         )
-    elif o.deepep_mode == "low_latency" and case.prefills:
-        yield Problem(
-            f"DeepEP's low_latency mode carries {o.dispatch_tokens_per_rank} tokens of a rank at a time,"
-            " prompts are longer",
-            case.at("deepep_mode"),
-            f"use {'normal' if case.role == 'prefill' else 'auto'}",
-        )
 
 
 @rule
 def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
     """The low-latency kernels exist for captured decode steps; SGLang starts without them silently."""
-    if case.options.deepep_mode == "low_latency" and case.role == "decode" and not case.graphs:
+    o = case.options
+    if (
+        o.a2a_backend == "deepep"
+        and o.deepep_mode == "low_latency"
+        and case.role == "decode"
+        and not case.graphs
+    ):
         yield Problem(
             "DeepEP's low_latency mode without CUDA graphs loses what it is for",
             case.at("cuda_graphs"),
@@ -539,10 +731,46 @@ def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def dispatch_tokens(case: Case) -> Iterator[Problem]:
-    """A rank that sends more than its buffer holds aborts; SGLang fails later, under load."""
+def dispatch_prompts(case: Case) -> Iterator[Problem]:
+    """A prompt's chunk goes in one step; more than the low-latency buffer holds aborts later, under load."""
     o, limit = case.options, case.options.dispatch_tokens_per_rank
-    if o.a2a_backend != "deepep" or o.deepep_mode == "normal":
+    if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode != "low_latency" or not case.prefills:
+        return
+    tokens = -(-case.chunk_per_rank // case.attention_tp)
+    if 0 < tokens <= limit:
+        return
+    page = o.page_size or 1
+    chunk = limit * case.attention_tp // page * page * case.ranks
+    smaller = f"set chunked_prefill_size: {chunk} (slow)" if chunk else "use smaller pages"
+    deepep = f"use {'normal' if case.role == 'prefill' and case.expert_weights != 'bf16' else 'auto'}"
+    yield Problem(
+        f"{LIBRARY[o.a2a_backend]}'s low-latency mode carries {limit} tokens of a GPU at a time, prompts are"
+        + (f" longer (chunks of {tokens})" if tokens else " longer (not chunked)"),
+        case.at("deepep_mode" if o.a2a_backend == "deepep" else "chunked_prefill_size"),
+        f"{deepep}, or {smaller}" if o.a2a_backend == "deepep" else f"{smaller}, or a2a_backend: deepep",
+    )
+
+
+@rule
+def requests_for_every_rank(case: Case) -> Iterator[Problem]:
+    """SGLang divides the requests by the ranks; with none for a rank it asserts later, after loading."""
+    requests = case.options.max_running_requests
+    if case.decodes and requests is not None and requests < case.ranks:
+        yield Problem(
+            f"max_running_requests {requests} is none for each of {case.ranks} ranks",
+            case.at("max_running_requests"),
+            f"use a multiple of {case.ranks}, e.g. {case.ranks * (case.options.cuda_graph_max_bs or 1)}",
+        )
+
+
+@rule
+def dispatch_tokens(case: Case) -> Iterator[Problem]:
+    """A GPU that sends more than its buffer holds aborts; SGLang fails later, under load.
+
+    GPUs that share a sequence's attention send a part of its tokens each.
+    """
+    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode == "normal":
         return
     if case.extra.get("speculative-algorithm") and "speculative-num-draft-tokens" not in case.extra:
         yield Problem(
@@ -552,22 +780,25 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
         )
     if limit > DISPATCH_LIMIT:
         yield Problem(
-            f"{limit} is more than DeepEP's {DISPATCH_LIMIT}",
+            f"{limit} is more than {LIBRARY[o.a2a_backend]}'s {DISPATCH_LIMIT}",
             case.at("dispatch_tokens_per_rank"),
             f"use at most {DISPATCH_LIMIT}",
         )
-    ranks = case.dp if o.dp_attention else 1
-    sizes = {"cuda_graph_max_bs": o.cuda_graph_max_bs or 0}
-    if (o.max_running_requests or 0) > sizes["cuda_graph_max_bs"] * ranks:
-        sizes["max_running_requests"] = -(-(o.max_running_requests or 0) // ranks)
+    if not case.decodes:
+        return
+    sizes = {"cuda_graph_max_bs": case.captured_per_rank}
+    if case.requests_per_rank > case.captured_per_rank:
+        sizes["max_running_requests"] = case.requests_per_rank
     for option, per_rank in sizes.items():
-        tokens = per_rank * case.draft_tokens
+        tokens = -(-per_rank * case.draft_tokens // case.attention_tp)
         if tokens > limit:
-            lower = limit // case.draft_tokens * (1 if option == "cuda_graph_max_bs" else ranks)
+            most = limit * case.attention_tp // case.draft_tokens
+            lower = most * (1 if option == "cuda_graph_max_bs" else case.ranks)
             draft = f" x {case.draft_tokens} draft tokens" if case.draft_tokens > 1 else ""
+            shared = f" over {case.attention_tp} GPUs" if case.attention_tp > 1 else ""
             yield Problem(
-                f"{per_rank} sequences a rank{draft} are {tokens} tokens in a step;"
-                f" DeepEP's low-latency buffer holds {limit}",
+                f"{per_rank} sequences a rank{draft}{shared} are {tokens} tokens of a GPU in a step;"
+                f" {LIBRARY[o.a2a_backend]}'s low-latency buffer holds {limit}",
                 case.at(option),
                 f"lower {option} to {lower},"
                 f" or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)",
@@ -606,14 +837,18 @@ def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
 
 @rule
 def fp8_on_old_gpus(case: Case) -> Iterator[Problem]:
-    """FP8 arithmetic begins with Ada (8.9); before, weights are unpacked for each use, if at all."""
-    if case.gpu and not case.gpu.fp8 and case.card and case.card.weights == "fp8":
-        yield warn(
-            f"{case.gpu.product} has no FP8 arithmetic: FP8 weights run slowly there, or not at all"
-            " (DeepEP's low-latency mode and DeepGEMM are made for Hopper and later)",
-            f"wideep_gpu with {case.settings.model}",
-            "use Hopper or newer, or a checkpoint in another format",
-        )
+    """FP8 arithmetic begins with Ada (8.9).
+
+    Before, dense layers are unpacked for each use (Marlin's kernel). Experts have Triton's, which does not
+    compile there: SGLang fails later.
+    """
+    if case.gpu is None or case.gpu.fp8 or case.card is None or case.expert_weights != "fp8":
+        return
+    where, remedy = f"wideep_gpu with {case.settings.model}", "use Hopper or newer, or another checkpoint"
+    if case.dense:
+        yield warn(f"{case.gpu.product} has no FP8 arithmetic: FP8 weights run slowly there", where, remedy)
+    else:
+        yield Problem(f"{case.gpu.product} has no FP8 arithmetic, and FP8 experts need it", where, remedy)
 
 
 @rule
@@ -664,12 +899,20 @@ def attention_backend(case: Case) -> Iterator[Problem]:
     """Kernels are written for one attention scheme and one GPU generation."""
     o, gpu = case.options, case.gpu
     backend, where = o.attention_backend or "", case.at("attention_backend")
-    if case.card and case.card.attention.kind != "mla" and backend in MLA_ONLY:
+    mla = case.card is not None and case.card.attention.kind == "mla"
+    # FlashAttention 3 has kernels for Ampere and Ada, too, but not for latent attention.
+    elsewhere = backend == "fa3" and gpu is not None and gpu.compute // 10 == 8 and not mla
+    if case.card and not mla and backend in MLA_ONLY:
         yield Problem(
             f"{backend} is for models with latent attention (MLA)", where, "remove attention_backend"
         )
-    elif gpu and (
-        (backend in BLACKWELL_ONLY and not gpu.blackwell) or (backend in HOPPER_ONLY and gpu.compute != 90)
+    elif (
+        gpu
+        and not elsewhere
+        and (
+            (backend in BLACKWELL_ONLY and not gpu.blackwell)
+            or (backend in HOPPER_ONLY and gpu.compute != 90)
+        )
     ):
         wanted = "Blackwell" if backend in BLACKWELL_ONLY else "Hopper"
         yield Problem(
@@ -853,9 +1096,51 @@ def shared_memory(cases: Sequence[Case]) -> Iterator[Problem]:
         )
 
 
+def same_stages(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Decode finds each layer's cache by prefill's stages; SGLang asserts later, at the first request."""
+    if both := pair(cases):
+        prefill, decode = (case.stages for case in both)
+        if decode not in (1, prefill):
+            yield Problem(
+                f"decode's pp-size {decode} is neither prefill's {prefill} nor 1",
+                "wideep_pools.decode.extra_args.pp-size",
+                f"set it to {prefill}, or remove it" if prefill > 1 else "remove it",
+            )
+
+
+def same_drafts(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Prefill sends its draft model's cache, too; decode without one fails later, or takes it silently."""
+    if both := pair(cases):
+        ours, theirs = (case.extra.get("speculative-algorithm") for case in both)
+        if ours and ours != theirs:
+            yield Problem(
+                f"prefill drafts with {ours} and decode with {theirs or 'nothing'}: decode has no place for"
+                " the draft model's KV cache",
+                "wideep_pools.prefill.extra_args.speculative-algorithm",
+                "remove it there (drafts are of use in decode), or set the same in decode",
+            )
+
+
+def longest_prompt(cases: Sequence[Case]) -> Iterator[Problem]:
+    """A prompt that prefill takes has to fit decode, which refuses it later, when it is computed."""
+    if both := pair(cases):
+        prefill, decode = (
+            case.options.context_length or (case.card.context_length if case.card else 0) for case in both
+        )
+        if decode and prefill > decode:
+            yield Problem(
+                f"prefill takes prompts of {prefill} tokens, and decode sequences of {decode}",
+                both[0].at("context_length"),
+                f"set it to {decode}, or raise context_length of decode",
+            )
+
+
 def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     """What prefill and decode have to agree on."""
     yield from same_layout(cases)
+    yield from same_stages(cases)
+    yield from same_drafts(cases)
+    yield from longest_prompt(cases)
     yield from shared_memory(cases)
 
 
