@@ -6,6 +6,7 @@ Every name was found in the library that reads it: NCCL and NVSHMEM 3.4.5 as tor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -18,6 +19,11 @@ Severity = Literal["error", "warning"]
 BY_PLUGIN = ("efa", "rdmap")
 # UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
 UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
+
+# Interfaces of this host alone: itself, its containers' and virtual machines' bridges and their ends.
+LOCAL_INTERFACE = re.compile(
+    r"lo\d*|dummy\d+|(?:docker|podman|cni|virbr|lxcbr|lxdbr|br-[0-9a-f]{12}$|veth|tap|cali|flannel|cilium|kube-).*"
+)
 
 
 def _interface(host: Host) -> bool:
@@ -143,6 +149,14 @@ def some(names: Sequence[str]) -> str:
 def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:
     """Yield (message, variable, remedy, severity)."""
     network = host.network
+    if LOCAL_INTERFACE.fullmatch(host.interface) and not host.loopback:
+        yield (
+            f"'{host.interface}' is an interface inside this host (loopback, containers, virtual machines):"
+            " it reaches no other one",
+            "wideep_interface",
+            "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
+            "error",
+        )
     if spans and not host.interface:
         yield (
             "a replica spans hosts, and their interface is not named: NCCL and Gloo would pick one each,"

@@ -128,6 +128,48 @@ def test_a_wrong_description_is_refused(machine: Host, variable: str, words: str
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    "interface",
+    [
+        *("lo", "docker0", "docker_gwbridge", "br-0123456789ab", "podman1", "virbr0", "virbr0-nic", "cni0"),
+        *("veth12ab34c", "vethwe-bridge", "cali0123456789a", "flannel.1", "cilium_host", "lxdbr0", "tap0"),
+        *("dummy0", "kube-ipvs0"),
+    ],
+)
+@pytest.mark.parametrize("disaggregated", [True, False])
+def test_an_interface_that_leaves_no_host_is_refused(interface: str, disaggregated: bool) -> None:
+    machines = replica(host("a", interface, **IB), host("b", **IB))
+    [problem] = check([machines], disaggregated=disaggregated)
+    assert (problem.severity, problem.where) == ("error", "wideep_interface on host a")
+    assert f"'{interface}' is an interface inside this host" in problem.message
+    assert "ip route get" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        "eth0",
+        "ens9f9np0",
+        "enp5s0",
+        "ib0",
+        "bond0.100",
+        "br0",
+        "br-storage",
+        "vlan7",
+        "eno1",
+        "team0",
+        "lan0",
+    ],
+)
+def test_names_of_network_cards_bonds_and_bridges_between_hosts_are_taken(interface: str) -> None:
+    assert check([replica(host("a", interface, **IB), host("b", **IB))], disaggregated=True) == []
+
+
+def test_on_one_machine_its_loopback_is_the_way() -> None:
+    machine = Host("a", "127.0.0.2", 8, "lo", network=NetworkSettings(**IB))
+    assert check([replica(machine)], disaggregated=True) == []
+
+
 def test_what_all_hosts_lack_is_said_once() -> None:
     (problem,) = check([replica(host("a"), host("b"))], disaggregated=True)
     assert (problem.severity, problem.where) == ("warning", "wideep_network on 2 hosts (a, …)")
