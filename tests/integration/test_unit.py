@@ -381,3 +381,27 @@ def test_a_port_in_use_is_said(make: Callable[..., Replica]) -> None:
         assert unit.wrappers[0].wait(timeout=10) == 1
     assert f"cannot listen on {unit.addresses[0]}:{unit.port}" in unit.log(0)
     assert "Address already in use" in unit.log(0)
+
+
+# It would take a moment of some microseconds: here the child has ended before it is told to.
+ENDED_UNSEEN = """
+import runpy, selectors, sys, time
+from pathlib import Path
+rank = runpy.run_path(sys.argv[1])
+child = rank["Child"]({"service": "it", "cleanup": []}, rank["Log"](), selectors.DefaultSelector())
+child.start(1, ["true"])
+stat = Path(f"/proc/{child._process.pid}/stat")
+while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+    time.sleep(0.01)
+child.stop(600)
+for _ in range(1000):
+    child.look()
+    if child.idle:
+        sys.exit(child.code)
+    time.sleep(0.01)
+sys.exit("still not idle")
+"""
+
+
+def test_a_child_that_ends_in_the_moment_it_is_stopped_is_seen_to_end() -> None:
+    assert subprocess.run([sys.executable, "-c", ENDED_UNSEEN, str(SCRIPT)], check=False).returncode == 0

@@ -249,8 +249,9 @@ class Child:
             return
         self.phase, self._until = "stop", until
         if self.code is None:
+            # Not Popen.send_signal: it would reap a child that has just ended, and we never learn of it.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                os.kill(self._process.pid, signal.SIGTERM)
 
     def look(self) -> None:
         """Notice what has ended, and go on with stopping and cleaning."""
