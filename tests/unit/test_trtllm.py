@@ -284,6 +284,14 @@ def test_options_reach_the_engine() -> None:
     assert engine(Change(both={"context_length": 65536}), PREFILL)["enable_chunked_prefill"] is True
     assert engine(Change(both={"context_length": 65536}), PREFILL)["max_num_tokens"] == 8192
     assert engine(RIGHT["drafts"])["max_num_tokens"] == 64 * 4
+    for config, drafts in (
+        ({"decoding_type": "MTP", "num_nextn_predict_layers": 2}, 2),
+        ({"decoding_type": "MTP"}, 1),
+        ({"decoding_type": "Eagle", "max_draft_len": 5}, 5),
+        ({"decoding_type": "NGram", "max_draft_len": "of no use"}, 0),
+    ):
+        made = Change(own={"cuda_graph_max_bs": 64, "engine_args": {"speculative_config": config}})
+        assert engine(made)["max_num_tokens"] == 64 * (1 + drafts)
 
 
 def test_a_dense_model_has_no_experts_section() -> None:

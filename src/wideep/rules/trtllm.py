@@ -99,6 +99,8 @@ BALANCED = (
 UNBALANCED_BACKENDS = ("VANILLA", "TRITON", "MARLIN")
 # Environment variables that once chose what wideep_kv_transfer chooses.
 OLD_TRANSFER = tuple(f"TRTLLM_USE_{name}_KVCACHE" for name in ("NIXL", "UCX", "MOONCAKE", "MPI"))
+# Sections of the engine's YAML that have such fields in them.
+SECTIONS = frozenset(path.partition(".")[0] for path in (*FIELDS, *OWNED_FIELDS) if "." in path)
 # trtllm-llmapi-launch hands its words to the shell without quotes.
 SHELL_SPECIAL = frozenset(" \t\n*?[")
 LOWEST_FRACTION, HIGHEST_FRACTION = 0.1, 0.95
@@ -143,7 +145,16 @@ def fields_of_the_plan(case: Case) -> Iterator[Problem]:
     """`engine_args` is for what no option has: two values for one field would be one too many."""
     for path in _leaves(case.options.engine_args):
         where = f"{case.at('engine_args')}.{path}"
-        if path in FIELDS:
+        if path in SECTIONS:
+            if not isinstance(case.options.engine_args[path], Mapping):
+                yield Problem(
+                    f"{path} is no mapping: it would take the place of all fields of it that the plan sets",
+                    where,
+                    "set cuda_graphs: false instead"
+                    if path == "cuda_graph_config"
+                    else "remove it, or write {field: value} for further fields",
+                )
+        elif path in FIELDS:
             yield Problem(
                 f"{path} has an option of its own, which rules can check",
                 where,
