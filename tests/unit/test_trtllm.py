@@ -75,7 +75,21 @@ def test_every_rule_says_why_it_exists_and_speaks_in_a_test() -> None:
     assert len({rule.__name__ for rule in RULES}) == len(RULES)
 
 
-def test_a_replica_has_one_kind_of_gpu_and_one_environment() -> None:
+def test_copies_of_experts_that_could_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, _ = find_model("deepseek-r1", "")
+    assert card
+    fp4 = card.model_copy(update={"weights": "fp4", "block": 1})
+    monkeypatch.setattr("wideep.engines.case.find_model", lambda *_: (fp4, []))
+    [still] = [
+        p
+        for p in problems(Change(variables={"wideep_eplb": {"redundant_experts": 16}}))
+        if "nothing moves" in p.message
+    ]
+    assert still.remedy == "set wideep_eplb.enabled: true"
+    assert not [p for p in problems(Change()) if "not verified" in p.message]
+
+
+def test_a_replica_has_one_kind_of_gpu_and_one_command() -> None:
     groups, hosts = deployment(Change())
     hosts["decode1"] |= {
         "wideep_gpu": "h100-80gb",
@@ -324,13 +338,16 @@ def test_the_reference_files_are_what_the_inventory_gives(name: str, service: st
         assert yaml.safe_load(text) == yaml.safe_load(file(made[service], file_name))
 
 
-def test_the_inventory_says_which_backend_and_how_much_shared_memory_and_nothing_else() -> None:
+def test_the_inventory_says_which_backend_which_image_and_that_copies_stay() -> None:
     made = make_plan(*inventory("deepseek_r1_trtllm"))
     assert {w.where for w in made.warnings} == {
         "wideep_pools.prefill.options.trtllm.moe_backend",
         "wideep_pools.decode.options.trtllm.moe_backend",
         "wideep_eplb.enabled",
+        "wideep_image",
     }
+    [copies] = [w for w in made.warnings if w.where == "wideep_eplb.enabled"]
+    assert "stay where they begin" in copies.message
     assert make_plan(*inventory("deepseek_r1_trtllm", wideep_gpu="h100-80gb"))
 
 
@@ -367,13 +384,14 @@ def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
         make_plan(*inventory("deepseek_r1_trtllm", wideep_engine="mocker"))
 
 
-def test_a_host_without_a_service_is_in_the_plan_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
-    made = make_plan(*inventory("deepseek_r1_trtllm"))
+def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
+    online = {"wideep_eplb": {"enabled": True, "redundant_experts": 16}}
+    made = make_plan(*inventory("deepseek_r1_trtllm", **online))
     [line] = [line for line in made.table().splitlines() if line.startswith("decode02")]
-    assert f"(started by {DECODE})" in line
+    assert f"{DECODE[:-1]}1" in line
     assert "1 of 2" in line
     host = made.to_dict()["hosts"]["decode02.example.com"]
-    assert host["launches"]["worker"] == []
+    assert [launch["name"] for launch in host["launches"]["worker"]] == [f"{DECODE[:-1]}1"]
     assert host["needs"]["model_path"] == "/data/models/DeepSeek-R1"
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
     # Online balancing keeps all experts in shared memory.
