@@ -425,10 +425,11 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             # On Kubernetes the operator holds the pods of a replica together.
             bound = len(own) > 1 and not deployment.settings.on_kubernetes
             family = unit.family([launch for _, launch in own]) if bound else ""
+            relays = not all(launch.argv for _, launch in own)
             for node, launch in own:
                 site = sites[node.host.name]
                 launches[node.host.name].append(
-                    unit.bind(site, replica, node, launch, family) if bound else launch
+                    unit.bind(site, replica, node, launch, family, relays=relays) if bound else launch
                 )
     if deployment.settings.in_container:
         launches = {

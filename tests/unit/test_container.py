@@ -142,7 +142,9 @@ def test_two_deployments_of_one_name_have_containers_of_their_own() -> None:
     assert len(names) == 2
 
 
-@pytest.mark.parametrize(("engine", "name"), [("sglang", "sglang-runtime"), ("trtllm", "tensorrtllm-runtime")])
+@pytest.mark.parametrize(
+    ("engine", "name"), [("sglang", "sglang-runtime"), ("trtllm", "tensorrtllm-runtime")]
+)
 def test_without_an_image_it_is_the_releases_own(engine: str, name: str) -> None:
     worker = launches(wideep_image="", wideep_engine_flavour=engine)["decode-0"]
     assert f"nvcr.io/nvidia/ai-dynamo/{name}:1.4.2" in worker.argv

@@ -95,7 +95,7 @@ def test_a_replica_has_one_kind_of_gpu_and_one_command() -> None:
         "wideep_gpu": "h100-80gb",
         "wideep_interface": "eth1",
         "wideep_python": "/usr/bin/python3",
-        "wideep_network": {"link": "ib", "rdma_devices": ["mlx5_4"]},
+        "wideep_state_dir": "/srv/wideep",
     }
     with pytest.raises(RefusedError) as refused:
         make_plan(groups, hosts)
@@ -103,17 +103,23 @@ def test_a_replica_has_one_kind_of_gpu_and_one_command() -> None:
         "wideep_gpu on host decode0",
         "wideep_interface on host decode1",
         "wideep_python on host decode1",
-        "wideep_network on host decode1",
+        "wideep_state_dir on host decode1",
     }
-    assert "MPI gives all ranks of a replica one environment" in str(refused.value)
+    assert "mpirun gives all hosts of a replica the same" in str(refused.value)
 
 
-def test_in_a_virtual_environment_of_ours_the_interpreter_is_the_same_everywhere() -> None:
-    groups, hosts = deployment(Change(variables={"wideep_runtime": "venv"}))
+def test_each_host_has_its_own_devices() -> None:
+    groups, hosts = deployment(Change())
+    hosts["decode1"]["wideep_network"] = {"link": "ib", "rdma_devices": ["mlx5_4"]}
+    made = launches(make_plan(groups, hosts))
+    assert made[DECODE].env["UCX_NET_DEVICES"] == "mlx5_0:1,mlx5_1:1"
+    assert made[f"{DECODE[:-1]}1"].env["UCX_NET_DEVICES"] == "mlx5_4:1"
+
+
+def test_in_containers_no_host_has_an_interpreter() -> None:
+    groups, hosts = deployment(RIGHT["in containers"])
     hosts["decode1"]["wideep_python"] = "/usr/bin/python3"
-    assert (
-        "/var/lib/wideep/venv/ai-dynamo-1.4.2/bin/python" in launches(make_plan(groups, hosts))[DECODE].argv
-    )
+    assert make_plan(groups, hosts)
 
 
 def test_hosts_of_one_node_replicas_may_differ() -> None:
@@ -200,9 +206,11 @@ def test_every_flag_and_field_exists_in_the_pinned_versions() -> None:
 
 def test_the_head_starts_all_ranks_through_mpi() -> None:
     made = make_plan(*deployment(Change()))
-    assert set(launches(made)) == {PREFILL, DECODE}
+    assert set(launches(made)) == {PREFILL, DECODE, f"{PREFILL[:-1]}1", f"{DECODE[:-1]}1"}
     head = launches(made)[DECODE]
-    assert head.argv[:5] == ("mpirun", "-n", "16", "--hostfile", f"/var/lib/wideep/services/{DECODE}/hosts")
+    command = head.argv[head.argv.index("--") + 1 :]
+    assert command[:5] == ("mpirun", "-n", "16", "--hostfile", f"/var/lib/wideep/services/{DECODE}/hosts")
+    assert "--leave-session-attached" in command
     assert file(head, "hosts") == "192.0.2.4 slots=8\n192.0.2.5 slots=8\n"
     worker = head.argv[head.argv.index("trtllm-llmapi-launch") + 1 :]
     assert worker[:3] == ("/opt/trtllm/bin/python3", "-m", "dynamo.trtllm")
@@ -210,23 +218,86 @@ def test_the_head_starts_all_ranks_through_mpi() -> None:
     assert made.expected["decode"] == {"component": "backend", "namespace": "dynamo", "count": 1}
 
 
-def test_variables_travel_to_the_ranks_by_name_and_never_by_value() -> None:
-    head = launch(Change(env={"SOME_NAME": "not-to-be-seen"}))
-    named = {head.argv[n + 1] for n, word in enumerate(head.argv) if word == "-x"}
-    assert {"SOME_NAME", "PATH", "CUDA_VISIBLE_DEVICES", "NCCL_IB_HCA", "UCX_NET_DEVICES"} <= named
-    # Open MPI hands its own settings on by itself, and each host has its own places.
-    assert {name for name in head.env.keys() - named if "_MCA_" not in name} <= {"HOME", "TMPDIR"}
+def test_ranks_have_the_environment_of_their_own_service() -> None:
+    """Mpirun passes none of it on: no value is on a command line."""
+    change = Change(env={"SOME_NAME": "not-to-be-seen"}, variables={"secrets_env": {"TOKEN": "s3cret"}})
+    head, rank = (launch(change, name) for name in (DECODE, f"{DECODE[:-1]}1"))
+    assert "-x" not in head.argv
     assert not any("not-to-be-seen" in word or "mlx5" in word for word in head.argv)
+    ours = {
+        "SOME_NAME",
+        "PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "NCCL_IB_HCA",
+        "UCX_NET_DEVICES",
+        "TRTLLM_EPLB_SHM_NAME",
+    }
+    assert {name: rank.env[name] for name in ours} == {name: head.env[name] for name in ours}
+    assert not any(name.startswith(("OMPI_", "PRTE_")) for name in rank.env)
+    assert rank.env_files == head.env_files == ("/var/lib/wideep/secrets/worker.env",)
+    assert rank.lock_memory
 
 
-def test_mpi_uses_the_interface_between_the_hosts_and_asks_nobody() -> None:
+def test_mpi_uses_the_interface_between_the_hosts_and_no_ssh() -> None:
     env = launch(Change()).env
     assert {v for k, v in env.items() if k.endswith("if_include")} == {"eth0"}
-    assert {v for k, v in env.items() if k.endswith("sh_args")} == {"-o BatchMode=yes"}
+    agents = {v for k, v in env.items() if k.endswith(("rsh_agent", "ssh_agent"))}
+    assert {Path(agent.split()[2]).name for agent in agents} == {"launch_agent.py"}
+    assert {v for k, v in env.items() if k.endswith(("no_tree_spawn", "fqdn_hostnames"))} == {"1"}
     assert env["PATH"].startswith("/opt/trtllm/bin:")
     assert env["TRTLLM_EPLB_SHM_NAME"] == "moe_wideep_decode-0"
     assert (env["NCCL_SOCKET_IFNAME"], env["UCX_NET_DEVICES"]) == ("=eth0", "mlx5_0:1,mlx5_1:1")
     assert not any(name.startswith("NVSHMEM") for name in env)
+
+
+@pytest.mark.parametrize(
+    ("variables", "root"),
+    [
+        ({"wideep_service_user": "dynamo"}, False),
+        ({"wideep_service_user": "root"}, True),
+        ({"wideep_service_user": ""}, True),
+        (RIGHT["in containers"].variables, True),
+    ],
+)
+def test_open_mpi_is_told_where_it_runs_as_root(variables: dict[str, Any], root: bool) -> None:
+    env = launch(Change(variables=variables)).env
+    allowed = {name for name in env if "ALLOW_RUN_AS_ROOT" in name}
+    names = {f"{which}_ALLOW_RUN_AS_ROOT{more}" for which in ("OMPI", "PRTE") for more in ("", "_CONFIRM")}
+    assert allowed == (names if root else set())
+
+
+def test_in_containers_the_ranks_are_in_them() -> None:
+    made = launches(make_plan(*deployment(RIGHT["in containers"])))
+    head, rank = made[DECODE], made[f"{DECODE[:-1]}1"]
+    for one in (head, rank):
+        assert one.argv[:2] == ("podman", "run")
+        assert "--network=host" in one.argv
+        assert "--entrypoint=python3" in one.argv
+        assert {"--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=7"} <= set(one.argv)
+    assert {"--env=OMPI_MCA_plm_rsh_agent", "--env=PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"} <= set(head.argv)
+    assert "mpirun" in head.argv
+    assert "mpirun" not in rank.argv
+    # The image's own, which has Open MPI and its libraries on it.
+    assert not any(word.startswith("--env=PATH") for word in (*head.argv, *rank.argv))
+
+
+def test_two_mpirun_in_containers_of_one_host_are_refused() -> None:
+    change = replace(RIGHT["in containers"], both={"data_parallel_size": 8})
+    groups, hosts = deployment(change)
+    groups["decode"] = groups["prefill"]
+    for own in hosts.values():
+        own["wideep_eplb"] = {}
+        for pool in own["wideep_pools"].values():
+            pool["gpus_per_node"] = 4
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert {p.where for p in refused.value.problems} == {
+        "wideep_runtime, for host prefill0",
+        "wideep_runtime, for host prefill1",
+    }
+    assert "2 replicas of several hosts have a part here" in refused.value.problems[0].message
+    existing = {"wideep_runtime": "existing", "wideep_python": "/opt/trtllm/bin/python3"}
+    assert make_plan(groups, {name: own | existing for name, own in hosts.items()})
 
 
 def test_a_replica_of_one_host_needs_no_mpirun() -> None:
@@ -238,16 +309,18 @@ def test_a_replica_of_one_host_needs_no_mpirun() -> None:
 
 def test_mpirun_may_be_elsewhere() -> None:
     own = {"mpirun": "/opt/hpcx/ompi/bin/mpirun"}
-    assert launch(Change(own=own)).argv[0] == own["mpirun"]
+    assert own["mpirun"] in launch(Change(own=own)).argv
 
 
 def test_the_head_is_asked_for_its_endpoint() -> None:
     head = launch(Change())
     assert head.health.url == "http://192.0.2.4:22000/health"
     assert (head.health.json_path, head.health.json_value) == ("endpoints.generate", "ready")
-    assert [p.purpose for p in head.ports] == ["system", "rpc"]
+    assert [p.purpose for p in head.ports] == ["system", "rpc", "unit"]
     assert head.lock_memory
     assert head.cleanup[0] == "/opt/trtllm/bin/python3"
+    rank = launch(Change(), f"{DECODE[:-1]}1")
+    assert (rank.health.kind, rank.ports, rank.cleanup) == ("process", (), ())
 
 
 def test_each_side_says_who_it_is() -> None:
@@ -374,9 +447,13 @@ def test_the_engine_alone_switches(name: str, other: str, tmp_path: Path) -> Non
 
 
 def test_the_single_node_inventory_switches_too() -> None:
-    made = make_plan(*inventory("sglang_single_node", wideep_engine="trtllm"))
-    assert launches(made)["decode-0"].env["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert [w.where for w in made.warnings] == ["wideep_runtime"]
+    """With a runtime that has the engine: there is no lock file of it."""
+    with pytest.raises(RefusedError) as refused:
+        make_plan(*inventory("sglang_single_node", wideep_engine="trtllm"))
+    assert [p.where for p in refused.value.problems] == ["wideep_runtime"]
+    made = make_plan(*inventory("sglang_single_node", wideep_engine="trtllm", wideep_runtime="container"))
+    assert "--device=nvidia.com/gpu=2" in launches(made)["decode-0"].argv
+    assert [w.where for w in made.warnings] == ["wideep_image"]
 
 
 def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
@@ -397,9 +474,8 @@ def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp
     # Online balancing keeps all experts in shared memory.
     assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
     assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == "1.3.0rc22"
-    assert not (tmp_path / "decode02.example.com").exists()
     folders = {p.parent.parent.name for p in made.render(tmp_path)}
-    assert folders == {"control01.example.com", "prefill01.example.com", "decode01.example.com"}
+    assert folders == {f"{host.name}" for host in made.deployment.hosts}
 
 
 def test_more_hosts_make_more_replicas() -> None:

@@ -79,6 +79,10 @@ RIGHT = {
     "pipeline of two": Change(
         both={"tensor_parallel_size": 8, "data_parallel_size": 8, "pipeline_parallel_size": 2}
     ),
+    "root": Change(variables={"wideep_service_user": ""}),
+    "in containers": Change(
+        variables={"wideep_runtime": "container", "wideep_service_user": "", "wideep_python": ""}
+    ),
     "another field": Change(
         own={"engine_args": {"print_iter_log": True, "kv_cache_config": {"host_cache_size": 1}}}
     ),
@@ -168,8 +172,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
         f"{OPTIONS}.context_length", "less than one sequence of 163840", "raise free_gpu_memory_fraction"),
     "does not fit": (Change(both={"data_parallel_size": 8}, variables={"wideep_gpu": "h100-80gb", "nodes": 1, **NO_EPLB}), "error",
         "wideep_pools.decode.nodes_per_replica", "do not fit a GPU of 79.6 GiB", "more GPUs"),
-    "root": (Change(variables={"wideep_service_user": ""}), "warning", "wideep_service_user", "refuses to do so as root", "logs in"),
-    "no package": (Change(variables={"wideep_runtime": "venv"}), "warning", "wideep_runtime", "no lock file", "existing"),
+    "no package": (Change(variables={"wideep_runtime": "venv"}), "error", "wideep_runtime", "no lock file", "container; or existing"),
     "no model": (Change(variables={"wideep_model_path": ""}), "error", "wideep_model_path", "needs the model's directory", "set"),
     "a path with a space": (Change(variables={"wideep_model_path": "/data/my models"}), "error", "wideep_model_path", "would be split", "without spaces"),
     "a flag with a star": (Change(extra={"custom-jinja-template": "/x/*.jinja"}), "error", f"{EXTRA}.custom-jinja-template", "expanded by the shell", "without"),

@@ -23,7 +23,7 @@ from wideep.rules.base import (
 )
 from wideep.runtime import PLANE_FLAGS
 from wideep.settings import EplbSettings
-from wideep.topology import Node
+from wideep.topology import Host
 from wideep.versions import versions
 
 Rule = Callable[[Case], Iterator[Problem]]
@@ -191,12 +191,12 @@ def model_directory(case: Case) -> Iterator[Problem]:
 
 @rule
 def package(case: Case) -> Iterator[Problem]:
-    """There is no lock file to install it from; the role dynamo says so later, on the controller."""
+    """There is no lock file to install it from."""
     if case.settings.in_venv:
-        yield warn(
+        yield Problem(
             "this release has no lock file for TensorRT-LLM: wideep_runtime venv cannot install it",
             "wideep_runtime",
-            "set wideep_runtime: existing, and wideep_python to a Python that has TensorRT-LLM",
+            "set wideep_runtime: container; or existing, and wideep_python to a Python that has TensorRT-LLM",
         )
 
 
@@ -678,13 +678,11 @@ def memory(case: Case) -> Iterator[Problem]:
 # ---- several hosts: one MPI world ----------------------------------------------------------------
 
 
-def _differs(one: Node, other: Node, *, existing: bool) -> dict[str, tuple[Any, Any]]:
-    """Return variable -> the two values, where two hosts would need environments of their own."""
-    a, b = one.host, other.host
+def _differs(a: Host, b: Host, *, existing: bool) -> dict[str, tuple[str, str]]:
+    """Return variable -> the two values, where mpirun would need other words for another host."""
     pairs = {
-        "wideep_pools.<pool>.gpus_per_node": (one.gpus, other.gpus),
         "wideep_interface": (a.interface, b.interface),
-        "wideep_network": (a.network, b.network),
+        "wideep_state_dir": (a.state_dir, b.state_dir),
     }
     if existing:
         pairs["wideep_python"] = (a.python, b.python)
@@ -692,30 +690,18 @@ def _differs(one: Node, other: Node, *, existing: bool) -> dict[str, tuple[Any, 
 
 
 @rule
-def one_environment(case: Case) -> Iterator[Problem]:
-    """Mpirun gives the head's environment to every rank: it cannot name another interface on another host."""
+def one_command(case: Case) -> Iterator[Problem]:
+    """Mpirun starts one command on all hosts, in one directory, over one interface's name."""
     for replica in case.pool.replicas:
         for node in replica.nodes[1:]:
-            found = _differs(replica.head, node, existing=case.settings.runtime == "existing")
+            found = _differs(replica.head.host, node.host, existing=case.settings.runtime == "existing")
             for variable, (here, there) in found.items():
-                shown = f" ({here} and {there})" if variable != "wideep_network" else ""
                 yield Problem(
-                    f"differs from {replica.head.host.name}, the head of {replica.name}{shown}:"
-                    " MPI gives all ranks of a replica one environment",
+                    f"differs from {replica.head.host.name}, the head of {replica.name} ({here} and {there}):"
+                    " mpirun gives all hosts of a replica the same",
                     f"{variable} on host {node.host.name}",
                     "make the hosts of a replica alike, or use wideep_engine: sglang",
                 )
-
-
-@rule
-def launching_user(case: Case) -> Iterator[Problem]:
-    """Mpirun refuses to run as root, and logs in at the other hosts by SSH."""
-    if case.spans_hosts and not case.settings.on_kubernetes and case.settings.service_user in ("", "root"):
-        yield warn(
-            "mpirun starts the other hosts' ranks through SSH and refuses to do so as root",
-            "wideep_service_user",
-            "name a user who logs in without a password between the hosts of a replica",
-        )
 
 
 @rule
