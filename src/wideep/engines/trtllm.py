@@ -18,7 +18,8 @@ import yaml
 
 from wideep import network
 from wideep.catalogue import Catalogue, load, load_yaml
-from wideep.engines.trtllm_options import Case, case_of
+from wideep.engines.options import parse_options
+from wideep.engines.trtllm_options import Case, TrtllmOptions, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
@@ -162,6 +163,15 @@ class Trtllm:
 def host_file(replica: Replica) -> str:
     """Return Open MPI's host file: the head first, as many ranks on a host as it gives GPUs."""
     return "".join(f"{node.host.address} slots={len(node.gpus)}\n" for node in replica.nodes)
+
+
+def mpi_programs(pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
+    """Return what the service of a replica's host looks for: for each program the names that it may have."""
+    mpirun = parse_options(pool, "trtllm", TrtllmOptions)[0].mpirun
+    # Named by its path, it has its daemon started from there on the other hosts too.
+    place = f"{PurePosixPath(mpirun).parent}/" if mpirun.startswith("/") else ""
+    daemon = (f"{place}orted", f"{place}prted")
+    return (*([(mpirun,)] if head else []), daemon, ("trtllm-llmapi-launch",))
 
 
 def _mpirun(case: Case, site: Site, hosts: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from wideep.preflight import (
     gpu,
     limits,
     machine,
+    mpi,
     network,
     ports,
     rdma,
@@ -67,6 +68,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     container.podman,
     gpu.driver,
     versions.engine,
+    mpi.programs,
     gpu.gpus,
     gpu.health,
     gpu.modes,
@@ -92,6 +94,7 @@ BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...]
     gpu.alike,
     rdma.alike,
     versions.alike,
+    mpi.alike,
 )
 
 
