@@ -16,6 +16,7 @@ from wideep import container, control_plane, unit
 from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
+from wideep.engines.trtllm import mpi_programs
 from wideep.engines.trtllm_options import shared_experts
 from wideep.kubernetes import check as cluster
 from wideep.kubernetes import schema
@@ -202,6 +203,7 @@ class Plan:
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
             "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
             "container": self._container_needs(host) if dynamo and settings.in_container else None,
+            "mpi": self._mpi_needs(host) if self.engine.name == "trtllm" else None,
         }
 
     def _model_needs(self) -> dict[str, Any] | None:
@@ -217,6 +219,20 @@ class Plan:
             "experts": card.experts.routed if card.experts else 0,
             "weights": card.weights,
         }
+
+    def _mpi_needs(self, host: Host) -> dict[str, Any] | None:
+        """Return what MPI needs of a host (`wideep.preflight.model.MpiNeeds`), unless an image has it."""
+        if self.deployment.settings.in_container:
+            return None
+        pools = {pool.name: pool for pool in self.deployment.pools}
+        programs = [
+            names
+            for replica, node in self.deployment.workers_of.get(host.name, ())
+            if len(replica.nodes) > 1
+            for names in mpi_programs(pools[replica.pool], head=node == replica.head)
+        ]
+        paths = [launch.env["PATH"] for launch in self.launches[host.name] if launch.component == "worker"]
+        return {"path": paths[0], "programs": list(dict.fromkeys(programs))} if programs else None
 
     def _container_needs(self, host: Host) -> dict[str, Any]:
         """Return what containers need of a host (`wideep.preflight.model.ContainerNeeds`)."""
@@ -507,10 +523,11 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             # On Kubernetes the operator holds the pods of a replica together.
             bound = len(own) > 1 and not deployment.settings.on_kubernetes
             family = unit.family([launch for _, launch in own]) if bound else ""
+            relays = not all(launch.argv for _, launch in own)
             for node, launch in own:
                 site = sites[node.host.name]
                 launches[node.host.name].append(
-                    unit.bind(site, replica, node, launch, family) if bound else launch
+                    unit.bind(site, replica, node, launch, family, relays=relays) if bound else launch
                 )
     if deployment.settings.in_container:
         launches = {

@@ -88,11 +88,31 @@ def test_the_words_of_a_replica_are_one_family() -> None:
     assert changed == {host for host in before if host.startswith("decode")}
 
 
-@pytest.mark.parametrize(
-    "given",
-    [inventory("sglang_single_node"), inventory("deepseek_r1_trtllm"), local()],
-    ids=["one node", "mpirun", "mocker"],
-)
+def test_ranks_whose_processes_mpirun_starts_wait_for_its_words() -> None:
+    plan = made("deepseek_r1_trtllm")
+    own, bare = workers(plan), engine_launches(plan)
+    head, rank = own["decode01.example.com"], own["decode02.example.com"]
+    place = "/var/lib/wideep/services"
+    assert head.argv[-len(bare["decode01.example.com"].argv) - 1] == "--"
+    assert rank.argv[1:] == (
+        *("-IS", f"{place}/decode-0-rank-1/rank.py"),
+        *("--config", f"{place}/decode-0-rank-1/unit.json"),
+    )
+    assert config(head)["relay"] == {
+        "socket": f"{place}/decode-0-rank-0/unit/launch",
+        "hosts": ["192.0.2.31", "192.0.2.32"],
+    }
+    assert "relay" not in config(rank)
+    assert config(rank)["family"] == config(head)["family"]
+    # The directory that the service's user may write to.
+    assert f"{place}/decode-0-rank-0/unit" in head.directories
+    agent = head.env["OMPI_MCA_plm_rsh_agent"].split()
+    assert agent[0] == "/opt/dynamo/venv/bin/python3"
+    assert agent[2:] == [f"{place}/decode-0-rank-0/launch_agent.py", config(head)["relay"]["socket"]]
+    assert agent[2] in {file.path for file in head.files}
+
+
+@pytest.mark.parametrize("given", [inventory("sglang_single_node"), local()], ids=["one node", "mocker"])
 def test_replicas_of_one_service_stay_as_they_are(given: tuple[Groups, Hosts]) -> None:
     plan = make_plan(*given)
     every = [launch for own in plan.launches.values() for launch in own]

@@ -581,20 +581,26 @@ def test_deepep_for_sixteen_bit_experts_gets_the_kernel_that_takes_them() -> Non
     assert "--deepep-mode" not in prefill  # auto
 
 
+MOVED = {"enabled": True, "redundant_experts": 16}
+
+
 def test_one_pool_with_eplb_does_without_deepep() -> None:
-    names = {"wideep_engine": "sglang", "wideep_aggregated": True}
+    names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
     found = flags(workers(make_plan(*inventory("deepseek_r1_trtllm", **names)))["aggregated-1-rank-0"])
     assert "--moe-a2a-backend" not in found
     assert found["--enable-eplb"] is True
     found = flags(
-        workers(make_plan(*inventory("deepseek_r1_trtllm", **names, wideep_eplb={})))["aggregated-0-rank-0"]
+        workers(make_plan(*inventory("deepseek_r1_trtllm", **names | {"wideep_eplb": {}})))[
+            "aggregated-0-rank-0"
+        ]
     )
     assert found["--moe-a2a-backend"] == "deepep"
     assert "--deepep-mode" not in found  # auto
 
 
 def test_one_pool_with_eplb_and_deepep_is_refused() -> None:
-    groups, hosts = inventory("deepseek_r1_trtllm", wideep_engine="sglang", wideep_aggregated=True)
+    names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
+    groups, hosts = inventory("deepseek_r1_trtllm", **names)
     for own in hosts.values():
         pools = own["wideep_pools"]
         aggregated = {**pools["aggregated"]}
