@@ -53,6 +53,10 @@ SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
 }
 
 
+# In place of an interface's name: each host finds that of the route to its replica (files/rank.py).
+ROUTE = "{route}"
+
+
 def environment(
     host: Host,
     *,
@@ -60,6 +64,7 @@ def environment(
     all_to_all: bool,
     spans_hosts: bool,
     gpu: GpuCard | None,
+    routed: bool = False,
 ) -> dict[str, str]:
     """Return the network environment of a worker.
 
@@ -67,8 +72,9 @@ def environment(
         kv_transfer: what carries the KV cache; empty where none is carried.
         all_to_all: whether experts talk through NVSHMEM (DeepEP).
         spans_hosts: whether the replica has more than one node.
+        routed: whether an interface that is not named is found on the host.
     """
-    network, interface = host.network, host.interface
+    network, interface = host.network, host.interface or (ROUTE if routed else "")
     env: dict[str, str] = {}
     if interface and spans_hosts:
         # NCCL matches prefixes unless told otherwise; Gloo takes exactly one name and no pattern.
@@ -126,14 +132,18 @@ def by_tcp(name: str, value: str) -> Severity | None:
     return None
 
 
-def check(replicas: Sequence[Replica], *, disaggregated: bool) -> list[Problem]:
-    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it."""
+def check(replicas: Sequence[Replica], *, disaggregated: bool, routed: bool = False) -> list[Problem]:
+    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it.
+
+    routed: see `environment`.
+    """
     several = len({node.host for replica in replicas for node in replica.nodes}) > 1
     hosts: dict[tuple[str, str, str, Severity], dict[str, None]] = {}
     for replica in replicas:
         spans = len(replica.nodes) > 1
         for node in replica.nodes:
-            for found in _check_host(node.host, spans=spans, crosses=spans or (disaggregated and several)):
+            crosses = spans or (disaggregated and several)
+            for found in _check_host(node.host, spans=spans and not routed, crosses=crosses):
                 hosts.setdefault(found, {})[node.host.name] = None
     return [
         Problem(message, f"{variable} on {some(list(names))}", remedy, severity)
@@ -147,7 +157,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:
-    """Yield (message, variable, remedy, severity)."""
+    """Yield (message, variable, remedy, severity). spans: a replica does, and wants an interface's name."""
     network = host.network
     if LOCAL_INTERFACE.fullmatch(host.interface) and not host.loopback:
         yield (

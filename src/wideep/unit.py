@@ -15,6 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from wideep.launch import File, Launch, Listener
+from wideep.network import ROUTE
+from wideep.reach import meets
 from wideep.runtime import Site
 from wideep.topology import Node, Replica
 
@@ -79,6 +81,8 @@ def bind(
         "state_file": f"{place}/unit/state.json",
         **TIMES,
     }
+    if routed := [name for name, value in launch.env.items() if ROUTE in value]:
+        config["route"] = {"to": meets(replica, node).host.address, "names": routed}
     if relays and node == head:
         config["relay"] = {
             "socket": _socket(place),

@@ -47,6 +47,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if options.get("deaf") else end)
 print("engine of", place.name, flush=True)
 (place / "pids.new").write_text(f"{os.getpid()} {helper.pid}")
 (place / "pids.new").rename(place / "pids")
+print("met over", os.environ.get("GLOO_SOCKET_IFNAME"), os.environ.get("NCCL_SOCKET_IFNAME"), flush=True)
 while True:
     time.sleep(0.1)
 """
@@ -144,15 +145,15 @@ class Replica:
             config["relay"] = {"socket": str(self.at(0) / "launch"), "hosts": self.addresses}
         (self.at(rank) / "unit.json").write_text(json.dumps({**config, **changes}))
 
-    def start(self, *ranks: int) -> None:
+    def start(self, *ranks: int, env: dict[str, str] | None = None) -> None:
         for rank in ranks or range(self.size):
             with (self.at(rank) / "log").open("ab") as log:
                 command = [sys.executable, "-IS", str(SCRIPT), "--config", str(self.at(rank) / "unit.json")]
                 if not (self.relays and rank):
                     program = "launcher.py" if self.relays else "engine.py"
                     command += ["--", sys.executable, str(self.place / program), str(self.at(rank))]
-                env = {**os.environ, "PLACE": f"place of {rank}"}
-                self.wrappers[rank] = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+                own = {**os.environ, "PLACE": f"place of {rank}", **(env or {})}
+                self.wrappers[rank] = subprocess.Popen(command, stdout=log, stderr=log, env=own)
 
     def launches(self, *words: tuple[int, str], **options: Any) -> None:
         """Have the launcher run words of the shell, each at a rank."""
@@ -583,3 +584,24 @@ def test_the_socket_has_room_in_a_deep_directory(make: Callable[..., Replica]) -
     unit.launches((1, engine(unit, 1)))
     unit.start()
     until_launched(unit, 1)
+
+
+def test_an_interface_that_is_not_named_is_that_of_the_route(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    names = ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"]
+    for rank in range(2):
+        route = {"to": unit.addresses[1 - rank], "names": names}
+        unit.configure(rank, route=route)
+    unit.start(env={"GLOO_SOCKET_IFNAME": "{route}", "NCCL_SOCKET_IFNAME": "={route}"})
+    unit.until_running(1)
+    for rank in range(2):
+        until("the engine says so", lambda rank=rank: "met over lo =lo" in unit.log(rank))
+        assert f"lo is the interface of the route to {unit.addresses[1 - rank]}" in unit.log(rank)
+
+
+def test_no_route_to_the_other_ranks_is_told(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    unit.configure(1, route={"to": "255.255.255.255", "names": []})
+    unit.start()
+    until("it is told", lambda: "cannot start decode-0-rank-1" in unit.log(1))
+    until("the head knows", lambda: "rank 1 on host1 ended with 127" in unit.log(0))

@@ -10,7 +10,9 @@ from example_inventories import Groups, Hosts, local
 from sglang_cases import inventory
 
 from wideep.launch import Launch
+from wideep.network import ROUTE
 from wideep.plan import Plan, make_plan
+from wideep.problems import RefusedError
 from wideep.runtime import Site
 from wideep.topology import WORKER_PORTS
 from wideep.unit import MARGIN_S, TIMES
@@ -73,6 +75,24 @@ def test_every_rank_runs_under_a_watcher_that_knows_its_replica() -> None:
             assert launch.health == engine.health
             assert {k: told[k] for k in TIMES} == TIMES
             assert not set(told) & set(launch.env)
+
+
+def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
+    plan = made(wideep_interface="")
+    own = workers(plan)
+    for replica in (replica for pool in plan.deployment.pools for replica in pool.replicas):
+        for node in replica.nodes:
+            launch = own[node.host.name]
+            assert launch.env["GLOO_SOCKET_IFNAME"] == ROUTE
+            assert launch.env["NCCL_SOCKET_IFNAME"] == f"={ROUTE}"
+            other = replica.nodes[1] if node == replica.head else replica.head
+            route = config(launch)["route"]
+            assert route["to"] == other.host.address
+            assert {name for name, value in launch.env.items() if ROUTE in value} == set(route["names"])
+    assert all("route" not in config(launch) for launch in workers(made()).values())
+    # What a watcher does not start has to be told; Open MPI hands one name on to all hosts.
+    with pytest.raises(RefusedError, match="wideep_interface"):
+        made("deepseek_r1_trtllm", wideep_interface="")
 
 
 def test_the_words_of_a_replica_are_one_family() -> None:

@@ -213,8 +213,6 @@ SAID: list[tuple[Combination, str, str, str]] = [
      f"{OPTIONS}.page_size", "0 is less than 1", "use 1 or more"),
     (Combination("", R1, D, variables={"wideep_gpu": "h100-80"}), "wideep_gpu on host prefill0",
      "no hardware card", "did you mean h100-80gb?"),
-    (Combination("", R1, D, variables={"wideep_interface": ""}), "wideep_interface on 8 hosts (prefill0, …)",
-     "hang", "ip route get"),
     (Combination("", R1, D, variables={"wideep_eplb": {"redundant_expert": 32}}),
      "wideep_eplb.redundant_expert", "unknown key", "did you mean redundant_experts?"),
 ]  # fmt: skip

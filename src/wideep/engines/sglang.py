@@ -59,7 +59,11 @@ class Sglang:
             problems += found + _ports(case)
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)
-        problems += network.check(replicas, disaggregated=deployment.disaggregated)
+        problems += network.check(
+            replicas,
+            disaggregated=deployment.disaggregated,
+            routed=not deployment.settings.on_kubernetes,
+        )
         return list(dict.fromkeys(problems))
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
@@ -168,6 +172,7 @@ class Sglang:
             all_to_all=options.a2a_backend == "deepep",
             spans_hosts=len(replica.nodes) > 1,
             gpu=hardware_cards().get(host.gpu),
+            routed=not case.settings.on_kubernetes,
         )
 
 

@@ -14,14 +14,18 @@ Not a watchdog of the engine: a rank that hangs is seen by the engine's own watc
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import re
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -32,6 +36,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What stands for an interface's name, and how the kernel lists interfaces.
+ROUTE = "{route}"
+SIOCGIFCONF, IFREQ = 0x8912, 40
 TICK_S = 0.2
 CONNECT_S = 3.0
 SHELL = "/bin/sh"
@@ -174,6 +181,21 @@ def kill(processes: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def interface_to(address: str) -> str:
+    """Return the interface from which packets to an address leave. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        source = probe.getsockname()[0]
+        room = array.array("B", bytes(IFREQ * 1024))
+        request = struct.pack("iP", len(room), room.buffer_info()[0])
+        used = struct.unpack("iP", fcntl.ioctl(probe.fileno(), SIOCGIFCONF, request))[0]
+    for start in range(0, used, IFREQ):
+        name = room[start : start + IFREQ].tobytes().partition(b"\0")[0]
+        if socket.inet_ntoa(room[start + 20 : start + 24].tobytes()) == source:
+            return name.decode().partition(":")[0]
+    raise OSError(errno.ENODEV, f"no interface has the address {source}")
+
+
 class Child:
     """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle."""
 
@@ -217,7 +239,7 @@ class Child:
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
-            self._process = self._spawn(argv, write_end)
+            self._process = self._spawn(argv, write_end, self._environment())
         except (OSError, subprocess.SubprocessError) as problem:
             self._process, self.code = None, 127
             self.log.say(f"cannot start {self.config['service']}: {problem}")
@@ -226,8 +248,17 @@ class Child:
             os.close(write_end)
         self.selector.register(self._pipe, selectors.EVENT_READ, self._read)
 
+    def _environment(self) -> dict[str, str]:
+        """Return our environment with the interface to the other ranks where the plan leaves it to us."""
+        env, route = dict(os.environ), self.config.get("route")
+        if route:
+            interface = interface_to(route["to"])
+            self.log.say(f"{interface} is the interface of the route to {route['to']}")
+            env.update({name: env[name].replace(ROUTE, interface) for name in route["names"] if name in env})
+        return env
+
     @staticmethod
-    def _spawn(argv: list[str], output: int) -> Any:
+    def _spawn(argv: list[str], output: int, env: dict[str, str] | None = None) -> Any:
         parent = os.getpid()
 
         def before() -> None:  # in the child: it never outlives us
@@ -237,6 +268,7 @@ class Child:
 
         return subprocess.Popen(
             argv,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
