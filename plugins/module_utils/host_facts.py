@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.wideep.dynamo.plugins.module_utils import container_facts
+from ansible_collections.wideep.dynamo.plugins.module_utils import container_facts, mpi_facts
 from ansible_collections.wideep.dynamo.plugins.module_utils.gpu_facts import gather as gather_gpu
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect as inspect_model
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import find_pythons
@@ -35,7 +35,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     """Return the facts that judge what the plan needs of this host; sizes are in bytes, times in seconds.
 
     needs: ports ({port, address, service}), peers ({name, address, ports}), state_dir, gpu (where given, GPU
-    facts, too). may_write: whether the state directory may be tried with a temporary file.
+    facts, too), container, mpi. may_write: whether the state directory may be tried with a temporary file.
     """
     started = time.monotonic()
     facts: dict[str, Any] = {
@@ -58,6 +58,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "model": inspect_model(Path(needs["model_path"])) if needs.get("model_path") else None,
         "gpu": _gpu(needs["gpu"]) if needs.get("gpu") else None,
         "container": _container(needs["container"]) if needs.get("container") else None,
+        "mpi": mpi_facts.gather(**needs["mpi"]) if needs.get("mpi") else None,
     }
     # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
     if not (facts["disk"] and facts["disk"]["ours"]):

@@ -11,7 +11,8 @@ version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
   - Gathers in one call what M(wideep.dynamo.preflight) judges. Runs no command but the host's Pythons, and
-    for GPUs C(nvidia-smi), C(nv-fabricmanager --version) and C(systemctl show), each with a time limit.
+    for GPUs C(nvidia-smi), C(nv-fabricmanager --version) and C(systemctl show), for MPI C(mpirun --version),
+    each with a time limit.
   - Changes nothing. A temporary file tries the state directory, unless in check mode.
 options:
   needs:
@@ -87,6 +88,10 @@ options:
       container:
         description: What containers need (program, image, gpus, init). Without it podman is not looked at.
         type: dict
+      mpi:
+        description:
+          - The programs that MPI's ranks are started with (path, programs). Without it none is looked for.
+        type: dict
 attributes:
   check_mode:
     description: Gathers the same, and writes no temporary file.
@@ -147,6 +152,7 @@ def main() -> None:
         "model": {"type": "dict"},
         "gpu": {"type": "dict"},
         "container": {"type": "dict"},
+        "mpi": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},

@@ -158,15 +158,8 @@ def check(deployment: Deployment) -> list[Problem]:
         for host in deployment.hosts
         if host.python
     ]
-    if settings.engine == "trtllm" and any(len(r.nodes) > 1 for p in deployment.pools for r in p.replicas):
-        problems.append(
-            Problem(
-                "a replica of TensorRT-LLM on several hosts is started by mpirun over SSH: its ranks would"
-                " run beside the containers, not in them",
-                "wideep_runtime",
-                "set wideep_runtime: existing, or nodes_per_replica: 1",
-            )
-        )
+    if settings.engine == "trtllm":
+        problems += _one_mpirun(deployment)
     problems += [
         Problem("the plan sets it", "wideep_container.options", f"remove {option}")
         for option in settings.container.options
@@ -186,6 +179,20 @@ def _shared_memory(settings: Settings) -> Iterator[Problem]:
             "wideep_container.shm",
             f"set it to {ENGINE_SHM // 10**9}g or more, or to host",
         )
+
+
+def _one_mpirun(deployment: Deployment) -> list[Problem]:
+    """Open MPI names what it shares by host and process number, and each container counts from 1."""
+    return [
+        Problem(
+            f"{len(shared)} replicas of several hosts have a part here: in containers their MPI processes get"
+            " the same numbers, and so the same names in the host's shared memory",
+            f"wideep_runtime, for host {host}",
+            "give each replica hosts of its own, or set wideep_runtime: existing",
+        )
+        for host, own in deployment.workers_of.items()
+        if len(shared := [replica for replica, _ in own if len(replica.nodes) > 1]) > 1
+    ]
 
 
 def _image(image: str) -> Iterator[Problem]:

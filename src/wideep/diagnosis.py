@@ -39,8 +39,36 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "run the dynamo role's install step again; for an engine, check that its packages are in the runtime",
     ),
     (
+        "package-missing",
+        r"(DeepEP|nixl-cu\d+) is not installed|Please install (mooncake|NIXL) by following",
+        "the package {0} is not installed in the engine's environment",
+        "use the release's image (wideep_runtime: container), or install it in the environment of "
+        "wideep_python; else do without: a2a_backend in wideep_pools.<pool>.options, or wideep_kv_transfer",
+    ),
+    (
+        "packages-mismatch",
+        r"undefined symbol: (\w+)|less than the minimum required version",
+        "packages of the engine's environment were built for other versions of each other ({0})",
+        "install the environment anew from its lock file (wideep_runtime: venv), or use the release's image "
+        "as it is: no package and no LD_LIBRARY_PATH of others",
+    ),
+    (
+        "service-user",
+        r"exit-code, status 21[67]\b|status=21[67]/(?:USER|GROUP)",
+        "systemd does not find the user or the group of the service",
+        "create the account on this host (getent passwd USER), or correct wideep_service_user",
+    ),
+    (
+        "mpi-missing",
+        r"\b(mpirun|orted|prted): (?:command )?not found",
+        "{0} of Open MPI is not found",
+        "install the same Open MPI on every host of the replica, and set "
+        "wideep_pools.<pool>.options.trtllm.mpirun to its absolute path, which counts on the other hosts too",
+    ),
+    (
         "program-missing",
-        r"cannot start \S+: \[Errno 2\] No such file or directory: '([^']+)'|status 203\b",
+        r"cannot start \S+: \[Errno 2\] No such file or directory: '([^']+)'"
+        r"|exit-code, status 20[03]\b|status=(?:200/CHDIR|203/EXEC)",
         "the program or working directory {0} does not exist on the host",
         "run the install step of the service's role again",
     ),
@@ -58,6 +86,37 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "set PATH and CUDA_HOME in wideep_pools.<pool>.env",
     ),
     (
+        "fabric-manager",
+        r"system not yet initialized|System_?NotReady|SYSTEM_NOT_READY",
+        "CUDA cannot use the GPUs yet (802): their NVLink switches are not set up",
+        "nvidia-fabricmanager must run, in the driver's version (systemctl status); `nvidia-smi -q` then "
+        "says Completed and Success under Fabric",
+    ),
+    (
+        "driver-mismatch",
+        r"unsupported display driver / cuda driver combination|SystemDriverMismatch|SYSTEM_DRIVER_MISMATCH"
+        r"|driver/library version mismatch",
+        "libcuda and the loaded driver are of different versions (803)",
+        "reboot after an update of the driver; for containers make CDI's description anew (nvidia-ctk cdi "
+        "generate), and keep the image's own libcuda (/usr/local/cuda/compat) out of LD_LIBRARY_PATH",
+    ),
+    (
+        "driver-old",
+        r"driver version is insufficient for CUDA runtime|NVIDIA driver on your system is too old"
+        r"|cudaErrorInsufficientDriver|forward compatibility was attempted on non supported",
+        "the driver is too old for the engine's CUDA",
+        "update the driver, and fabric manager with it, then reboot: playbooks/preflight.yml says from which "
+        "version on",
+    ),
+    (
+        "gpu-broken",
+        r"uncorrectable (?:ECC|NVLink) error|ECCUncorrectable|NvlinkUncorrectable|\bXid \(PCI\b"
+        r"|fallen off the bus|\bGPU is lost",
+        "a GPU reports a hardware error (ECC, NVLink or Xid)",
+        "see `nvidia-smi -q -d ECC,ROW_REMAPPER` and `dmesg | grep Xid`; reboot, and take the host out of "
+        "its pool if it comes back",
+    ),
+    (
         "memory-fraction-low",
         r"Raise --mem-fraction-static above ([\d.]*\d)|increase --mem-fraction-static",
         "mem_fraction_static leaves nothing for the KV cache after the weights (SGLang wants more than {0})",
@@ -72,12 +131,19 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "batch sizes or the number of redundant experts",
     ),
     (
+        "huge-pages",
+        r"madvise\(MADV_HUGEPAGE\) failed",
+        "transparent huge pages are switched off, which TensorRT-LLM's EPLB needs for its experts",
+        "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; playbooks/tune.yml keeps it "
+        "(host_tuning_transparent_hugepages)",
+    ),
+    (
         "shared-memory",
         r"\bbus error\b|SIGBUS|no space left on device.*/dev/shm|/dev/shm.*(?:small|no space|insufficient)"
         r"|shm_open.*(?:fail|error)|shared memory.*(?:insufficient|fail|not enough)",
         "the shared memory file system (/dev/shm) is too small, or full of files that a killed run left",
-        "enlarge it (mount -o remount,size=64G /dev/shm; TRT-LLM with EPLB needs the size of the expert "
-        "weights), and remove leftovers in it while no rank runs",
+        "enlarge it (host_tuning_shm_gb and playbooks/tune.yml, or wideep_container.shm; TensorRT-LLM's EPLB "
+        "needs the size of the expert weights), and remove leftovers in it while no rank runs",
     ),
     (
         "host-out-of-memory",
@@ -88,7 +154,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     (
         "memlock",
         r"(?:ibv_\w+|memory regist\w+|mlock).*(?:cannot allocate memory|ENOMEM)"
-        r"|memlock",
+        r"|memlock|max locked memory",
         "memory cannot be locked for RDMA: the memlock limit is too low",
         "systemd: the launch must lock memory (LimitMEMLOCK=infinity); supervisord: raise the hard limit in "
         "/etc/security/limits.d (memlock unlimited) and start supervisord from a new login",
@@ -106,10 +172,45 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "modprobe nvidia_peermem and name it in /etc/modules-load.d, or use the dma-buf path",
     ),
     (
-        "rdma-device",
-        r"mlx5dv_devx|failed to (?:modify|create) QP|INIT2RTR|ibv_create_ah",
-        "the RDMA device cannot be used: rights in a container, a wrong GID index, or an unreachable peer",
-        "in a container pass /dev/infiniband and IPC_LOCK; else compare show_gids and the links of all hosts",
+        "nvshmem-version",
+        r"NVSHMEM (?:device library version|version in CUmodule or CUlibrary) does not match"
+        r"|incompatible version of the transport interface|bootstrap returned an incompatible version"
+        r"|bootstrap version \(\d+\) is not compatible with NVSHMEM|UID Bootstrap versions not compatible",
+        "two versions of NVSHMEM meet: DeepEP was built with another than the one that is loaded",
+        "use the release's image as it is, the same on every host; in an environment of your own, build "
+        "DeepEP against the NVSHMEM there, and keep others out of LD_LIBRARY_PATH and LD_PRELOAD",
+    ),
+    (
+        "rdma-rights",
+        r"mlx5dv_devx_(?:alloc_)?uar|DEVX requested but not supported",
+        "the process may not drive the RDMA device by itself (DevX)",
+        "containers get /dev/infiniband and IPC_LOCK where wideep_network names devices; if that is not "
+        "enough, add --cap-add=SYS_RAWIO to wideep_container.options. Without a container: see who may open "
+        "/dev/infiniband",
+    ),
+    (
+        "rdma-connect",
+        r"failed to (?:modify|create) QP|modify qp \S+ to state|error modifying QP|INIT2RTR"
+        r"|ibv_modify_qp (?:\w+ for dct )?failed|failed to ibv_modify_qp|ibv_create_ah|Unable to create ah",
+        "RDMA connections do not come up: a wrong GID, or a card that another host's cannot reach",
+        "wideep_network.gid_index must be RoCE v2 over IPv4 on every device of every host (`show_gids`); on "
+        "InfiniBand see `ibstat` and the subnet manager. DeepEP needs every card to reach every other one, "
+        "so rails that are separate networks don't do",
+    ),
+    (
+        "ibgda",
+        r"init failed for transport: IBGDA|NIC_HANDLER=cpu requires GDRCopy",
+        "NVSHMEM cannot let GPUs drive the network cards (IBGDA)",
+        "earlier lines of NVSHMEM say why (cards that are not mlx5, nvidia_peermem, rights); else run "
+        "playbooks/tune.yml with host_tuning_ibgda and reboot, or load GDRCopy's gdrdrv",
+    ),
+    (
+        "ucx-transport",
+        r"no active messages transport to|no usable transports/devices"
+        r"|network devices? ('[^']+'\S*) (?:is|are) not available",
+        "UCX, which carries the KV cache, has no network device that reaches the peer ({0})",
+        "wideep_network.rdma_devices must be names that `ibdev2netdev` lists on this host, and up; a "
+        "container needs /dev/infiniband",
     ),
     (
         "address-in-use",
@@ -119,17 +220,100 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "wrong-interface",
-        r"connectFullMesh.*127\.0\.0\.1|no socket interface found|169\.254\.\d+\.\d+"
+        r"connectFullMesh.*\[127\.|no socket interface found|169\.254\.\d+\.\d+"
         r"|unable to find (?:address|interface)|cannot assign requested address",
         "a wrong network interface or address was chosen",
         "set the interface that reaches the other hosts (ip route get HOST; wideep_interface); "
         "an address to listen on must be one of this host",
     ),
     (
+        "gloo-mesh",
+        r"connectFullMesh failed(?!.*\[127\.)(?:.*remote=\[?([\w.:-]*\w))?",
+        "the ranks of a replica do not all reach each other through Gloo ({0})",
+        "wideep_interface must be that of the route between the hosts (`ip route get ADDRESS`); ranks choose "
+        "their ports, so open all among these hosts; or a rank ended, then its own log says why",
+    ),
+    (
+        "ssh",
+        r"Host key verification failed|(?:(\S+): )?Permission denied \([\w,-]*(?:publickey|password)"
+        r"|Permission denied, please try again"
+        r"|ssh: (?:connect to host|Could not resolve hostname) ([\w.:-]*\w)",
+        "mpirun does not get to another host of the replica through SSH ({0})",
+        "`ssh -o BatchMode=yes ADDRESS true` must work for the service's user (wideep_service_user), from "
+        "the head to every host of the replica: key, known_hosts, port",
+    ),
+    (
+        "mpi-daemon",
+        r"(?:ORTE|PRTE) (?:was unable to reliably start|has lost communication)"
+        r"|(?:ORTE|PRTE) daemon has unexpectedly failed",
+        "mpirun's daemon on another host did not start, or was lost",
+        "earlier lines say why (SSH, Open MPI missing, a host that is down); else check that all have one "
+        "version of Open MPI, room in /tmp, and every port open among them: daemons call the head back",
+    ),
+    (
         "no-route",
         r"no route to host|network is unreachable|EHOSTUNREACH|ENETUNREACH",
         "a peer cannot be reached over the network",
         "check routes and firewall between the hosts, and the address that the peer publishes",
+    ),
+    (
+        "ep-ranks",
+        r"Unsupported number of EP ranks: (\d+)",
+        "DeepEP has no settings for experts over {0} GPUs",
+        "change nodes_per_replica or gpus_per_node of wideep_pools.<pool>: DeepEP has them for 2, 4, 8, 16, "
+        "24, 32, 64, 128, 144 and 160",
+    ),
+    (
+        "deepep-weights",
+        r"Unquantized DeepEP (?:MoE|low-latency MoE) (?:currently|requires)",
+        "DeepEP computes experts of unquantized weights (BF16) in one mode only",
+        "take FP8 weights, or set in wideep_pools.<pool>.options deepep_mode: low_latency with "
+        "moe_runner_backend: deep_gemm, or a2a_backend: none",
+    ),
+    (
+        "dispatch-tokens",
+        r"x\.size\(0\) <= num_max_dispatch_tokens_per_rank",
+        "a step has more tokens than DeepEP's low-latency buffers take",
+        "raise dispatch_tokens_per_rank in wideep_pools.<pool>.options (at most 1024; buffers grow with it), "
+        "or lower cuda_graph_max_bs and max_running_requests; prefill wants deepep_mode: normal",
+    ),
+    (
+        "kv-layout",
+        r"decode registered fewer KV regions|Page size mismatch: prefill|KV cache dtype mismatch: prefill",
+        "prefill and decode do not lay out the KV cache alike",
+        "give both pools one model, page_size and kv_cache_dtype, and prefill no speculation that decode "
+        "lacks (wideep_pools.<pool>.options and extra_args)",
+    ),
+    (
+        "load-unbalanced",
+        r"TP rank (\d+) could finish the model loading",
+        "rank {0} has the model loaded, and another one had not 480 s later",
+        "see the logs of the ranks that don't say this: out of memory, or a slow disk. SGLang's limit is "
+        "fixed: have the model on equally fast disks (wideep_model_path)",
+    ),
+    (
+        "kv-peer",
+        r"in KVPoll\.(Bootstrapping|WaitingForInput)|timed out when bootstrapping"
+        r"|fail to receive KV Cache transfer done signal|Lost connection with prefill instance"
+        r"|healthy before, but now it is down|failed to register to bootstrap server",
+        "the other pool did not answer in time for a transfer of the KV cache ({0})",
+        "look for a worker of it that is down, or ports that are closed to this host; if it stays after "
+        "prefill was started again, restart decode. SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT and "
+        "SGLANG_DISAGGREGATION_WAITING_TIMEOUT (wideep_pools.<pool>.env) help slow peers, not dead ones",
+    ),
+    (
+        "deepep-timeout",
+        r"DeepEP (?:error|timeout|dispatch|combine)\b.*\btime ?out|DeepEP timeout",
+        "a rank waited in DeepEP for another one in vain (100 s): it compiles kernels still, or is dead",
+        "find the first rank that stopped logging; for kernels, start again with the cache that is filled "
+        "now, or compile before (sglang.compile_deep_gemm with the same options)",
+    ),
+    (
+        "watchdog",
+        r"(?:(\w+) )?watchdog timeout \((?!.*\bsoft=True)",
+        "SGLang's watchdog ended the engine: one step took longer than watchdog_timeout_s ({0})",
+        "the stacks above it say what it waited for, mostly a rank that is dead: look for the first one that "
+        "stopped logging. Raise wideep_pools.<pool>.options.watchdog_timeout_s only for steps that are slow",
     ),
     (
         "rank-missing",
@@ -169,13 +353,13 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     (
         "etcd-unreachable",
         r"etcd.*(?:connection refused|unavailable|deadline|transport error|(?:unable|failed) to connect)"
-        r"|lease.*(?:not found|lost|expired|fail)|(?:unable to create|lost|expired|failed).*\blease\b",
+        r"|\blease\b.*(?:not found|lost|expired|fail)|(?:unable to create|lost|expired|failed).*\blease\b",
         "etcd cannot be reached, or the lease in it was lost",
         "look at the etcd service (state, log, disk latency) and at ETCD_ENDPOINTS",
     ),
     (
         "nats-unreachable",
-        r"nats.*(?:connection refused|(?:unable|failed) to connect|no servers|timed out|io error)",
+        r"\bnats.*(?:connection refused|(?:unable|failed) to connect|no servers|timed out|io error)",
         "NATS cannot be reached",
         "look at the nats service (state, log) and at NATS_SERVER",
     ),
@@ -201,8 +385,12 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
 _COMPILED = tuple((name, re.compile(regex, re.IGNORECASE), cause, fix) for name, regex, cause, fix in _TABLE)
 # Said only of a line that shows nothing more specific.
 _GENERAL = {"connection-refused", "permission-denied"}
-# An engine that prints its options names everything that can go wrong.
-_ECHO = re.compile(r"server_args=ServerArgs\(")
+# Names what can go wrong, and is no error: an engine's options, what libraries tell at level INFO, an
+# extension of torchvision that no engine uses.
+_ECHO = re.compile(
+    r"server_args=ServerArgs\(|\bNCCL INFO\b|\bUCX +(?:INFO|DIAG|DEBUG|TRACE)\b"
+    r"|Failed to load image Python extension"
+)
 # What our own launcher notes at each start: said only where nothing else is known.
 _NOTE = "limit-low"
 

@@ -49,6 +49,11 @@ class GpuCard(BaseModel):
         return self.compute >= 89
 
     @property
+    def deep_gemm(self) -> bool:
+        """Whether DeepGEMM has kernels for it (SGLang: from Hopper on, but not for SM 120)."""
+        return self.compute >= 90 and self.compute != 120
+
+    @property
     def multi_node_nvlink(self) -> bool:
         """Whether NVLink spans hosts."""
         return self.nvlink_domain > self.gpus_per_node

@@ -6,6 +6,7 @@ Every name was found in the library that reads it: NCCL and NVSHMEM 3.4.5 as tor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -14,6 +15,15 @@ from wideep.problems import Problem
 from wideep.topology import Host, Replica
 
 Severity = Literal["error", "warning"]
+# How the kernel names AWS's devices, which NCCL drives by a plug-in only.
+BY_PLUGIN = ("efa", "rdmap")
+# UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
+UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
+
+# Interfaces of this host alone: itself, its containers' and virtual machines' bridges and their ends.
+LOCAL_INTERFACE = re.compile(
+    r"lo\d*|dummy\d+|(?:docker|podman|cni|virbr|lxcbr|lxdbr|br-[0-9a-f]{12}$|veth|tap|cali|flannel|cilium|kube-).*"
+)
 
 
 def _interface(host: Host) -> bool:
@@ -43,6 +53,10 @@ SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
 }
 
 
+# In place of an interface's name: each host finds that of the route to its replica (files/rank.py).
+ROUTE = "{route}"
+
+
 def environment(
     host: Host,
     *,
@@ -50,6 +64,7 @@ def environment(
     all_to_all: bool,
     spans_hosts: bool,
     gpu: GpuCard | None,
+    routed: bool = False,
 ) -> dict[str, str]:
     """Return the network environment of a worker.
 
@@ -57,8 +72,9 @@ def environment(
         kv_transfer: what carries the KV cache; empty where none is carried.
         all_to_all: whether experts talk through NVSHMEM (DeepEP).
         spans_hosts: whether the replica has more than one node.
+        routed: whether an interface that is not named is found on the host.
     """
-    network, interface = host.network, host.interface
+    network, interface = host.network, host.interface or (ROUTE if routed else "")
     env: dict[str, str] = {}
     if interface and spans_hosts:
         # NCCL matches prefixes unless told otherwise; Gloo takes exactly one name and no pattern.
@@ -68,7 +84,7 @@ def environment(
     if network.rdma_devices:
         with_port = [f"{device}:{network.rdma_port}" for device in network.rdma_devices]
         if spans_hosts:
-            env["NCCL_IB_HCA"] = "=" + ",".join(with_port)
+            env |= _nccl(with_port)
             if all_to_all:
                 env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
         if kv_transfer == "nixl":
@@ -90,14 +106,44 @@ def environment(
     return env
 
 
-def check(replicas: Sequence[Replica], *, disaggregated: bool) -> list[Problem]:
-    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it."""
+def _nccl(devices: Sequence[str]) -> dict[str, str]:
+    """Return what keeps NCCL to these devices: without NCCL_NET it takes TCP when it finds none, silently.
+
+    IB is its name for verbs, InfiniBand's and RoCE's (NCCL's manual); a plug-in has a name of its own.
+    """
+    env = {"NCCL_IB_HCA": "=" + ",".join(devices)}
+    return env if any(device.startswith(BY_PLUGIN) for device in devices) else env | {"NCCL_NET": "IB"}
+
+
+def by_tcp(name: str, value: str) -> Severity | None:
+    """Return how bad a library's variable is where RDMA devices are described; None if it keeps to them.
+
+    An error: it goes by TCP. A warning: it may, when something is wrong with the devices. Neither is said.
+    """
+    if name == "NCCL_NET":
+        return "error" if value.lower() == "socket" else None
+    if name in ("NCCL_IB_DISABLE", "MC_FORCE_TCP"):
+        return None if value.lower() in ("", "0", "false") else "error"
+    if name == "UCX_TLS" and not value.startswith("^"):
+        transports = value.split(",")
+        if not any(transport.startswith(UCX_RDMA) for transport in transports):
+            return "error"
+        return "warning" if {"tcp", "all"} & set(transports) else None
+    return None
+
+
+def check(replicas: Sequence[Replica], *, disaggregated: bool, routed: bool = False) -> list[Problem]:
+    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it.
+
+    routed: see `environment`.
+    """
     several = len({node.host for replica in replicas for node in replica.nodes}) > 1
     hosts: dict[tuple[str, str, str, Severity], dict[str, None]] = {}
     for replica in replicas:
         spans = len(replica.nodes) > 1
         for node in replica.nodes:
-            for found in _check_host(node.host, spans=spans, crosses=spans or (disaggregated and several)):
+            crosses = spans or (disaggregated and several)
+            for found in _check_host(node.host, spans=spans and not routed, crosses=crosses):
                 hosts.setdefault(found, {})[node.host.name] = None
     return [
         Problem(message, f"{variable} on {some(list(names))}", remedy, severity)
@@ -111,8 +157,16 @@ def some(names: Sequence[str]) -> str:
 
 
 def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:
-    """Yield (message, variable, remedy, severity)."""
+    """Yield (message, variable, remedy, severity). spans: a replica does, and wants an interface's name."""
     network = host.network
+    if LOCAL_INTERFACE.fullmatch(host.interface) and not host.loopback:
+        yield (
+            f"'{host.interface}' is an interface inside this host (loopback, containers, virtual machines):"
+            " it reaches no other one",
+            "wideep_interface",
+            "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
+            "error",
+        )
     if spans and not host.interface:
         yield (
             "a replica spans hosts, and their interface is not named: NCCL and Gloo would pick one each,"

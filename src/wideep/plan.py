@@ -16,6 +16,7 @@ from wideep import container, control_plane, unit
 from wideep.catalogue import check_environment, load
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
+from wideep.engines.trtllm import mpi_programs
 from wideep.engines.trtllm_options import shared_experts
 from wideep.kubernetes import check as cluster
 from wideep.kubernetes import schema
@@ -28,7 +29,7 @@ from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.reach import meets, reached
 from wideep.runtime import WORKER_ENV, Site
-from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, looks_secret
+from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
 from wideep.text import print_table
 from wideep.topology import Deployment, Host, Node, Replica, examine
 from wideep.versions import versions
@@ -41,6 +42,8 @@ CONTROL_DISK_GB = 1.0
 # Environments by what is in them.
 VENV_DISK_GB = {"mocker": 1.5, "sglang": 11.0, "trtllm": 11.0}
 MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
+# A long answer takes minutes; a worker that gets less to finish cuts it.
+SHORT_DRAIN_S = 60
 # Engine -> its package; and packages that have to be equal on hosts that talk to each other.
 PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
 # What a worker's command asks for by a word, and the package that brings it.
@@ -203,6 +206,7 @@ class Plan:
             "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
             "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
             "container": self._container_needs(host) if dynamo and settings.in_container else None,
+            "mpi": self._mpi_needs(host) if self.engine.name == "trtllm" else None,
         }
 
     def _model_needs(self) -> dict[str, Any] | None:
@@ -218,6 +222,20 @@ class Plan:
             "experts": card.experts.routed if card.experts else 0,
             "weights": card.weights,
         }
+
+    def _mpi_needs(self, host: Host) -> dict[str, Any] | None:
+        """Return what MPI needs of a host (`wideep.preflight.model.MpiNeeds`), unless an image has it."""
+        if self.deployment.settings.in_container:
+            return None
+        pools = {pool.name: pool for pool in self.deployment.pools}
+        programs = [
+            names
+            for replica, node in self.deployment.workers_of.get(host.name, ())
+            if len(replica.nodes) > 1
+            for names in mpi_programs(pools[replica.pool], head=node == replica.head)
+        ]
+        paths = [launch.env["PATH"] for launch in self.launches[host.name] if launch.component == "worker"]
+        return {"path": paths[0], "programs": list(dict.fromkeys(programs))} if programs else None
 
     def _container_needs(self, host: Host) -> dict[str, Any]:
         """Return what containers need of a host (`wideep.preflight.model.ContainerNeeds`)."""
@@ -396,6 +414,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
         raise RefusedError(errors(problems))
     problems += engine.check(deployment)
+    problems += _check_drain(deployment)
     if deployment.settings.on_kubernetes:
         problems += cluster.check(deployment, engine)
     else:
@@ -410,6 +429,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     for pool in deployment.pools:
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
+        problems += _check_no_secret_flags(pool.settings.extra_args, f"{where}.extra_args")
         problems += check_environment(pool.settings.env, f"{where}.env")
         problems += [
             Problem(
@@ -430,6 +450,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         ]
     problems += check_env_names(deployment.settings.secrets_env, WORKER_ENV)
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
+    problems += _check_no_secret_flags(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)
     launches = _launches(deployment, engine)
     problems += _clashes(launches)
@@ -448,6 +469,35 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     if plan.manifests:
         raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph)))
     return plan
+
+
+def _check_drain(deployment: Deployment) -> list[Problem]:
+    """Return a warning where a stopping worker of a real engine cuts what it generates."""
+    seconds = deployment.settings.drain_timeout_s
+    if deployment.settings.engine == "mocker" or seconds >= SHORT_DRAIN_S:
+        return []
+    return [
+        Problem(
+            f"a worker that stops gets {seconds} s for its requests: longer answers are cut",
+            "wideep_drain_timeout_s",
+            f"use more than the longest answer takes, at least {SHORT_DRAIN_S}",
+            "warning",
+        )
+    ]
+
+
+def _check_no_secret_flags(arguments: Mapping[str, Any], where: str) -> list[Problem]:
+    """Return a problem for each flag whose value would be read in `ps` by every user of a host."""
+    return [
+        Problem(
+            "a secret would be shown by plan and render, and in the process's arguments",
+            f"{where}.{name}",
+            "remove it: clients reach the frontend, not the engine's own server; what a worker itself needs"
+            " goes into secrets_env, a key for clients into a proxy of yours in front of it",
+        )
+        for name in arguments
+        if flag_looks_secret(name)
+    ]
 
 
 def _arguments(launch: Launch) -> tuple[str, ...]:
@@ -476,10 +526,11 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             # On Kubernetes the operator holds the pods of a replica together.
             bound = len(own) > 1 and not deployment.settings.on_kubernetes
             family = unit.family([launch for _, launch in own]) if bound else ""
+            relays = not all(launch.argv for _, launch in own)
             for node, launch in own:
                 site = sites[node.host.name]
                 launches[node.host.name].append(
-                    unit.bind(site, replica, node, launch, family) if bound else launch
+                    unit.bind(site, replica, node, launch, family, relays=relays) if bound else launch
                 )
     if deployment.settings.in_container:
         launches = {

@@ -49,6 +49,16 @@ def looks_secret(name: str) -> bool:
     return not _SECRET_WORDS.isdisjoint(name.upper().split("_"))
 
 
+def flag_looks_secret(name: str) -> bool:
+    """Whether a program's flag of that name takes a secret: its last word says so (`admin-api-key`).
+
+    Not `time-to-first-token`, whose token is the model's, nor the key of a section (`disagg-config-key`).
+    """
+    plain = name.strip("-").replace("_", "-").lower()
+    last = plain.rpartition("-")[2].upper()
+    return last in _SECRET_WORDS and not plain.endswith(("per-token", "first-token", "config-key"))
+
+
 def check_env_names(names: Sequence[str], planned: Mapping[str, str]) -> list[Problem]:
     """Return what is wrong with the names in `secrets_env`; `planned`: names of the plan and what to use."""
     problems = []

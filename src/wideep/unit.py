@@ -1,7 +1,8 @@
 """A replica on several hosts is one unit: each rank's command runs under `files/rank.py`.
 
-For replicas in which more than one node has a service of its own. Where the head starts all ranks (mpirun),
-mpirun ends them all when one dies, and the service manager starts the head again.
+For replicas in which more than one node has a service of its own. A launch without a command belongs to a
+rank whose processes the head's command starts (mpirun): it calls our launch agent as if it were ssh, the
+watchers carry its words to the rank, and nobody has to log in anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from wideep.launch import File, Launch, Listener
+from wideep.network import ROUTE
+from wideep.reach import meets
 from wideep.runtime import Site
 from wideep.topology import Node, Replica
 
@@ -37,15 +40,35 @@ TIMES: dict[str, Any] = {
 MARGIN_S = TIMES["break_timeout_s"] + 15
 
 
+def launch_agent(site: Site, service: str) -> tuple[str, File]:
+    """Return what the head's command calls in ssh's place (`HOST COMMAND...` follow), and its script."""
+    place = site.service_dir(service)
+    script = File(f"{place}/launch_agent.py", _script("launch_agent.py"))
+    return f"{site.python} -IS {script.path} {_socket(place)}", script
+
+
+def _socket(place: str) -> str:
+    return f"{place}/unit/launch"
+
+
+def _script(name: str) -> str:
+    return files("wideep").joinpath("files", name).read_text(encoding="utf-8")
+
+
 def family(launches: Sequence[Launch]) -> str:
     """Return what all ranks of a replica must agree on: the plan of all of them, in rank order."""
     return hashlib.sha256("".join(launch.digest for launch in launches).encode()).hexdigest()
 
 
-def bind(site: Site, replica: Replica, node: Node, launch: Launch, family: str) -> Launch:
-    """Return the launch of a rank as a part of its replica. The engine's words stay at the end of argv."""
+def bind(
+    site: Site, replica: Replica, node: Node, launch: Launch, family: str, *, relays: bool = False
+) -> Launch:
+    """Return the launch of a rank as a part of its replica. The engine's words stay at the end of argv.
+
+    relays: whether the head's command starts the other ranks' processes.
+    """
     place, head = site.service_dir(launch.name), replica.head
-    config = {
+    config: dict[str, Any] = {
         "unit": f"{site.deployment.settings.deployment}/{replica.name}",
         "family": family,
         "service": launch.name,
@@ -58,12 +81,19 @@ def bind(site: Site, replica: Replica, node: Node, launch: Launch, family: str) 
         "state_file": f"{place}/unit/state.json",
         **TIMES,
     }
-    script = files("wideep").joinpath("files", "rank.py").read_text(encoding="utf-8")
+    if routed := [name for name, value in launch.env.items() if ROUTE in value]:
+        config["route"] = {"to": meets(replica, node).host.address, "names": routed}
+    if relays and node == head:
+        config["relay"] = {
+            "socket": _socket(place),
+            "hosts": [each.host.address for each in replica.nodes],
+        }
     written = (
-        File(f"{place}/rank.py", script),
+        File(f"{place}/rank.py", _script("rank.py")),
         File(f"{place}/unit.json", json.dumps(config, indent=2) + "\n"),
     )
-    argv = (site.python, "-IS", written[0].path, "--config", written[1].path, "--", *launch.argv)
+    command = ("--", *launch.argv) if launch.argv else ()
+    argv = (site.python, "-IS", written[0].path, "--config", written[1].path, *command)
     ports = (Listener("unit", head.host.address, head.port("unit")),) if node == head else ()
     return replace(
         launch,

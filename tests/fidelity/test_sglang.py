@@ -14,7 +14,20 @@ from typing import Any
 
 import pytest
 import yaml
-from sglang_cases import DENSE, LITE, NAMES, R1, RIGHT, STRICTER, WRONG, Combination, deployment, inventory
+from sglang_cases import (
+    DENSE,
+    LITE,
+    NAMES,
+    R1,
+    RIGHT,
+    SHAPE_DENSE,
+    SHAPE_MOE,
+    STRICTER,
+    WRONG,
+    Combination,
+    deployment,
+    inventory,
+)
 
 from wideep.engines import ENGINES
 from wideep.models import ModelCard
@@ -31,6 +44,24 @@ pytestmark = [
         not PYTHON.exists(),
         reason=f"no interpreter with SGLang at {PYTHON}: name one in WIDEEP_SGLANG_PYTHON",
     ),
+]
+
+
+# Inventory, model, variables: each inventory that SGLang can serve, in each mode that it has.
+ONE_POOL = {"wideep_aggregated": True}
+TWO_ON_ONE = {"wideep_aggregated": False, "wideep_address": "192.0.2.7", "wideep_discovery": "file"}
+SERVED: list[tuple[str, str, dict[str, Any]]] = [
+    ("deepseek_r1_sglang", R1, {}),
+    ("deepseek_r1_trtllm", R1, {}),
+    ("deepseek_r1_trtllm", R1, ONE_POOL),
+    ("sglang_single_node", DENSE, {}),
+    ("sglang_single_node", LITE, {}),
+    ("one_gpu", SHAPE_DENSE, {}),
+    ("one_gpu", SHAPE_DENSE, TWO_ON_ONE),
+    ("one_gpu", SHAPE_MOE, {}),
+    ("one_gpu", SHAPE_MOE, TWO_ON_ONE),
+    ("kubernetes_sglang", R1, {}),
+    ("kubernetes_trtllm", R1, {}),
 ]
 
 
@@ -117,7 +148,7 @@ def command(combination: Combination, models: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
-    for name in (R1, LITE, DENSE):
+    for name in NAMES:
         card = ModelCard.model_validate(
             yaml.safe_load((REPOSITORY / "configs" / "models" / f"{name}.yml").read_text(encoding="utf-8"))
         )
@@ -127,21 +158,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inventory_commands(models: Path) -> dict[str, list[str]]:
-    """Return every SGLang command of our inventories: inventory, host, service -> arguments."""
+    """Return every SGLang command of SERVED: inventory, mode, host, service -> arguments."""
     found = {}
-    for name, model in (
-        ("deepseek_r1_sglang", R1),
-        ("sglang_single_node", DENSE),
-        ("sglang_single_node", LITE),
-    ):
-        variables = {"wideep_model": NAMES[model], "wideep_model_path": str(models / model)}
-        for host, launches in make_plan(*inventory(name, **variables)).launches.items():
-            for launch in launches:
-                if launch.component == "worker":
-                    found[f"{name} {model} {host} {launch.name}"] = list(
-                        launch.argv[launch.argv.index("-m") + 2 :]  # under the replica's rank.py
-                    )
+    for name, model, changes in SERVED:
+        own = {"wideep_engine": "sglang", "wideep_model": NAMES[model], **changes}
+        made = make_plan(*inventory(name, **own))
+        mode = "aggregated" if made.deployment.pools[0].name == "aggregated" else "two pools"
+        for replica, node in made.deployment.workers:
+            (launch,) = (x for x in made.launches[node.host.name] if x.name == replica.service(node))
+            words = list(launch.argv[launch.argv.index("-m") + 2 :])  # under the replica's rank.py
+            words[words.index("--model-path") + 1] = str(models / model)
+            if made.deployment.settings.on_kubernetes:
+                words += operators_flags(len(replica.nodes), node.rank)
+            found[f"{name} {model}, {mode}: {node.host.name} {launch.name}"] = words
     return found
+
+
+def operators_flags(nodes: int, rank: int) -> list[str]:
+    """Return what Dynamo's operator adds to the command of a pod that is one of several."""
+    return ["--dist-init-addr", "leader:29500", "--nnodes", str(nodes), "--node-rank", str(rank)]
 
 
 @pytest.fixture(scope="session")
@@ -162,11 +197,12 @@ def verdicts(models: Path) -> dict[str, dict[str, Any]]:
 
 def test_every_command_of_our_inventories_is_accepted(models: Path, verdicts: dict[str, Any]) -> None:
     names = list(inventory_commands(models))
-    assert len(names) == 8 + 2 + 2
+    assert len(names) == 8 + 4 + 4 + 2 + 2 + (1 + 2) * 2 + 8 + 4
     refused = {name: verdicts[name]["reason"] for name in names if not verdicts[name]["accepted"]}
     assert refused == {}
-    experts = {verdicts[name]["resolved"]["ep_size"] for name in names if name.startswith("deepseek_r1")}
-    assert experts == {32}
+    for inventory_name, size in (("deepseek_r1_sglang", 32), ("deepseek_r1_trtllm", 16)):
+        own = [verdicts[name]["resolved"]["ep_size"] for name in names if name.startswith(inventory_name)]
+        assert set(own) == {size}
 
 
 def test_there_are_enough_combinations_and_each_is_named_once() -> None:

@@ -1,4 +1,8 @@
-"""A replica as one unit (files/rank.py): real processes on addresses of their own, signals, shared memory."""
+"""A replica as one unit (files/rank.py): real processes on addresses of their own, signals, shared memory.
+
+Where the head starts the other ranks' processes, a launcher of ours stands for mpirun; the real one is in
+tests/unit/test_trtllm_mpirun.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,8 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files" / "rank.py"
+FILES = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files"
+SCRIPT = FILES / "rank.py"
 DEADLINE_S = 30.0
 # An engine: says who it is, holds shared memory where told to, has a process of its own, ends as told.
 ENGINE = """
@@ -42,8 +47,25 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if options.get("deaf") else end)
 print("engine of", place.name, flush=True)
 (place / "pids.new").write_text(f"{os.getpid()} {helper.pid}")
 (place / "pids.new").rename(place / "pids")
+print("met over", os.environ.get("GLOO_SOCKET_IFNAME"), os.environ.get("NCCL_SOCKET_IFNAME"), flush=True)
 while True:
     time.sleep(0.1)
+"""
+
+
+# mpirun: has a command run on each of the other hosts, and ends like the first of them, or as it is told.
+LAUNCHER = """
+import json, subprocess, sys, time
+from pathlib import Path
+place = Path(sys.argv[1])
+options = json.loads((place / "engine.json").read_text())
+agent = [sys.executable, "-IS", options["agent"], str(place / "launch")]
+started = {host: subprocess.Popen([*agent, host, *words]) for host, words in options["launches"]}
+(place / "agents").write_text(" ".join(str(one.pid) for one in started.values()))
+for host, one in started.items() if not options.get("deaf") else ():
+    print(host, "ended with", one.wait(), flush=True)
+    sys.exit(one.wait())
+time.sleep(600)
 """
 
 
@@ -75,10 +97,13 @@ def each(pids: list[list[int]]) -> set[int]:
 
 
 class Replica:
-    """Ranks with a directory each: unit.json, engine.json, log, state.json."""
+    """Ranks with a directory each: unit.json, engine.json, log, state.json.
 
-    def __init__(self, place: Path, name: str, size: int, net: int) -> None:
-        self.place, self.name, self.size = place, name, size
+    relays: whether the head starts the other ranks' processes.
+    """
+
+    def __init__(self, place: Path, name: str, size: int, net: int, *, relays: bool) -> None:
+        self.place, self.name, self.size, self.relays = place, name, size, relays
         self.addresses = [f"127.88.{net}.{n + 1}" for n in range(size)]
         self.port = free_port(self.addresses[0])
         self.wrappers: dict[int, subprocess.Popen[bytes]] = {}
@@ -87,6 +112,7 @@ class Replica:
             self.options(rank)
             self.configure(rank)
         (place / "engine.py").write_text(ENGINE)
+        (place / "launcher.py").write_text(LAUNCHER)
 
     def at(self, rank: int) -> Path:
         return self.place / f"{self.name}-rank-{rank}"
@@ -115,14 +141,24 @@ class Replica:
             "calm_s": 600,
             "break_timeout_s": 1,
         }
+        if self.relays and rank == 0:
+            config["relay"] = {"socket": str(self.at(0) / "launch"), "hosts": self.addresses}
         (self.at(rank) / "unit.json").write_text(json.dumps({**config, **changes}))
 
-    def start(self, *ranks: int) -> None:
+    def start(self, *ranks: int, env: dict[str, str] | None = None) -> None:
         for rank in ranks or range(self.size):
             with (self.at(rank) / "log").open("ab") as log:
                 command = [sys.executable, "-IS", str(SCRIPT), "--config", str(self.at(rank) / "unit.json")]
-                engine = [sys.executable, str(self.place / "engine.py"), str(self.at(rank))]
-                self.wrappers[rank] = subprocess.Popen([*command, "--", *engine], stdout=log, stderr=log)
+                if not (self.relays and rank):
+                    program = "launcher.py" if self.relays else "engine.py"
+                    command += ["--", sys.executable, str(self.place / program), str(self.at(rank))]
+                own = {**os.environ, "PLACE": f"place of {rank}", **(env or {})}
+                self.wrappers[rank] = subprocess.Popen(command, stdout=log, stderr=log, env=own)
+
+    def launches(self, *words: tuple[int, str], **options: Any) -> None:
+        """Have the launcher run words of the shell, each at a rank."""
+        pairs = [(self.addresses[rank], text.split(" ")) for rank, text in words]
+        self.options(0, launches=pairs, agent=str(FILES / "launch_agent.py"), **options)
 
     def log(self, rank: int) -> str:
         return (self.at(rank) / "log").read_text()
@@ -172,8 +208,8 @@ def _read(path: Path) -> str:
 def make(tmp_path: Path) -> Iterator[Callable[..., Replica]]:
     made: list[Replica] = []
 
-    def one(name: str = "decode-0", size: int = 4) -> Replica:
-        made.append(Replica(tmp_path, name, size, len(made)))
+    def one(name: str = "decode-0", size: int = 4, *, relays: bool = False) -> Replica:
+        made.append(Replica(tmp_path, name, size, len(made), relays=relays))
         return made[-1]
 
     yield one
@@ -381,3 +417,191 @@ def test_a_port_in_use_is_said(make: Callable[..., Replica]) -> None:
         assert unit.wrappers[0].wait(timeout=10) == 1
     assert f"cannot listen on {unit.addresses[0]}:{unit.port}" in unit.log(0)
     assert "Address already in use" in unit.log(0)
+
+
+# It would take a moment of some microseconds: here the child has ended before it is told to.
+ENDED_UNSEEN = """
+import runpy, selectors, sys, time
+from pathlib import Path
+rank = runpy.run_path(sys.argv[1])
+child = rank["Child"]({"service": "it", "cleanup": []}, rank["Log"](), selectors.DefaultSelector())
+child.start(1, ["true"])
+stat = Path(f"/proc/{child._process.pid}/stat")
+while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+    time.sleep(0.01)
+child.stop(600)
+for _ in range(1000):
+    child.look()
+    if child.idle:
+        sys.exit(child.code)
+    time.sleep(0.01)
+sys.exit("still not idle")
+"""
+
+
+def test_a_child_that_ends_in_the_moment_it_is_stopped_is_seen_to_end() -> None:
+    assert subprocess.run([sys.executable, "-c", ENDED_UNSEEN, str(SCRIPT)], check=False).returncode == 0
+
+
+# ---- where the head starts the other ranks' processes --------------------------------------------
+
+
+def engine(unit: Replica, rank: int) -> str:
+    """Return the words of a shell that becomes a rank's engine."""
+    return f"exec {sys.executable} {unit.place / 'engine.py'} {unit.at(rank)}"
+
+
+def until_launched(unit: Replica, generation: int) -> dict[int, list[int]]:
+    """Return rank -> pids of engine and helper, when the launcher runs and has started the others."""
+    ranks = range(1, unit.size)
+
+    def running() -> bool:
+        states = [unit.state(rank) for rank in range(unit.size)]
+        return all(x.get("state") == "run" and x["generation"] == generation for x in states) and all(
+            alive(pid) for rank in ranks for pid in unit.pids(rank)
+        )
+
+    until(f"generation {generation} of {unit.name}", running)
+    return {rank: unit.pids(rank) for rank in ranks}
+
+
+def test_a_rank_runs_what_the_head_launches_there_in_its_own_environment(
+    make: Callable[..., Replica],
+) -> None:
+    unit = make(size=3, relays=True)
+    say = "echo $PLACE '<a  b>' >&2; read x || echo no input; "
+    unit.launches((1, say + engine(unit, 1)), (2, say + engine(unit, 2)))
+    unit.start(1, 2)
+    until("they wait for their head", lambda: "waits for the head" in unit.log(2))
+    unit.start(0)
+    until_launched(unit, 1)
+    assert (unit.at(0) / "launch").stat().st_mode & 0o777 == 0o600
+    for rank in (1, 2):
+        said = f"place of {rank} <a  b>\nno input\nengine of decode-0-rank-{rank}\n"
+        assert said in unit.log(rank)
+        assert "waits for mpirun of rank 0 on host0" in unit.log(rank)
+    assert "engine of" not in unit.log(0)
+
+
+def test_what_the_head_launched_ends_and_all_start_again(make: Callable[..., Replica]) -> None:
+    unit = make(size=3, relays=True)
+    unit.configure(0, break_timeout_s=30)  # for the launcher, to say it by its own end
+    unit.launches((1, engine(unit, 1)), (2, engine(unit, 2)))
+    unit.start()
+    first = until_launched(unit, 1)
+    os.kill(first[1][0], signal.SIGKILL)
+    second = until_launched(unit, 2)
+    assert not {pid for pids in first.values() for pid in pids if alive(pid)}
+    assert not each(list(first.values())) & each(list(second.values()))
+    log = unit.log(0)
+    # As a shell would have said it.
+    assert f"{unit.addresses[1]} ended with 137" in log
+    assert "rank 0 on host0 ended with 137, after rank 1 on host1 was killed by SIGKILL" in log
+    assert [unit.state(rank)["breaks"] for rank in range(3)] == [1, 1, 1]
+
+
+def test_what_cannot_be_launched_is_said_at_the_head(make: Callable[..., Replica]) -> None:
+    unit = make(size=2, relays=True)
+    unit.configure(0, break_timeout_s=30)
+    unit.launches((1, "echo but first this; no-such-daemon --with 'a  value'"))
+    unit.start()
+    until("the head knows", lambda: "rank 0 on host0 ended with 127" in unit.log(0))
+    assert "rank 1 on host1 ended with 127:\nwideep:     | but first this\n" in unit.log(0)
+    assert "no-such-daemon" in unit.log(0)
+
+
+def test_a_head_that_ignores_the_end_of_a_rank_is_stopped(make: Callable[..., Replica]) -> None:
+    unit = make(size=2, relays=True)
+    unit.launches((1, engine(unit, 1)), deaf=True)
+    unit.start()
+    first = until_launched(unit, 1)
+    os.kill(first[1][0], signal.SIGTERM)  # an end without a failure
+    until_launched(unit, 2)
+    assert unit.log(0).count("wideep: rank 1 on host1 ended with 0") == 2
+
+
+def test_an_agent_that_is_killed_ends_what_it_started(make: Callable[..., Replica]) -> None:
+    unit = make(size=2, relays=True)
+    unit.launches((1, engine(unit, 1)), deaf=True)
+    unit.start()
+    first = until_launched(unit, 1)
+    os.kill(int(_read(unit.at(0) / "agents")), signal.SIGKILL)
+    until_launched(unit, 2)
+    assert not any(alive(pid) for pid in first[1])
+    assert "mpirun let go of rank 1 on host1" in unit.log(0)
+
+
+def test_a_rank_runs_one_command_a_generation_and_no_other_host_any(make: Callable[..., Replica]) -> None:
+    unit = make(size=2, relays=True)
+    unit.launches((1, engine(unit, 1)))
+    agent = [sys.executable, "-IS", str(FILES / "launch_agent.py"), str(unit.at(0) / "launch")]
+
+    def refused(host: str, reason: str) -> bool:
+        done = subprocess.run([*agent, host, "true"], capture_output=True, text=True, check=False)
+        said = f"refused to start a command of mpirun on {host}: {reason}"
+        return done.returncode == 255 and until(said, lambda: said in unit.log(0))
+
+    assert subprocess.run([*agent, "elsewhere", "true"], capture_output=True, check=False).returncode == 255
+    unit.start(0)
+    until("it listens", (unit.at(0) / "launch").exists)
+    assert refused(unit.addresses[1], "no rank is there")
+    unit.start(1)
+    first = until_launched(unit, 1)
+    assert refused("elsewhere", "no rank is there")
+    assert refused(unit.addresses[0], "no interface of this host")
+    assert refused(unit.addresses[1], "rank 1 on host1 runs one in each generation")
+    assert until_launched(unit, 1) == first
+
+
+def test_a_rank_with_a_command_of_its_own_takes_none_from_its_head(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    with socket.create_server((unit.addresses[0], unit.port)) as false_head:
+        unit.start(1)
+        connection, _ = false_head.accept()
+        with connection:
+            connection.sendall(b'{"type": "start", "generation": 1, "command": "exit 9"}\n')
+            until("it starts its own", lambda: "engine of decode-0-rank-1" in unit.log(1))
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_stop_ends_the_launcher_first(make: Callable[..., Replica], told: int) -> None:
+    unit = make(size=2, relays=True)
+    unit.launches((1, engine(unit, 1)))
+    unit.start()
+    first = until_launched(unit, 1)
+    unit.wrappers[told].terminate()
+    assert unit.wrappers[told].wait(timeout=20) == 0
+    until("all have stopped", lambda: not any(alive(pid) for pid in first[1]))
+    assert unit.wrappers[1 - told].poll() is None
+    assert "at the earliest" not in unit.log(0)
+    unit.start(told)
+    until_launched(unit, 2 if told else 1)
+
+
+def test_the_socket_has_room_in_a_deep_directory(make: Callable[..., Replica]) -> None:
+    unit = make("x" * 120, size=2, relays=True)
+    assert len(str(unit.at(0) / "launch")) > 108  # what a socket's address may have
+    unit.launches((1, engine(unit, 1)))
+    unit.start()
+    until_launched(unit, 1)
+
+
+def test_an_interface_that_is_not_named_is_that_of_the_route(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    names = ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"]
+    for rank in range(2):
+        route = {"to": unit.addresses[1 - rank], "names": names}
+        unit.configure(rank, route=route)
+    unit.start(env={"GLOO_SOCKET_IFNAME": "{route}", "NCCL_SOCKET_IFNAME": "={route}"})
+    unit.until_running(1)
+    for rank in range(2):
+        until("the engine says so", lambda rank=rank: "met over lo =lo" in unit.log(rank))
+        assert f"lo is the interface of the route to {unit.addresses[1 - rank]}" in unit.log(rank)
+
+
+def test_no_route_to_the_other_ranks_is_told(make: Callable[..., Replica]) -> None:
+    unit = make(size=2)
+    unit.configure(1, route={"to": "255.255.255.255", "names": []})
+    unit.start()
+    until("it is told", lambda: "cannot start decode-0-rank-1" in unit.log(1))
+    until("the head knows", lambda: "rank 1 on host1 ended with 127" in unit.log(0))

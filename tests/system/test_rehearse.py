@@ -138,7 +138,7 @@ def rehearsed(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Ite
 
 SGLANG = ("deepseek_r1_sglang", {})
 TRTLLM = ("deepseek_r1_trtllm", {})
-FIVE = ("deepseek_r1_sglang", {"prefill": 2, "decode": 3, "nodes": 2})
+FIVE = {"prefill": 2, "decode": 3, "nodes": 2}
 
 
 def serve(rehearsed: Rehearsal) -> None:
@@ -166,15 +166,26 @@ def test_deepseek_r1_on_sglang(rehearsed: Rehearsal) -> None:
 
 @pytest.mark.parametrize("rehearsed", [TRTLLM], indirect=True, ids=["trtllm"])
 def test_deepseek_r1_on_tensorrt_llm(rehearsed: Rehearsal) -> None:
-    # The head starts its other ranks by itself, so their hosts have no service.
-    assert set(rehearsed.services()) == {"nats", "etcd", "frontend", "prefill-0-rank-0", "decode-0-rank-0"}
+    services = rehearsed.services()
+    ranks = {f"{pool}-0-rank-{n}" for pool in ("prefill", "decode") for n in range(2)}
+    assert set(services) == {"nats", "etcd", "frontend", *ranks}
+    assert all(row["healthy"] for row in services.values())
+    assert set(rehearsed.engines()) == ranks
     serve(rehearsed)
 
 
-@pytest.mark.parametrize("rehearsed", [FIVE], indirect=True, ids=["2 + 3 replicas"])
-def test_a_replica_dies_under_load_and_comes_back(rehearsed: Rehearsal) -> None:
+@pytest.mark.parametrize(
+    ("rehearsed", "victims"),
+    [
+        (("deepseek_r1_sglang", FIVE), ("decode-1-rank-0", "decode-2-rank-1", "prefill-1-rank-0")),
+        (("deepseek_r1_trtllm", FIVE), ("decode-1-rank-1",)),
+    ],
+    indirect=["rehearsed"],
+    ids=["sglang, 2 + 3 replicas", "trtllm, 2 + 3 replicas"],
+)
+def test_a_replica_dies_under_load_and_comes_back(rehearsed: Rehearsal, victims: tuple[str, ...]) -> None:
     serve(rehearsed)
-    for victim in ("decode-1-rank-0", "decode-2-rank-1", "prefill-1-rank-0"):
+    for victim in victims:
         _kill_under_load(rehearsed, victim)
 
 

@@ -139,7 +139,7 @@ def test_graph(engine: str, api: str) -> None:
         assert part["whole"]["multinode"] == {"nodeCount": nodes}
         assert part["gpus"] == "8"  # of one pod, never the sum over nodes
         assert part["extended"] == {"rdma/ib": "8"}
-        assert part["shm"] == {"sglang": "80Gi", "trtllm": "800Gi"}[engine]
+        assert part["shm"] == "80Gi"
         assert part["container"]["command"] == ["python3", "-m", f"dynamo.{engine}"]
         assert part["pod"]["terminationGracePeriodSeconds"] == 930
         assert part["probes"]["startupProbe"]["failureThreshold"] * 10 == 7200

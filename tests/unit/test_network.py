@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from wideep.hardware import hardware_cards
-from wideep.network import check, environment
+from wideep.network import by_tcp, check, environment
 from wideep.settings import NetworkSettings
 from wideep.topology import Host, Node, Replica
 
@@ -47,6 +47,7 @@ def test_infiniband_with_nixl() -> None:
         "GLOO_SOCKET_IFNAME": "eth0",
         "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME": "eth0",
         "NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1",
+        "NCCL_NET": "IB",
         "NVSHMEM_HCA_LIST": "mlx5_0:1,mlx5_1:1",
         "UCX_NET_DEVICES": "mlx5_0:1,mlx5_1:1",
         "UCX_TLS": "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc",
@@ -60,6 +61,33 @@ def test_roce_names_the_address_for_every_library() -> None:
         "NVSHMEM_IB_GID_INDEX",
         "UCX_IB_GID_INDEX",
     }
+
+
+def test_nccl_is_kept_to_the_devices_that_it_drives_itself() -> None:
+    assert env(host(**ROCE))["NCCL_NET"] == "IB"
+    for machine in (host(link="roce", rdma_devices=("efa_0",), gid_index=0), host()):
+        assert "NCCL_NET" not in env(machine)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "severity"),
+    [
+        ("NCCL_NET", "Socket", "error"),
+        ("NCCL_NET", "IBext_v10", None),
+        ("NCCL_IB_DISABLE", "1", "error"),
+        ("NCCL_IB_DISABLE", "0", None),
+        ("MC_FORCE_TCP", "true", "error"),
+        ("UCX_TLS", "tcp", "error"),
+        ("UCX_TLS", "sm,cuda_copy", "error"),
+        ("UCX_TLS", "rc_x,tcp,cuda_copy", "warning"),
+        ("UCX_TLS", "all", "warning"),
+        ("UCX_TLS", "rc,cuda_copy", None),
+        ("UCX_TLS", "^tcp", None),
+        ("UCX_LOG_LEVEL", "info", None),
+    ],
+)
+def test_what_leaves_rdma_aside(name: str, value: str, severity: str | None) -> None:
+    assert by_tcp(name, value) == severity
 
 
 def test_mooncake_gets_its_own_variable_and_none_of_ucx() -> None:
@@ -98,6 +126,48 @@ def test_a_wrong_description_is_refused(machine: Host, variable: str, words: str
     assert problem.severity == "error"
     assert problem.where == f"{variable} on host a"
     assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        *("lo", "docker0", "docker_gwbridge", "br-0123456789ab", "podman1", "virbr0", "virbr0-nic", "cni0"),
+        *("veth12ab34c", "vethwe-bridge", "cali0123456789a", "flannel.1", "cilium_host", "lxdbr0", "tap0"),
+        *("dummy0", "kube-ipvs0"),
+    ],
+)
+@pytest.mark.parametrize("disaggregated", [True, False])
+def test_an_interface_that_leaves_no_host_is_refused(interface: str, disaggregated: bool) -> None:
+    machines = replica(host("a", interface, **IB), host("b", **IB))
+    [problem] = check([machines], disaggregated=disaggregated)
+    assert (problem.severity, problem.where) == ("error", "wideep_interface on host a")
+    assert f"'{interface}' is an interface inside this host" in problem.message
+    assert "ip route get" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        "eth0",
+        "ens9f9np0",
+        "enp5s0",
+        "ib0",
+        "bond0.100",
+        "br0",
+        "br-storage",
+        "vlan7",
+        "eno1",
+        "team0",
+        "lan0",
+    ],
+)
+def test_names_of_network_cards_bonds_and_bridges_between_hosts_are_taken(interface: str) -> None:
+    assert check([replica(host("a", interface, **IB), host("b", **IB))], disaggregated=True) == []
+
+
+def test_on_one_machine_its_loopback_is_the_way() -> None:
+    machine = Host("a", "127.0.0.2", 8, "lo", network=NetworkSettings(**IB))
+    assert check([replica(machine)], disaggregated=True) == []
 
 
 def test_what_all_hosts_lack_is_said_once() -> None:

@@ -52,7 +52,16 @@ def test_each_prefill_head_is_tried_by_a_decode_host() -> None:
 @pytest.mark.parametrize("name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node"])
 @pytest.mark.parametrize("engine", ["sglang", "trtllm"])
 def test_the_engine_is_one_variable(name: str, engine: str) -> None:
-    plan = make_plan(*inventory(name, wideep_engine=engine))
+    # An inventory that installs from a lock file takes a second one: TensorRT-LLM has none.
+    also = {"wideep_runtime": "container"} if (name, engine) == ("sglang_single_node", "trtllm") else {}
+    plan = make_plan(*inventory(name, wideep_engine=engine, **also))
     workers = [launch for own in plan.launches.values() for launch in own if launch.component == "worker"]
-    assert workers
-    assert all(f"dynamo.{engine}" in launch.argv for launch in workers)
+    # What answers; TensorRT-LLM's other ranks wait for mpirun.
+    heads = [launch for launch in workers if launch.health.kind == "http"]
+    assert len(heads) == sum(len(pool.replicas) for pool in plan.deployment.pools)
+    assert all(f"dynamo.{engine}" in launch.argv for launch in heads)
+
+
+def test_ranks_of_tensorrt_llm_reach_the_watcher_of_their_head() -> None:
+    assert peers("decode02", "trtllm") == {"control01": [2379, 4222], "decode01": [22017]}
+    assert peers("prefill04", "trtllm") == {"control01": [2379, 4222], "prefill01": [21017]}

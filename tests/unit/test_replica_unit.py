@@ -10,7 +10,9 @@ from example_inventories import Groups, Hosts, local
 from sglang_cases import inventory
 
 from wideep.launch import Launch
+from wideep.network import ROUTE
 from wideep.plan import Plan, make_plan
+from wideep.problems import RefusedError
 from wideep.runtime import Site
 from wideep.topology import WORKER_PORTS
 from wideep.unit import MARGIN_S, TIMES
@@ -75,6 +77,24 @@ def test_every_rank_runs_under_a_watcher_that_knows_its_replica() -> None:
             assert not set(told) & set(launch.env)
 
 
+def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
+    plan = made(wideep_interface="")
+    own = workers(plan)
+    for replica in (replica for pool in plan.deployment.pools for replica in pool.replicas):
+        for node in replica.nodes:
+            launch = own[node.host.name]
+            assert launch.env["GLOO_SOCKET_IFNAME"] == ROUTE
+            assert launch.env["NCCL_SOCKET_IFNAME"] == f"={ROUTE}"
+            other = replica.nodes[1] if node == replica.head else replica.head
+            route = config(launch)["route"]
+            assert route["to"] == other.host.address
+            assert {name for name, value in launch.env.items() if ROUTE in value} == set(route["names"])
+    assert all("route" not in config(launch) for launch in workers(made()).values())
+    # What a watcher does not start has to be told; Open MPI hands one name on to all hosts.
+    with pytest.raises(RefusedError, match="wideep_interface"):
+        made("deepseek_r1_trtllm", wideep_interface="")
+
+
 def test_the_words_of_a_replica_are_one_family() -> None:
     """A change of one rank restarts its replica, and no other."""
     before = workers(made())
@@ -88,11 +108,31 @@ def test_the_words_of_a_replica_are_one_family() -> None:
     assert changed == {host for host in before if host.startswith("decode")}
 
 
-@pytest.mark.parametrize(
-    "given",
-    [inventory("sglang_single_node"), inventory("deepseek_r1_trtllm"), local()],
-    ids=["one node", "mpirun", "mocker"],
-)
+def test_ranks_whose_processes_mpirun_starts_wait_for_its_words() -> None:
+    plan = made("deepseek_r1_trtllm")
+    own, bare = workers(plan), engine_launches(plan)
+    head, rank = own["decode01.example.com"], own["decode02.example.com"]
+    place = "/var/lib/wideep/services"
+    assert head.argv[-len(bare["decode01.example.com"].argv) - 1] == "--"
+    assert rank.argv[1:] == (
+        *("-IS", f"{place}/decode-0-rank-1/rank.py"),
+        *("--config", f"{place}/decode-0-rank-1/unit.json"),
+    )
+    assert config(head)["relay"] == {
+        "socket": f"{place}/decode-0-rank-0/unit/launch",
+        "hosts": ["192.0.2.31", "192.0.2.32"],
+    }
+    assert "relay" not in config(rank)
+    assert config(rank)["family"] == config(head)["family"]
+    # The directory that the service's user may write to.
+    assert f"{place}/decode-0-rank-0/unit" in head.directories
+    agent = head.env["OMPI_MCA_plm_rsh_agent"].split()
+    assert agent[0] == "/opt/dynamo/venv/bin/python3"
+    assert agent[2:] == [f"{place}/decode-0-rank-0/launch_agent.py", config(head)["relay"]["socket"]]
+    assert agent[2] in {file.path for file in head.files}
+
+
+@pytest.mark.parametrize("given", [inventory("sglang_single_node"), local()], ids=["one node", "mocker"])
 def test_replicas_of_one_service_stay_as_they_are(given: tuple[Groups, Hosts]) -> None:
     plan = make_plan(*given)
     every = [launch for own in plan.launches.values() for launch in own]

@@ -13,10 +13,12 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import digest, secret_environment
 from ansible_collections.wideep.dynamo.plugins.module_utils.secret_files import write
 from example_inventories import cluster, local, refusal
+from sglang_cases import inventory as of_hosts
 from test_kubernetes import inventory
 
+from wideep.catalogue import load
 from wideep.plan import make_plan
-from wideep.secrets import VARIABLES, Secrets, looks_secret
+from wideep.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret
 from wideep.settings import role_defaults
 
 LONG = "7pass word#$x:@/?"
@@ -200,6 +202,33 @@ def test_secrets_in_the_plan_are_refused() -> None:
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
     assert looks_secret(name) is secret
+
+
+@pytest.mark.parametrize("name", ["api_key", "--admin-api-key", "ssl-keyfile-password"])
+def test_secrets_in_arguments_are_refused(name: str) -> None:
+    groups, hosts = of_hosts("sglang_single_node")
+    for own in hosts.values():
+        own["wideep_pools"] = {**own["wideep_pools"]}
+        own["wideep_pools"]["decode"] = {**own["wideep_pools"]["decode"], "extra_args": {name: LONG}}
+    [problem] = refusal(groups, hosts)
+    assert problem.where == f"wideep_pools.decode.extra_args.{name}"
+    assert "secrets_env" in problem.remedy
+    assert LONG not in str(problem)
+    found = refusal(*of_hosts("sglang_single_node", wideep_frontend_args={"api-key": LONG}))
+    assert {p.where for p in found} == {"wideep_frontend_args.api-key"}
+    assert any("would be shown" in p.message for p in found)
+
+
+def test_flags_of_secrets_are_those_that_take_one() -> None:
+    programs = ("dynamo.sglang", "dynamo.trtllm", "dynamo.frontend", "dynamo.mocker")
+    version = role_defaults()["dynamo_version"]
+    names = {flag.flag for program in programs for flag in load(program, version).flags}
+    assert {name for name in names if flag_looks_secret(name)} == {
+        "--api-key",
+        "--admin-api-key",
+        "--ssl-keyfile-password",
+    }
+    assert flag_looks_secret("hf_token")
 
 
 def test_kubernetes_has_accounts_of_its_own() -> None:

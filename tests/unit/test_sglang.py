@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from sglang_cases import (
+    A100,
     DENSE,
+    DRAFTS,
+    HALF_TP,
     LITE,
     NAMES,
     R1,
     RIGHT,
     STRICTER,
+    VENV,
     WRONG,
     Combination,
     D,
@@ -25,6 +29,7 @@ from sglang_cases import (
 from wideep.engines import ENGINES
 from wideep.engines.sglang_options import SglangOptions
 from wideep.launch import Launch
+from wideep.models import _cards
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
 from wideep.rules.sglang import FLAGS, OWNED, RULES
@@ -92,6 +97,7 @@ def test_our_inventories_are_accepted_and_warn_of_nothing_but_the_images_tag() -
 
 OPTIONS = "wideep_pools.decode.options"
 EXTRA = "wideep_pools.decode.extra_args"
+PREFILL = "wideep_pools.prefill"
 SAID: list[tuple[Combination, str, str, str]] = [
     (Combination("", R1, D, options={"tensor_parallel_size": 16}), f"{OPTIONS}.tensor_parallel_size",
      "not the replica's 32 GPUs (4 nodes x 8)", "set it to 32"),
@@ -129,8 +135,52 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "128 sequences a rank x 4 draft tokens are 512 tokens", "lower cuda_graph_max_bs to 32"),
     (Combination("", R1, D, extra={"speculative-algorithm": "EAGLE"}),
      f"{EXTRA}.speculative-num-draft-tokens", "a step's tokens are unknown", "set it"),
-    (Combination("", R1, D, options={"max_running_requests": 4097}), f"{OPTIONS}.max_running_requests",
+    (Combination("", R1, D, options={"max_running_requests": 4128}), f"{OPTIONS}.max_running_requests",
      "129 sequences a rank", "lower max_running_requests to 4096"),
+    (Combination("", R1, D, options={"data_parallel_size": 16, "cuda_graph_max_bs": 512}),
+     f"{OPTIONS}.cuda_graph_max_bs",
+     "512 sequences a rank over 2 GPUs are 256 tokens of a GPU in a step; DeepEP's low-latency buffer holds",
+     "lower cuda_graph_max_bs to 256"),
+    (Combination("", R1, D, options={"a2a_backend": "nixl", "max_running_requests": 8192}),
+     f"{OPTIONS}.max_running_requests", "NIXL's low-latency buffer holds 128", "to 4096"),
+    (Combination("", R1, D, options={"max_running_requests": 31}), f"{OPTIONS}.max_running_requests",
+     "31 is none for each of 32 ranks", "use a multiple of 32, e.g. 4096"),
+    (Combination("", R1, P, options={"deepep_mode": "low_latency"}), f"{PREFILL}.options.deepep_mode",
+     "carries 128 tokens of a GPU at a time, prompts are longer (chunks of 8192)", "use normal"),
+    (Combination("", R1, P, options={"a2a_backend": "nixl", "chunked_prefill_size": -1}),
+     f"{PREFILL}.options.chunked_prefill_size", "longer (not chunked)", "chunked_prefill_size: 4096"),
+    (Combination("", R1, P, options={"a2a_backend": "nixl", "dispatch_tokens_per_rank": 32}),
+     f"{PREFILL}.options.chunked_prefill_size", "carries 32 tokens", "use smaller pages"),
+    (Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "low_latency"}),
+     f"{PREFILL}.options.deepep_mode", "prompts are longer", "use auto"),
+    (Combination("", R1, D, options={"deepep_mode": "auto"}), "wideep_eplb.enabled",
+     "not where steps take turns (deepep_mode auto, pool decode)", "options.deepep_mode: low_latency"),
+    (Combination("", R1, P, options={"deepep_mode": "auto"}), "wideep_eplb.enabled", "pool prefill",
+     "options.deepep_mode: normal"),
+    (Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "normal"}),
+     f"{PREFILL}.options.deepep_mode", "no kernel for 16 bit experts", "a2a_backend: none"),
+    (Combination("", R1, D, options={"moe_runner_backend": "triton"}), f"{OPTIONS}.moe_runner_backend",
+     "triton cannot take tokens for fp8 experts from a2a_backend deepep", "remove moe_runner_backend"),
+    (Combination("", R1, D, options={"moe_runner_backend": "marlin"}, variables=MISSING),
+     f"{OPTIONS}.moe_runner_backend", "marlin cannot take tokens for experts", "remove"),
+    (Combination("", R1, D, options={"a2a_backend": "mooncake"}), f"{EXTRA}.elastic-ep-backend",
+     "which ranks are alive", "set it to mooncake"),
+    (Combination("", R1, D, options={"a2a_backend": "mori"}), f"{OPTIONS}.a2a_backend", "AMD's", "deepep"),
+    (Combination("", LITE, D, options={"a2a_backend": "deepep"}, variables=A100), f"{OPTIONS}.a2a_backend",
+     "A100-SXM4-80GB (HGX A100) cannot run", "a2a_backend: none"),
+    (Combination("", R1, P, variables=VENV), "wideep_runtime",
+     "a2a_backend deepep needs the package DeepEP", "wideep_runtime: container"),
+    (Combination("", LITE, D, variables=VENV | {"wideep_kv_transfer": "mooncake"}), "wideep_runtime",
+     "wideep_kv_transfer mooncake needs the package Mooncake", "or existing"),
+    (Combination("", R1, D, variables=VENV,
+                 options={"a2a_backend": "mooncake"}, extra={"elastic-ep-backend": "mooncake"}),
+     "wideep_runtime", "a2a_backend mooncake needs the package Mooncake", "container"),
+    (Combination("", R1, D, options={"context_length": 8192}), f"{PREFILL}.options.context_length",
+     "prefill takes prompts of 163840 tokens, and decode sequences of 8192", "set it to 8192"),
+    (Combination("", LITE, P, extra=DRAFTS), f"{PREFILL}.extra_args.speculative-algorithm",
+     "drafts with EAGLE and decode with nothing", "drafts are of use in decode"),
+    (Combination("", R1, D, options=HALF_TP, extra={"pp-size": 2}), f"{EXTRA}.pp-size",
+     "decode's pp-size 2 is neither prefill's 1 nor 1", "remove it"),
     (Combination("", R1, D, options={"page_size": 1}, both={"page_size": 1}), f"{OPTIONS}.page_size",
      "KV event of nearly every token", "use 64"),
     (Combination("", R1, D, options={"page_size": 32}), f"{OPTIONS}.page_size",
@@ -141,10 +191,10 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "runs on Blackwell only", "remove"),
     (Combination("", R1, D, both={"attention_backend": "fa3"}, variables={"wideep_gpu": "b200-180gb"}),
      f"{OPTIONS}.attention_backend", "runs on Hopper only", "remove"),
-    (Combination("", R1, P, options={"radix_cache": False}), "wideep_pools.prefill.options.radix_cache",
+    (Combination("", R1, P, options={"radix_cache": False}), f"{PREFILL}.options.radix_cache",
      "prefixes are not reused", "remove"),
     (Combination("", R1, P, options={"mem_fraction_static": 0.93}),
-     "wideep_pools.prefill.options.mem_fraction_static",
+     f"{PREFILL}.options.mem_fraction_static",
      "leaves 5.6 GiB of 79.6 GiB, an estimated 8.7 GiB are needed", "lower it to 0.89"),
     (Combination("", R1, D, options={"mem_fraction_static": 0.5}), f"{OPTIONS}.context_length",
      "less than one sequence of 163840", "kv_cache_dtype: fp8"),
@@ -163,8 +213,6 @@ SAID: list[tuple[Combination, str, str, str]] = [
      f"{OPTIONS}.page_size", "0 is less than 1", "use 1 or more"),
     (Combination("", R1, D, variables={"wideep_gpu": "h100-80"}), "wideep_gpu on host prefill0",
      "no hardware card", "did you mean h100-80gb?"),
-    (Combination("", R1, D, variables={"wideep_interface": ""}), "wideep_interface on 8 hosts (prefill0, …)",
-     "hang", "ip route get"),
     (Combination("", R1, D, variables={"wideep_eplb": {"redundant_expert": 32}}),
      "wideep_eplb.redundant_expert", "unknown key", "did you mean redundant_experts?"),
 ]  # fmt: skip
@@ -432,15 +480,215 @@ def test_more_hosts_make_more_replicas() -> None:
     assert flags(workers(made)["prefill-1-rank-3"])["--dist-init-addr"] == "192.0.2.54:21003"
 
 
-def test_deepep_between_hosts_without_rdma_and_fp8_on_old_gpus_are_said() -> None:
+def test_deepep_between_hosts_without_rdma_is_said() -> None:
     groups, hosts = inventory("deepseek_r1_sglang")
-    assert not any("RDMA" in w.message or "FP8" in w.message for w in make_plan(groups, hosts).warnings)
+    assert not any("RDMA" in w.message for w in make_plan(groups, hosts).warnings)
     for own in hosts.values():
         own["wideep_network"] = {}
-        own["wideep_gpu"] = "a100-80gb"
     said = [w.message for w in make_plan(groups, hosts).warnings]
     assert any("DeepEP between hosts needs RDMA" in message for message in said)
-    assert any("has no FP8 arithmetic" in message for message in said)
+
+
+def test_fp8_on_old_gpus_is_refused_with_experts_and_said_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = A100 | {"wideep_eplb": {}}
+    assert [p.where for p in problems(Combination("", R1, P, variables=variables))] == [
+        "wideep_gpu with deepseek-ai/DeepSeek-R1"
+    ]
+    dense = next(card for name, card in _cards().items() if name == DENSE)
+    fp8 = dense.model_copy(update={"weights": "fp8"})
+    monkeypatch.setattr("wideep.engines.case.find_model", lambda card, model: (fp8, []))
+    (said,) = plan(DENSE, P, variables=A100).warnings
+    assert "run slowly" in said.message
+
+
+def spread(nodes: int, each: int, pool: str = "prefill", **variables: Any) -> list[Problem]:
+    """Return what is said of R1 over so many hosts with so many GPUs, in pool `pool` (the other as it is)."""
+    groups, hosts = deployment(Combination("", R1, P, variables={"wideep_eplb": {}}), MODELS)
+    first = hosts[f"{pool}0"]
+    groups[pool] = [f"{pool}{n}" for n in range(nodes)]
+    hosts |= {name: first | {"ansible_host": f"192.0.2.{99 + n}"} for n, name in enumerate(groups[pool])}
+    pools = {
+        name: own | ({"nodes_per_replica": nodes, "gpus_per_node": each} if name == pool else {})
+        for name, own in first["wideep_pools"].items()
+    }
+    pools[pool]["options"] = {"data_parallel_size": nodes * each}
+    for own in hosts.values():
+        own |= {"wideep_pools": pools, "wideep_gpu": "h200-141gb", **variables}
+    try:
+        return list(make_plan(groups, hosts).warnings)
+    except RefusedError as refused:
+        return list(refused.problems)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "each", "where", "message", "remedy"),
+    [
+        (5, 4, "nodes_per_replica", "counts GPUs in groups of 8, 20 are not whole", "a2a_backend: none"),
+        (
+            8,
+            4,
+            "gpus_per_node",
+            "in a row for those of one host (NVLink), and a replica has 4",
+            "8 GPUs",
+        ),
+        (2, 4, "gpus_per_node", "a replica has 4 on each", "give a replica 8 GPUs of each host"),
+        (5, 8, "nodes_per_replica", "do not exist for 40 GPUs", "use 32 or 64 GPUs"),
+        (21, 8, "nodes_per_replica", "do not exist for 168 GPUs", "use 160 GPUs"),
+        (6, 8, "nodes_per_replica", "know 48 GPUs in versions after 1.2.1 only", "or use 32 or 64 GPUs"),
+    ],
+)
+def test_deepep_is_made_for_hosts_of_eight(
+    nodes: int, each: int, where: str, message: str, remedy: str
+) -> None:
+    spares = {"wideep_eplb": {"enabled": True, "redundant_experts": 32}}
+    said = spread(nodes, each, **spares)
+    found = [p for p in said if p.where == f"{PREFILL}.{where}" and "DeepEP" in p.message]
+    assert [(message in p.message, remedy in p.remedy) for p in found] == [(True, True)]
+
+
+def test_low_latency_takes_any_number_of_whole_groups_and_nvlink_between_hosts_other_hosts() -> None:
+    def said(*args: Any, **variables: Any) -> list[Problem]:
+        return [p for p in spread(*args, **variables) if "DeepEP" in p.message and "RDMA" not in p.message]
+
+    assert said(5, 8, "decode") == []
+    assert said(8, 4, "decode") == []
+    assert said(5, 4, "decode")
+    assert said(8, 4, "prefill", wideep_gpu="gb200-nvl72") == []
+    assert said(8, 8) == []
+
+
+@pytest.mark.parametrize(("nodes", "redundant"), [(9, 32), (18, 32)])
+def test_advice_that_is_followed_is_not_given_again(nodes: int, redundant: int) -> None:
+    said = spread(nodes, 8, "decode", wideep_eplb={"enabled": True, "redundant_experts": redundant})
+    assert not [p for p in said if p.where == "wideep_eplb.redundant_experts"]
+
+
+def test_sixteen_bit_experts_over_hosts_do_without_deepep() -> None:
+    groups, hosts = inventory("deepseek_r1_sglang", wideep_model=NAMES[LITE], wideep_eplb={})
+    found = flags(workers(make_plan(groups, hosts))["prefill-0-rank-0"])
+    assert "--moe-a2a-backend" not in found
+    assert found["--ep-size"] == "32"
+
+
+def test_deepep_for_sixteen_bit_experts_gets_the_kernel_that_takes_them() -> None:
+    changes = {"both": {"a2a_backend": "deepep"}}
+    launches = workers(plan(LITE, D, **changes))
+    decode, prefill = flags(launches["decode-0"]), flags(launches["prefill-0"])
+    assert (decode["--moe-runner-backend"], decode["--deepep-mode"]) == ("deep_gemm", "low_latency")
+    assert prefill["--moe-runner-backend"] == "deep_gemm"
+    assert "--deepep-mode" not in prefill  # auto
+
+
+MOVED = {"enabled": True, "redundant_experts": 16}
+
+
+def test_one_pool_with_eplb_does_without_deepep() -> None:
+    names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
+    found = flags(workers(make_plan(*inventory("deepseek_r1_trtllm", **names)))["aggregated-1-rank-0"])
+    assert "--moe-a2a-backend" not in found
+    assert found["--enable-eplb"] is True
+    found = flags(
+        workers(make_plan(*inventory("deepseek_r1_trtllm", **names | {"wideep_eplb": {}})))[
+            "aggregated-0-rank-0"
+        ]
+    )
+    assert found["--moe-a2a-backend"] == "deepep"
+    assert "--deepep-mode" not in found  # auto
+
+
+def test_one_pool_with_eplb_and_deepep_is_refused() -> None:
+    names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
+    groups, hosts = inventory("deepseek_r1_trtllm", **names)
+    for own in hosts.values():
+        pools = own["wideep_pools"]
+        aggregated = {**pools["aggregated"]}
+        aggregated["options"] = {**aggregated["options"], "a2a_backend": "deepep"}
+        own["wideep_pools"] = pools | {"aggregated": aggregated}
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    (problem,) = refused.value.problems
+    assert problem.where == "wideep_eplb.enabled"
+    assert "pools prefill and decode" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [("mooncake", "SGLANG_MOONCAKE_EP"), ("nixl", "SGLANG_NIXL_EP")]
+)
+def test_each_all_to_all_reads_its_own_limit(backend: str, name: str) -> None:
+    options = {"a2a_backend": backend, "cuda_graph_max_bs": 64, "dispatch_tokens_per_rank": 64}
+    launch = workers(plan(R1, D, options=options, extra={"elastic-ep-backend": "mooncake"}))[
+        "decode-0-rank-0"
+    ]
+    limits = {k: v for k, v in launch.env.items() if k.endswith("DISPATCH_TOKENS_PER_RANK")}
+    assert limits == {f"{name}_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "64"}
+    assert flags(launch)["--deepep-mode"] == "low_latency"
+
+
+def with_env(**env: str) -> list[Problem]:
+    """Return what is said of an environment in R1's decode pool."""
+    groups, hosts = deployment(Combination("", R1, D, variables={"wideep_network": IB}), MODELS)
+    for own in hosts.values():
+        own["wideep_pools"]["decode"]["env"] = env
+    try:
+        return list(make_plan(groups, hosts).warnings)
+    except RefusedError as refused:
+        return list(refused.problems)
+
+
+def test_the_limit_of_each_all_to_all_is_an_option() -> None:
+    name = "SGLANG_NIXL_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"
+    (problem,) = [p for p in with_env(**{name: "256"}) if p.where.endswith(name)]
+    assert "options.sglang.dispatch_tokens_per_rank" in problem.remedy
+
+
+def test_patience_that_hides_dead_peers_is_said() -> None:
+    names = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
+    for name in names:
+        (said,) = [p for p in with_env(**{name: "3600"}) if p.where.endswith(name)]
+        assert (said.severity, "3600 s hide a dead" in said.message) == ("warning", True)
+        assert not [p for p in with_env(**{name: "600"}) if p.where.endswith(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "severity"),
+    [
+        ("UCX_TLS", "tcp", "error"),
+        ("UCX_TLS", "rc,tcp", "warning"),
+        ("NCCL_IB_DISABLE", "1", "error"),
+        ("NCCL_NET", "Socket", "error"),
+    ],
+)
+def test_environment_that_leaves_rdma_aside_is_not_silent(name: str, value: str, severity: str) -> None:
+    (problem,) = [p for p in with_env(**{name: value}) if p.where == f"wideep_pools.decode.env.{name}"]
+    assert problem.severity == severity
+    assert "past the RDMA devices" in problem.message
+
+
+def test_a_plugin_of_nccl_has_the_last_word() -> None:
+    assert workers(plan(variables={"wideep_network": IB}))["decode-0-rank-1"].env["NCCL_NET"] == "IB"
+    assert not [p for p in with_env(NCCL_NET="IBext_v10") if "NCCL_NET" in p.where]
+    groups, hosts = deployment(Combination("", LITE, D, variables={"wideep_network": IB}), MODELS)
+    hosts["c0"]["wideep_pools"]["decode"]["env"] = {"NCCL_IB_DISABLE": "1"}
+    assert not [w for w in make_plan(groups, hosts).warnings if "NCCL" in w.where]  # one host: NVLink
+
+
+@pytest.mark.parametrize("engine", ["sglang", "trtllm"])
+def test_a_drain_that_cuts_answers_is_said(engine: str) -> None:
+    def said(seconds: int) -> list[Problem]:
+        names = {"wideep_engine": engine, "wideep_runtime": "existing", "wideep_python": "/opt/x/bin/python"}
+        made = make_plan(*inventory("sglang_single_node", **names, wideep_drain_timeout_s=seconds))
+        return [w for w in made.warnings if w.where == "wideep_drain_timeout_s"]
+
+    assert [w.message.startswith("a worker that stops gets 5 s") for w in said(5)] == [True]
+    assert said(60) == []
+
+
+def test_sixteen_bit_through_the_normal_mode_is_for_who_insists() -> None:
+    groups, hosts = deployment(
+        Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "normal"}), MODELS
+    )
+    hosts["c0"]["wideep_pools"]["prefill"]["env"] = {"SGLANG_DEEPEP_BF16_DISPATCH": "1"}
+    assert make_plan(groups, hosts)
 
 
 def test_a_directory_of_another_model_is_said() -> None:

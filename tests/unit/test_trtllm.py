@@ -75,13 +75,27 @@ def test_every_rule_says_why_it_exists_and_speaks_in_a_test() -> None:
     assert len({rule.__name__ for rule in RULES}) == len(RULES)
 
 
-def test_a_replica_has_one_kind_of_gpu_and_one_environment() -> None:
+def test_copies_of_experts_that_could_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, _ = find_model("deepseek-r1", "")
+    assert card
+    fp4 = card.model_copy(update={"weights": "fp4", "block": 1})
+    monkeypatch.setattr("wideep.engines.case.find_model", lambda *_: (fp4, []))
+    [still] = [
+        p
+        for p in problems(Change(variables={"wideep_eplb": {"redundant_experts": 16}}))
+        if "nothing moves" in p.message
+    ]
+    assert still.remedy == "set wideep_eplb.enabled: true"
+    assert not [p for p in problems(Change()) if "not verified" in p.message]
+
+
+def test_a_replica_has_one_kind_of_gpu_and_one_command() -> None:
     groups, hosts = deployment(Change())
     hosts["decode1"] |= {
         "wideep_gpu": "h100-80gb",
         "wideep_interface": "eth1",
         "wideep_python": "/usr/bin/python3",
-        "wideep_network": {"link": "ib", "rdma_devices": ["mlx5_4"]},
+        "wideep_state_dir": "/srv/wideep",
     }
     with pytest.raises(RefusedError) as refused:
         make_plan(groups, hosts)
@@ -89,17 +103,23 @@ def test_a_replica_has_one_kind_of_gpu_and_one_environment() -> None:
         "wideep_gpu on host decode0",
         "wideep_interface on host decode1",
         "wideep_python on host decode1",
-        "wideep_network on host decode1",
+        "wideep_state_dir on host decode1",
     }
-    assert "MPI gives all ranks of a replica one environment" in str(refused.value)
+    assert "mpirun gives all hosts of a replica the same" in str(refused.value)
 
 
-def test_in_a_virtual_environment_of_ours_the_interpreter_is_the_same_everywhere() -> None:
-    groups, hosts = deployment(Change(variables={"wideep_runtime": "venv"}))
+def test_each_host_has_its_own_devices() -> None:
+    groups, hosts = deployment(Change())
+    hosts["decode1"]["wideep_network"] = {"link": "ib", "rdma_devices": ["mlx5_4"]}
+    made = launches(make_plan(groups, hosts))
+    assert made[DECODE].env["UCX_NET_DEVICES"] == "mlx5_0:1,mlx5_1:1"
+    assert made[f"{DECODE[:-1]}1"].env["UCX_NET_DEVICES"] == "mlx5_4:1"
+
+
+def test_in_containers_no_host_has_an_interpreter() -> None:
+    groups, hosts = deployment(RIGHT["in containers"])
     hosts["decode1"]["wideep_python"] = "/usr/bin/python3"
-    assert (
-        "/var/lib/wideep/venv/ai-dynamo-1.4.2/bin/python" in launches(make_plan(groups, hosts))[DECODE].argv
-    )
+    assert make_plan(groups, hosts)
 
 
 def test_hosts_of_one_node_replicas_may_differ() -> None:
@@ -186,9 +206,11 @@ def test_every_flag_and_field_exists_in_the_pinned_versions() -> None:
 
 def test_the_head_starts_all_ranks_through_mpi() -> None:
     made = make_plan(*deployment(Change()))
-    assert set(launches(made)) == {PREFILL, DECODE}
+    assert set(launches(made)) == {PREFILL, DECODE, f"{PREFILL[:-1]}1", f"{DECODE[:-1]}1"}
     head = launches(made)[DECODE]
-    assert head.argv[:5] == ("mpirun", "-n", "16", "--hostfile", f"/var/lib/wideep/services/{DECODE}/hosts")
+    command = head.argv[head.argv.index("--") + 1 :]
+    assert command[:5] == ("mpirun", "-n", "16", "--hostfile", f"/var/lib/wideep/services/{DECODE}/hosts")
+    assert "--leave-session-attached" in command
     assert file(head, "hosts") == "192.0.2.4 slots=8\n192.0.2.5 slots=8\n"
     worker = head.argv[head.argv.index("trtllm-llmapi-launch") + 1 :]
     assert worker[:3] == ("/opt/trtllm/bin/python3", "-m", "dynamo.trtllm")
@@ -196,23 +218,86 @@ def test_the_head_starts_all_ranks_through_mpi() -> None:
     assert made.expected["decode"] == {"component": "backend", "namespace": "dynamo", "count": 1}
 
 
-def test_variables_travel_to_the_ranks_by_name_and_never_by_value() -> None:
-    head = launch(Change(env={"SOME_NAME": "not-to-be-seen"}))
-    named = {head.argv[n + 1] for n, word in enumerate(head.argv) if word == "-x"}
-    assert {"SOME_NAME", "PATH", "CUDA_VISIBLE_DEVICES", "NCCL_IB_HCA", "UCX_NET_DEVICES"} <= named
-    # Open MPI hands its own settings on by itself, and each host has its own places.
-    assert {name for name in head.env.keys() - named if "_MCA_" not in name} <= {"HOME", "TMPDIR"}
+def test_ranks_have_the_environment_of_their_own_service() -> None:
+    """Mpirun passes none of it on: no value is on a command line."""
+    change = Change(env={"SOME_NAME": "not-to-be-seen"}, variables={"secrets_env": {"TOKEN": "s3cret"}})
+    head, rank = (launch(change, name) for name in (DECODE, f"{DECODE[:-1]}1"))
+    assert "-x" not in head.argv
     assert not any("not-to-be-seen" in word or "mlx5" in word for word in head.argv)
+    ours = {
+        "SOME_NAME",
+        "PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "NCCL_IB_HCA",
+        "UCX_NET_DEVICES",
+        "TRTLLM_EPLB_SHM_NAME",
+    }
+    assert {name: rank.env[name] for name in ours} == {name: head.env[name] for name in ours}
+    assert not any(name.startswith(("OMPI_", "PRTE_")) for name in rank.env)
+    assert rank.env_files == head.env_files == ("/var/lib/wideep/secrets/worker.env",)
+    assert rank.lock_memory
 
 
-def test_mpi_uses_the_interface_between_the_hosts_and_asks_nobody() -> None:
+def test_mpi_uses_the_interface_between_the_hosts_and_no_ssh() -> None:
     env = launch(Change()).env
     assert {v for k, v in env.items() if k.endswith("if_include")} == {"eth0"}
-    assert {v for k, v in env.items() if k.endswith("sh_args")} == {"-o BatchMode=yes"}
+    agents = {v for k, v in env.items() if k.endswith(("rsh_agent", "ssh_agent"))}
+    assert {Path(agent.split()[2]).name for agent in agents} == {"launch_agent.py"}
+    assert {v for k, v in env.items() if k.endswith(("no_tree_spawn", "fqdn_hostnames"))} == {"1"}
     assert env["PATH"].startswith("/opt/trtllm/bin:")
     assert env["TRTLLM_EPLB_SHM_NAME"] == "moe_wideep_decode-0"
     assert (env["NCCL_SOCKET_IFNAME"], env["UCX_NET_DEVICES"]) == ("=eth0", "mlx5_0:1,mlx5_1:1")
     assert not any(name.startswith("NVSHMEM") for name in env)
+
+
+@pytest.mark.parametrize(
+    ("variables", "root"),
+    [
+        ({"wideep_service_user": "dynamo"}, False),
+        ({"wideep_service_user": "root"}, True),
+        ({"wideep_service_user": ""}, True),
+        (RIGHT["in containers"].variables, True),
+    ],
+)
+def test_open_mpi_is_told_where_it_runs_as_root(variables: dict[str, Any], root: bool) -> None:
+    env = launch(Change(variables=variables)).env
+    allowed = {name for name in env if "ALLOW_RUN_AS_ROOT" in name}
+    names = {f"{which}_ALLOW_RUN_AS_ROOT{more}" for which in ("OMPI", "PRTE") for more in ("", "_CONFIRM")}
+    assert allowed == (names if root else set())
+
+
+def test_in_containers_the_ranks_are_in_them() -> None:
+    made = launches(make_plan(*deployment(RIGHT["in containers"])))
+    head, rank = made[DECODE], made[f"{DECODE[:-1]}1"]
+    for one in (head, rank):
+        assert one.argv[:2] == ("podman", "run")
+        assert "--network=host" in one.argv
+        assert "--entrypoint=python3" in one.argv
+        assert {"--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=7"} <= set(one.argv)
+    assert {"--env=OMPI_MCA_plm_rsh_agent", "--env=PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"} <= set(head.argv)
+    assert "mpirun" in head.argv
+    assert "mpirun" not in rank.argv
+    # The image's own, which has Open MPI and its libraries on it.
+    assert not any(word.startswith("--env=PATH") for word in (*head.argv, *rank.argv))
+
+
+def test_two_mpirun_in_containers_of_one_host_are_refused() -> None:
+    change = replace(RIGHT["in containers"], both={"data_parallel_size": 8})
+    groups, hosts = deployment(change)
+    groups["decode"] = groups["prefill"]
+    for own in hosts.values():
+        own["wideep_eplb"] = {}
+        for pool in own["wideep_pools"].values():
+            pool["gpus_per_node"] = 4
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    assert {p.where for p in refused.value.problems} == {
+        "wideep_runtime, for host prefill0",
+        "wideep_runtime, for host prefill1",
+    }
+    assert "2 replicas of several hosts have a part here" in refused.value.problems[0].message
+    existing = {"wideep_runtime": "existing", "wideep_python": "/opt/trtllm/bin/python3"}
+    assert make_plan(groups, {name: own | existing for name, own in hosts.items()})
 
 
 def test_a_replica_of_one_host_needs_no_mpirun() -> None:
@@ -224,16 +309,18 @@ def test_a_replica_of_one_host_needs_no_mpirun() -> None:
 
 def test_mpirun_may_be_elsewhere() -> None:
     own = {"mpirun": "/opt/hpcx/ompi/bin/mpirun"}
-    assert launch(Change(own=own)).argv[0] == own["mpirun"]
+    assert own["mpirun"] in launch(Change(own=own)).argv
 
 
 def test_the_head_is_asked_for_its_endpoint() -> None:
     head = launch(Change())
     assert head.health.url == "http://192.0.2.4:22000/health"
     assert (head.health.json_path, head.health.json_value) == ("endpoints.generate", "ready")
-    assert [p.purpose for p in head.ports] == ["system", "rpc"]
+    assert [p.purpose for p in head.ports] == ["system", "rpc", "unit"]
     assert head.lock_memory
     assert head.cleanup[0] == "/opt/trtllm/bin/python3"
+    rank = launch(Change(), f"{DECODE[:-1]}1")
+    assert (rank.health.kind, rank.ports, rank.cleanup) == ("process", (), ())
 
 
 def test_each_side_says_who_it_is() -> None:
@@ -284,6 +371,14 @@ def test_options_reach_the_engine() -> None:
     assert engine(Change(both={"context_length": 65536}), PREFILL)["enable_chunked_prefill"] is True
     assert engine(Change(both={"context_length": 65536}), PREFILL)["max_num_tokens"] == 8192
     assert engine(RIGHT["drafts"])["max_num_tokens"] == 64 * 4
+    for config, drafts in (
+        ({"decoding_type": "MTP", "num_nextn_predict_layers": 2}, 2),
+        ({"decoding_type": "MTP"}, 1),
+        ({"decoding_type": "Eagle", "max_draft_len": 5}, 5),
+        ({"decoding_type": "NGram", "max_draft_len": "of no use"}, 0),
+    ):
+        made = Change(own={"cuda_graph_max_bs": 64, "engine_args": {"speculative_config": config}})
+        assert engine(made)["max_num_tokens"] == 64 * (1 + drafts)
 
 
 def test_a_dense_model_has_no_experts_section() -> None:
@@ -316,13 +411,16 @@ def test_the_reference_files_are_what_the_inventory_gives(name: str, service: st
         assert yaml.safe_load(text) == yaml.safe_load(file(made[service], file_name))
 
 
-def test_the_inventory_says_which_backend_and_how_much_shared_memory_and_nothing_else() -> None:
+def test_the_inventory_says_which_backend_which_image_and_that_copies_stay() -> None:
     made = make_plan(*inventory("deepseek_r1_trtllm"))
     assert {w.where for w in made.warnings} == {
         "wideep_pools.prefill.options.trtllm.moe_backend",
         "wideep_pools.decode.options.trtllm.moe_backend",
         "wideep_eplb.enabled",
+        "wideep_image",
     }
+    [copies] = [w for w in made.warnings if w.where == "wideep_eplb.enabled"]
+    assert "stay where they begin" in copies.message
     assert make_plan(*inventory("deepseek_r1_trtllm", wideep_gpu="h100-80gb"))
 
 
@@ -349,9 +447,13 @@ def test_the_engine_alone_switches(name: str, other: str, tmp_path: Path) -> Non
 
 
 def test_the_single_node_inventory_switches_too() -> None:
-    made = make_plan(*inventory("sglang_single_node", wideep_engine="trtllm"))
-    assert launches(made)["decode-0"].env["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert [w.where for w in made.warnings] == ["wideep_runtime"]
+    """With a runtime that has the engine: there is no lock file of it."""
+    with pytest.raises(RefusedError) as refused:
+        make_plan(*inventory("sglang_single_node", wideep_engine="trtllm"))
+    assert [p.where for p in refused.value.problems] == ["wideep_runtime"]
+    made = make_plan(*inventory("sglang_single_node", wideep_engine="trtllm", wideep_runtime="container"))
+    assert "--device=nvidia.com/gpu=2" in launches(made)["decode-0"].argv
+    assert [w.where for w in made.warnings] == ["wideep_image"]
 
 
 def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
@@ -359,21 +461,21 @@ def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
         make_plan(*inventory("deepseek_r1_trtllm", wideep_engine="mocker"))
 
 
-def test_a_host_without_a_service_is_in_the_plan_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
-    made = make_plan(*inventory("deepseek_r1_trtllm"))
+def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
+    online = {"wideep_eplb": {"enabled": True, "redundant_experts": 16}}
+    made = make_plan(*inventory("deepseek_r1_trtllm", **online))
     [line] = [line for line in made.table().splitlines() if line.startswith("decode02")]
-    assert f"(started by {DECODE})" in line
+    assert f"{DECODE[:-1]}1" in line
     assert "1 of 2" in line
     host = made.to_dict()["hosts"]["decode02.example.com"]
-    assert host["launches"]["worker"] == []
+    assert [launch["name"] for launch in host["launches"]["worker"]] == [f"{DECODE[:-1]}1"]
     assert host["needs"]["model_path"] == "/data/models/DeepSeek-R1"
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
     # Online balancing keeps all experts in shared memory.
     assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
     assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == "1.3.0rc22"
-    assert not (tmp_path / "decode02.example.com").exists()
     folders = {p.parent.parent.name for p in made.render(tmp_path)}
-    assert folders == {"control01.example.com", "prefill01.example.com", "decode01.example.com"}
+    assert folders == {f"{host.name}" for host in made.deployment.hosts}
 
 
 def test_more_hosts_make_more_replicas() -> None:

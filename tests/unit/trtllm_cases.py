@@ -79,6 +79,10 @@ RIGHT = {
     "pipeline of two": Change(
         both={"tensor_parallel_size": 8, "data_parallel_size": 8, "pipeline_parallel_size": 2}
     ),
+    "root": Change(variables={"wideep_service_user": ""}),
+    "in containers": Change(
+        variables={"wideep_runtime": "container", "wideep_service_user": "", "wideep_python": ""}
+    ),
     "another field": Change(
         own={"engine_args": {"print_iter_log": True, "kv_cache_config": {"host_cache_size": 1}}}
     ),
@@ -139,7 +143,8 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "which backend on GB200": (Change(variables=gpu("gb200-nvl72", **NO_EPLB)), "warning", f"{TRT}.moe_backend", "is WIDEEP: 16 GPUs", "nothing"),
     "no such backend": (Change(own={"moe_backend": "DEEPEP"}), "error", f"{OPTIONS}: moe_config.backend", "'DEEPEP' is not one of", "use one of"),
     "SGLang's algorithm": (Change(variables=eplb(algorithm="deepseek")), "warning", "wideep_eplb.algorithm", "is SGLang's", "layers_per_chunk"),
-    "spares that stay": (Change(variables={"wideep_eplb": {"redundant_experts": 16}}), "warning", "wideep_eplb.enabled", "nothing moves", "enabled: true"),
+    "spares that stay": (Change(variables={"wideep_eplb": {"redundant_experts": 16}}), "warning", "wideep_eplb.enabled", "nothing moves", "redundant_experts: 0"),
+    "FP8 blocks that move": (Change(), "warning", "wideep_eplb.enabled", "FP8 experts in blocks is not verified", "enabled: false"),
     "many spares": (Change(variables=eplb(redundant_experts=64)), "warning", "wideep_eplb.redundant_experts", "GPUs/2 to GPUs is usual", "try 16"),
     "host memory": (Change(), "warning", "wideep_eplb.enabled", "609.0 GiB of /dev/shm", "remount"),
     "longer than the model": (Change(both={"context_length": 200000}), "error", f"{OPTIONS}.context_length", "more than the model's 163840", "leave it out"),
@@ -167,8 +172,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
         f"{OPTIONS}.context_length", "less than one sequence of 163840", "raise free_gpu_memory_fraction"),
     "does not fit": (Change(both={"data_parallel_size": 8}, variables={"wideep_gpu": "h100-80gb", "nodes": 1, **NO_EPLB}), "error",
         "wideep_pools.decode.nodes_per_replica", "do not fit a GPU of 79.6 GiB", "more GPUs"),
-    "root": (Change(variables={"wideep_service_user": ""}), "warning", "wideep_service_user", "refuses to do so as root", "logs in"),
-    "no package": (Change(variables={"wideep_runtime": "venv"}), "warning", "wideep_runtime", "no lock file", "existing"),
+    "no package": (Change(variables={"wideep_runtime": "venv"}), "error", "wideep_runtime", "no lock file", "container; or existing"),
     "no model": (Change(variables={"wideep_model_path": ""}), "error", "wideep_model_path", "needs the model's directory", "set"),
     "a path with a space": (Change(variables={"wideep_model_path": "/data/my models"}), "error", "wideep_model_path", "would be split", "without spaces"),
     "a flag with a star": (Change(extra={"custom-jinja-template": "/x/*.jinja"}), "error", f"{EXTRA}.custom-jinja-template", "expanded by the shell", "without"),
@@ -186,6 +190,13 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
         "option of its own", f"set {OPTIONS}.kv_cache_dtype"),
     "a field of the plan": (Change(own={"engine_args": {"moe_config": {"load_balancer": {"num_slots": 1}}}}), "error",
         f"{TRT}.engine_args.moe_config.load_balancer", "decided by wideep_eplb", "remove it"),
+    "no section": (Change(own={"engine_args": {"cache_transceiver_config": None}}), "error", f"{TRT}.engine_args.cache_transceiver_config",
+        "take the place of all fields", "remove it"),
+    "no graphs by hand": (Change(own={"engine_args": {"cuda_graph_config": None}}), "error", f"{TRT}.engine_args.cuda_graph_config", "no mapping", "cuda_graphs: false"),
+    "a word for a section": (Change(own={"engine_args": {"kv_cache_config": "auto"}}), "error", f"{TRT}.engine_args.kv_cache_config", "no mapping", "further fields"),
+    "no experts' section": (Change(pool=P, own={"engine_args": {"moe_config": None}}), "error", "wideep_pools.prefill.options.trtllm.engine_args.moe_config", "no mapping", "remove it"),
+    "a step without its drafts": (Change(own={"max_num_tokens": 256, "engine_args": {"speculative_config": {"decoding_type": "MTP", "num_nextn_predict_layers": 3}}}), "error",
+        f"{TRT}.max_num_tokens", "less than a full batch's 1024", "raise it to 1024"),
     "the lab's moe_max_num_tokens": (Change(own={"engine_args": {"moe_config": {"moe_max_num_tokens": 4096}}}), "error",
         f"{OPTIONS}: moe_config.moe_max_num_tokens", "is gone", "use moe_config.max_num_tokens"),
     "the lab's eplb.yaml": (Change(own={"engine_args": {"moe_config": {"load_balancer": {"algorithm": "deepseek"}}}}), "error",

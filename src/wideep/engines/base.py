@@ -31,5 +31,9 @@ class Engine(Protocol):
         ...
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
-        """Return what one node of a replica runs; None where its head starts everything (never the head)."""
+        """Return what one node of a replica runs.
+
+        Without a command (`argv`): a rank that waits for what the head's command starts there. None: nothing,
+        where the platform starts all of it (never the head).
+        """
         ...

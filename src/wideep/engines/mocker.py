@@ -2,8 +2,7 @@
 
 It stands for SGLang or TensorRT-LLM (`wideep_engine_flavour`): KV blocks, bootstrap and scheduling follow the
 flavour; timing and text do not say anything about the real engines. It is one process a replica, on its head.
-On the replica's other hosts a stand-in has each rank's place where the engine has a process of its own there
-(SGLang); TensorRT-LLM's head starts the other ranks by itself, so there is nothing on their hosts.
+On the replica's other hosts a stand-in has each rank's place.
 """
 
 from __future__ import annotations
@@ -98,11 +97,10 @@ class Mocker:
             )
         return problems
 
-    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
-        """Return the mocker for a replica's head, a stand-in or nothing for its other ranks."""
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
+        """Return the mocker for a replica's head, a stand-in for its other ranks."""
         if node != replica.head:
-            by_head = site.deployment.settings.engine_flavour == "trtllm"
-            return None if by_head else self._stand_in(site, pool, replica, node)
+            return self._stand_in(site, pool, replica, node)
         settings = site.deployment.settings
         name, host = replica.service(node), node.host
         ports = {"system": node.port("system"), "rpc": node.port("rpc")}
@@ -168,7 +166,11 @@ class Mocker:
         name = replica.service(node)
         path = f"{site.service_dir(name)}/rank_stand_in.py"
         script = files("wideep").joinpath("files", "rank_stand_in.py").read_text(encoding="utf-8")
-        meeting = f"{head.host.address}:{head.port('dist_init')}"
+        meeting = (
+            f"would meet the others at {head.host.address}:{head.port('dist_init')}"
+            if settings.engine_flavour == "sglang"
+            else f"would be started by mpirun on {head.host.name}"
+        )
         return Launch(
             name=name,
             component="worker",

@@ -10,7 +10,7 @@ from typing import Any
 
 from wideep import network
 from wideep.catalogue import Catalogue, load
-from wideep.engines.sglang_options import Case, case_of
+from wideep.engines.sglang_options import DISPATCH_ENV, Case, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import Health, Launch, Listener
 from wideep.problems import Problem
@@ -59,7 +59,11 @@ class Sglang:
             problems += found + _ports(case)
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)
-        problems += network.check(replicas, disaggregated=deployment.disaggregated)
+        problems += network.check(
+            replicas,
+            disaggregated=deployment.disaggregated,
+            routed=not deployment.settings.on_kubernetes,
+        )
         return list(dict.fromkeys(problems))
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
@@ -159,15 +163,16 @@ class Sglang:
             "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
             "TVM_FFI_CACHE_DIR": f"{cache}/tvm-ffi",
         }
-        if options.a2a_backend == "deepep" and options.deepep_mode != "normal":
-            tokens = options.dispatch_tokens_per_rank
-            env["SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"] = str(tokens)
+        dispatch = DISPATCH_ENV.get(options.a2a_backend or "none")
+        if dispatch and options.deepep_mode != "normal":
+            env[dispatch] = str(options.dispatch_tokens_per_rank)
         return env | network.environment(
             host,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
             all_to_all=options.a2a_backend == "deepep",
             spans_hosts=len(replica.nodes) > 1,
             gpu=hardware_cards().get(host.gpu),
+            routed=not case.settings.on_kubernetes,
         )
 
 

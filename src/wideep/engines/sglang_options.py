@@ -34,6 +34,13 @@ PAGE_SIZE = 64
 PAGE_SIZE_OF = {"cutlass_mla": 128}
 FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
 DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
+# All-to-alls whose tokens arrive in DeepEP's layouts, which few expert kernels take -> the variable that says
+# how many tokens a rank sends in one low-latency step at most.
+DISPATCH_ENV = {
+    "deepep": "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+    "mooncake": "SGLANG_MOONCAKE_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+    "nixl": "SGLANG_NIXL_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+}
 
 
 class SglangOptions(CommonOptions):
@@ -75,10 +82,46 @@ class Case(PoolCase[SglangOptions]):
         return int(self.extra.get("speculative-num-draft-tokens") or 1)
 
     @property
+    def dense(self) -> bool:
+        """Whether the model is known to have no experts."""
+        return self.card is not None and self.card.experts is None
+
+    @property
+    def expert_weights(self) -> str | None:
+        """Return the type of the experts' weights; None where it is unknown, or set by `--quantization`."""
+        return None if self.card is None or "quantization" in self.extra else self.card.weights
+
+    @property
+    def stages(self) -> int:
+        """Return the pipeline parallel size: parts of the layers, each with all of tensor parallel size."""
+        return int(self.extra.get("pp-size") or 1)
+
+    @property
+    def ranks(self) -> int:
+        """Return the number of schedulers of a replica, which share its chunks and requests equally."""
+        return self.dp if self.options.dp_attention else 1
+
+    @property
+    def attention_tp(self) -> int:
+        """Return the GPUs that share a sequence's attention; each sends its part of the tokens to experts."""
+        return max(1, self.tp // self.ranks)
+
+    @property
     def chunk_per_rank(self) -> int:
         """Return the prompt tokens of one rank in one step; 0 where prefill is not chunked."""
-        size = self.options.chunked_prefill_size or 0
-        return max(0, size) // (self.dp if self.options.dp_attention else 1)
+        return max(0, self.options.chunked_prefill_size or 0) // self.ranks
+
+    @property
+    def requests_per_rank(self) -> int:
+        """Return how many sequences one rank decodes at once."""
+        return (self.options.max_running_requests or 0) // self.ranks
+
+    @property
+    def captured_per_rank(self) -> int:
+        """Return the largest captured batch of a rank: no more than run at once, rounded up by SGLang."""
+        step = self.attention_tp * (2 if self.options.two_batch_overlap else 1)
+        most = -(-self.requests_per_rank // step) * step
+        return min(self.options.cuda_graph_max_bs or 0, most)
 
     @property
     def graphs(self) -> bool:
@@ -124,7 +167,7 @@ class Case(PoolCase[SglangOptions]):
         beside["activations"] = activations(card, max(self.chunk_per_rank, batch))
         if self.graphs:
             beside["CUDA graphs"] = (o.cuda_graph_max_bs or 0) * GRAPH_PER_SEQUENCE
-        if o.a2a_backend == "deepep" and card.experts:
+        if o.a2a_backend in DISPATCH_ENV and card.experts:
             experts = card.experts.routed + self.settings.eplb.redundant_experts
             low_latency = low_latency_buffers(experts, o.dispatch_tokens_per_rank, card.hidden_size)
             beside["all-to-all buffers"] = (ALL_TO_ALL_NORMAL if o.deepep_mode != "low_latency" else 0) + (
@@ -139,6 +182,16 @@ def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[C
     return _with_defaults(case), problems
 
 
+def _suits_deepep(case: Case) -> bool:
+    """Whether DeepEP is the default between hosts, where it pays (a package that the official image brings).
+
+    Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, and EPLB where one pool does both (it
+    counts in one mode only).
+    """
+    counted = case.role != "aggregated" or not case.settings.eplb.enabled
+    return case.expert_weights != "bf16" and (case.gpu is None or case.gpu.deep_gemm) and counted
+
+
 def _with_defaults(case: Case) -> Case:
     """Fill in what the operator left out; nothing that was set is changed."""
     given = case.options.model_dump(exclude_none=True)
@@ -151,8 +204,8 @@ def _with_defaults(case: Case) -> Case:
     seems = eplb.enabled or eplb.redundant_experts > 0 or a2a != "none"
     experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
-    # DeepEP pays between hosts, and is a package of its own, which the official image brings.
-    a2a = given.get("a2a_backend", "deepep" if experts and ep > 1 and case.nodes > 1 else "none")
+    spread = experts and ep > 1 and case.nodes > 1
+    a2a = given.get("a2a_backend", "deepep" if spread and _suits_deepep(case) else "none")
     graph_max_bs = given.get("cuda_graph_max_bs", GRAPH_MAX_BS)
     defaults: dict[str, Any] = {
         "tensor_parallel_size": tp,
@@ -167,6 +220,11 @@ def _with_defaults(case: Case) -> Case:
     }
     if a2a == "deepep" and experts:
         defaults["deepep_mode"] = DEEPEP_MODE[role]
+        if case.expert_weights == "bf16":  # no kernel for 16 bit takes what the normal mode alone hands over
+            defaults["moe_runner_backend"] = "deep_gemm"
+            defaults["deepep_mode"] = "low_latency" if role == "decode" else "auto"
+    elif a2a in DISPATCH_ENV and experts:
+        defaults["deepep_mode"] = "low_latency"  # they have no other
     ranks = dp if dp_attention else 1
     if case.decodes:
         defaults |= {"cuda_graph_max_bs": graph_max_bs, "max_running_requests": graph_max_bs * ranks}

@@ -1,8 +1,8 @@
 """TensorRT-LLM behind Dynamo (`dynamo.trtllm`): one MPI world for each replica, started on its head.
 
-Where a replica spans hosts, the head's service is `mpirun`: it starts one rank for each GPU, on the other
-hosts through SSH, each inside `trtllm-llmapi-launch`. Rank 0 runs Dynamo's worker beside its engine rank, the
-others engine ranks only, so the other hosts have no service of their own.
+Where a replica spans hosts, the head's command is `mpirun`: it starts one rank for each GPU, each inside
+`trtllm-llmapi-launch`. Rank 0 runs Dynamo's worker beside its engine rank, the others engine ranks only. On
+the other hosts `mpirun` wants a daemon of its own, which the services there start for it (`wideep.unit`).
 
 What is said here was read in Dynamo 1.4.2 and in TensorRT-LLM's published sources around 1.3.0rc22; the
 engine itself has not been run.
@@ -18,13 +18,15 @@ import yaml
 
 from wideep import network
 from wideep.catalogue import Catalogue, load, load_yaml
-from wideep.engines.trtllm_options import Case, case_of
+from wideep.engines.options import parse_options
+from wideep.engines.trtllm_options import Case, TrtllmOptions, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
 from wideep.rules.trtllm import check
 from wideep.runtime import Site
 from wideep.topology import Deployment, Node, Pool, Replica
+from wideep.unit import launch_agent
 from wideep.versions import versions
 
 # TensorRT-LLM's words where they differ from ours.
@@ -32,6 +34,8 @@ KV_DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8"}
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
 # Behind the environment of TensorRT-LLM: Open MPI's usual places, and what the launcher calls (ps, openssl).
 PATH = "/usr/local/mpi/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Of the services that are not a head's: they have nothing that could be asked.
+SETTLE_S = 10
 
 
 class Trtllm:
@@ -61,56 +65,60 @@ class Trtllm:
         return list(dict.fromkeys(problems))
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
-        """Return the head's service; the other nodes' ranks are started by its `mpirun`."""
-        if node != replica.head:
+        """Return one node's service: the head runs `mpirun`, the others what it starts on their hosts."""
+        is_head = node == replica.head
+        if site.wires_ranks and not is_head:
             return None
         deployment, settings = site.deployment, site.deployment.settings
-        catalogue = self._catalogue(deployment)
-        case, _ = case_of(deployment, pool, catalogue)
+        case, _ = case_of(deployment, pool, self._catalogue(deployment))
         name, host = replica.service(node), node.host
-        place = site.service_dir(name)
-        files = [File(f"{place}/engine.yaml", _text(engine_args(case, f"{place}/eplb.yaml")))]
-        if balancer := load_balancer(case):
-            files.append(File(f"{place}/eplb.yaml", _text(balancer)))
-        env = site.worker_env(node) | self._env(case, site, replica, node) | pool.settings.env
-        worker = (
-            site.python,
-            "-m",
-            self.program,
-            *catalogue.to_argv(site.own(self._flags(case, site, node, files[0].path))),
-        )
-        mpi: tuple[str, ...] = ()
-        if case.spans_hosts and not site.wires_ranks:
-            files.append(File(f"{place}/hosts", host_file(replica)))
-            mpi = _mpirun(case, site, files[-1].path, env)
-            env |= _mpi_env(host.interface)
-        cleanup, scripts = site.deregister(node, name)
-        world = f", {case.world_size} ranks on {case.nodes} hosts" if case.spans_hosts else ""
+        rank = f", rank {node.rank} of {case.nodes}" if case.spans_hosts else ""
+        command, files, mpi = self._head(case, site, replica) if is_head else ((), (), {})
+        cleanup, scripts = site.deregister(node, name) if is_head else ((), ())
         return Launch(
             name=name,
             component="worker",
-            description=f"{pool.name} worker {replica.index} (TensorRT-LLM{world})",
-            argv=(*mpi, *worker),
-            working_directory=place,
+            description=f"{pool.name} worker {replica.index} (TensorRT-LLM{rank})",
+            argv=command,
+            working_directory=site.service_dir(name),
             log_file=site.log_file(name),
-            env=env,
+            env=site.worker_env(node) | self._env(case, site, replica, node) | mpi | pool.settings.env,
             env_files=site.worker_env_files,
             files=(*files, *scripts),
             directories=site.dynamo_directories,
-            ports=tuple(Listener(p, host.address, node.port(p)) for p in ("system", "rpc")),
+            ports=tuple(Listener(p, host.address, node.port(p)) for p in ("system", "rpc") if is_head),
             health=Health(
                 "http",
                 settings.start_deadline_s,
                 url=f"http://{host.address}:{node.port('system')}/health",
                 json_path="endpoints.generate",
                 json_value="ready",
-            ),
+            )
+            if is_head
+            else Health("process", settings.start_deadline_s, settle_s=SETTLE_S),
             user=settings.service_user,
             depends_on=site.local_services,
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
         )
+
+    def _head(
+        self, case: Case, site: Site, replica: Replica
+    ) -> tuple[tuple[str, ...], tuple[File, ...], dict[str, str]]:
+        """Return the head's command, the files that it reads, and Open MPI's own environment."""
+        place = site.service_dir(replica.service(replica.head))
+        files = [File(f"{place}/engine.yaml", _text(engine_args(case, f"{place}/eplb.yaml")))]
+        if balancer := load_balancer(case):
+            files.append(File(f"{place}/eplb.yaml", _text(balancer)))
+        flags = site.own(self._flags(case, site, replica.head, files[0].path))
+        worker = (site.python, "-m", self.program, *self._catalogue(site.deployment).to_argv(flags))
+        if not case.spans_hosts or site.wires_ranks:
+            return worker, tuple(files), {}
+        agent, script = launch_agent(site, replica.service(replica.head))
+        hosts = File(f"{place}/hosts", host_file(replica))
+        command = (*_mpirun(case, site, hosts.path), *worker)
+        return command, (*files, hosts, script), _mpi_env(case, agent, replica.head.host.interface)
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:
@@ -157,18 +165,24 @@ def host_file(replica: Replica) -> str:
     return "".join(f"{node.host.address} slots={len(node.gpus)}\n" for node in replica.nodes)
 
 
-def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the words before Dynamo's own. Variables go by name: process lists would show values."""
-    # The other hosts have homes and temporary directories of their own.
-    own = {"HOME", "TMPDIR"}
-    names = [word for name in sorted({*env, *case.settings.secrets_env} - own) for word in ("-x", name)]
+def mpi_programs(pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
+    """Return what the service of a replica's host looks for: for each program the names that it may have."""
+    mpirun = parse_options(pool, "trtllm", TrtllmOptions)[0].mpirun
+    # Named by its path, it has its daemon started from there on the other hosts too.
+    place = f"{PurePosixPath(mpirun).parent}/" if mpirun.startswith("/") else ""
+    daemon = (f"{place}orted", f"{place}prted")
+    return (*([(mpirun,)] if head else []), daemon, ("trtllm-llmapi-launch",))
+
+
+def _mpirun(case: Case, site: Site, hosts: str) -> tuple[str, ...]:
+    """Return the words before Dynamo's own."""
     return (
         case.options.mpirun,
         "-n",
         str(case.world_size),
         "--hostfile",
         hosts,
-        # Else mpirun 5 may wait for the end of its input when all ranks have ended (supervisord's is a pipe).
+        # Else mpirun 5 holds a pipe open to rank 0, whose end a reader would wait for.
         *("--stdin", "none"),
         # Ranks in order: those of one host follow each other, as TensorRT-LLM numbers its GPUs.
         *("--map-by", "slot", "--bind-to", "none"),
@@ -176,18 +190,36 @@ def _mpirun(case: Case, site: Site, hosts: str, env: Mapping[str, str]) -> tuple
         *("--mca", "pml", "ob1"),
         # The service's own directory exists on the head only.
         *("--wdir", site.state_dir),
-        *names,
+        # Else the daemons detach themselves: from their services, and from the logs.
+        "--leave-session-attached",
         "trtllm-llmapi-launch",
     )
 
 
-def _mpi_env(interface: str) -> dict[str, str]:
-    """Return Open MPI's own settings, by the names of versions 4 and 5. It hands them on by itself."""
-    # A host that asks for a password or a confirmation is an error, not a wait.
-    ssh = dict.fromkeys(("OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"), "-o BatchMode=yes")
-    # One interface by name: Open MPI would try those of containers and storage too.
-    names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include", "PRTE_MCA_prte_if_include")
-    return ssh | dict.fromkeys(names, interface)
+def _mpi_env(case: Case, agent: str, interface: str) -> dict[str, str]:
+    """Return Open MPI's own settings, by the names of versions 4 and 5. It hands them on by itself.
+
+    All else the ranks of a host have from their own service: it is not passed on.
+    """
+    root = case.settings.in_container or case.settings.service_user in ("", "root")
+    allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT") if root else ()
+    return {
+        "OMPI_MCA_plm_rsh_agent": agent,
+        "PRTE_MCA_plm_ssh_agent": agent,
+        # Each daemon by the head, none by another daemon: that has no agent.
+        "OMPI_MCA_plm_rsh_no_tree_spawn": "1",
+        "PRTE_MCA_plm_ssh_no_tree_spawn": "1",
+        # The agent knows the hosts as the host file names them.
+        "OMPI_MCA_orte_keep_fqdn_hostnames": "1",
+        "PRTE_MCA_prte_keep_fqdn_hostnames": "1",
+        # One interface by name: Open MPI would try those of containers and storage too.
+        "OMPI_MCA_btl_tcp_if_include": interface,
+        "OMPI_MCA_oob_tcp_if_include": interface,
+        "PRTE_MCA_prte_if_include": interface,
+        # For a user without a login shell: Open MPI wants to know whose syntax to write.
+        "SHELL": "/bin/bash",
+        **{f"{name}{more}": "1" for name in allowed for more in ("", "_CONFIRM")},
+    }
 
 
 # ---- the engine's YAML ---------------------------------------------------------------------------

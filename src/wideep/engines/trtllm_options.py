@@ -168,7 +168,12 @@ class Case(PoolCase[TrtllmOptions]):
     def draft_tokens(self) -> int:
         """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
         config = self.options.engine_args.get("speculative_config")
-        return 1 + int(config.get("max_draft_len") or 0) if isinstance(config, Mapping) else 1
+        if not isinstance(config, Mapping):
+            return 1
+        # MTP has a name of its own for it, and one draft where none is named.
+        named = [config.get(name) for name in ("max_draft_len", "num_nextn_predict_layers")]
+        mtp = int(config.get("decoding_type") == "MTP")
+        return 1 + max((count for count in named if isinstance(count, int)), default=mtp)
 
     @property
     def graphs(self) -> bool:

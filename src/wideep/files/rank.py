@@ -1,24 +1,31 @@
 """Holds the ranks of one replica together. Rendered beside each rank's service, standard library only.
 
-usage: rank.py --config UNIT_JSON -- COMMAND...
+usage: rank.py --config UNIT_JSON [-- COMMAND...]
 
 It runs the engine's command as its child. The head's rank.py listens, those of the other ranks keep a
 connection to it. None starts before all are there; when one child ends, or one connection is lost or silent,
 all children are stopped, what they left is cleaned, and all start again together, later each time.
+
+Where the head's command starts the other ranks' processes by itself (mpirun), these have no command of their
+own. In ssh's place it calls launch_agent.py, whose words the head relays: the rank of that host runs them.
 
 Not a watchdog of the engine: a rank that hangs is seen by the engine's own watchdog or the head's health.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import re
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -29,8 +36,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What stands for an interface's name, and how the kernel lists interfaces.
+ROUTE = "{route}"
+SIOCGIFCONF, IFREQ = 0x8912, 40
 TICK_S = 0.2
 CONNECT_S = 3.0
+SHELL = "/bin/sh"
 CLEANUP_S = 10.0
 LOOKS = 25
 KEPT_LINES = 20
@@ -170,11 +181,26 @@ def kill(processes: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def interface_to(address: str) -> str:
+    """Return the interface from which packets to an address leave. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        source = probe.getsockname()[0]
+        room = array.array("B", bytes(IFREQ * 1024))
+        request = struct.pack("iP", len(room), room.buffer_info()[0])
+        used = struct.unpack("iP", fcntl.ioctl(probe.fileno(), SIOCGIFCONF, request))[0]
+    for start in range(0, used, IFREQ):
+        name = room[start : start + IFREQ].tobytes().partition(b"\0")[0]
+        if socket.inet_ntoa(room[start + 20 : start + 24].tobytes()) == source:
+            return name.decode().partition(":")[0]
+    raise OSError(errno.ENODEV, f"no interface has the address {source}")
+
+
 class Child:
     """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle."""
 
-    def __init__(self, argv: list[str], config: Message, log: Log, selector: Any) -> None:
-        self.argv, self.config, self.log, self.selector = argv, config, log, selector
+    def __init__(self, config: Message, log: Log, selector: Any) -> None:
+        self.config, self.log, self.selector = config, log, selector
         self.phase = "idle"
         self.code: int | None = None
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -204,7 +230,7 @@ class Child:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with {code}"
 
-    def start(self, generation: int) -> None:
+    def start(self, generation: int, argv: list[str]) -> None:
         """Start the command; one that cannot be started counts as ended with 127."""
         self.log.start_line(self.config["service"], generation)
         self.phase, self.code, self._partial = "run", None, b""
@@ -213,7 +239,7 @@ class Child:
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
-            self._process = self._spawn(self.argv, write_end)
+            self._process = self._spawn(argv, write_end, self._environment())
         except (OSError, subprocess.SubprocessError) as problem:
             self._process, self.code = None, 127
             self.log.say(f"cannot start {self.config['service']}: {problem}")
@@ -222,8 +248,17 @@ class Child:
             os.close(write_end)
         self.selector.register(self._pipe, selectors.EVENT_READ, self._read)
 
+    def _environment(self) -> dict[str, str]:
+        """Return our environment with the interface to the other ranks where the plan leaves it to us."""
+        env, route = dict(os.environ), self.config.get("route")
+        if route:
+            interface = interface_to(route["to"])
+            self.log.say(f"{interface} is the interface of the route to {route['to']}")
+            env.update({name: env[name].replace(ROUTE, interface) for name in route["names"] if name in env})
+        return env
+
     @staticmethod
-    def _spawn(argv: list[str], output: int) -> Any:
+    def _spawn(argv: list[str], output: int, env: dict[str, str] | None = None) -> Any:
         parent = os.getpid()
 
         def before() -> None:  # in the child: it never outlives us
@@ -233,6 +268,7 @@ class Child:
 
         return subprocess.Popen(
             argv,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -249,8 +285,9 @@ class Child:
             return
         self.phase, self._until = "stop", until
         if self.code is None:
+            # Not Popen.send_signal: it would reap a child that has just ended, and we never learn of it.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                os.kill(self._process.pid, signal.SIGTERM)
 
     def look(self) -> None:
         """Notice what has ended, and go on with stopping and cleaning."""
@@ -350,6 +387,7 @@ class Link:
         self.rank = -1
         self.idle = True
         self.leaving = False
+        self.generation = 0
         self.opened = self.heard = self.sent = time.monotonic()
         self._inbox = b""
 
@@ -399,10 +437,10 @@ class Rank:
     """What the head and the other ranks have in common."""
 
     def __init__(self, config: Message, argv: list[str]) -> None:
-        self.config = config
+        self.config, self.argv = config, argv
         self.log = Log()
         self.selector = selectors.DefaultSelector()
-        self.child = Child(argv, config, self.log, self.selector)
+        self.child = Child(config, self.log, self.selector)
         self.told_to_stop = False
         self.generation = 0
         self.breaks = 0
@@ -474,6 +512,9 @@ class Head(Rank):
         self.links: dict[int, Link] = {}
         self.strangers: set[Link] = set()
         self.refused: dict[str, float] = {}
+        # Rank -> the launch agent that waits for the end of its command; None when it has its answer.
+        self.agents: dict[int, Link | None] = {}
+        self.doubt: tuple[float, str] | None = None
         self.phase = "gather"
         self.failures = 0
         self.why = ""
@@ -488,6 +529,86 @@ class Head(Rank):
             sys.exit(1)
         self.server.setblocking(False)
         self.selector.register(self.server, selectors.EVENT_READ, self._accept)
+        if "relay" in self.config:
+            self._await_agents(Path(self.config["relay"]["socket"]))
+
+    def _await_agents(self, place: Path) -> None:
+        """Listen for launch agents, of our own user only."""
+        self.relay = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        try:
+            # By its descriptor: the directory's path may be longer than a socket's address can be.
+            folder = os.open(place.parent, os.O_RDONLY)
+            place.unlink(missing_ok=True)
+            self.relay.bind(f"/proc/self/fd/{folder}/{place.name}")
+            os.close(folder)
+            self.relay.listen()
+        except OSError as problem:
+            self.log.say(f"cannot listen on {place} for mpirun: {problem.strerror or problem}")
+            sys.exit(1)
+        finally:
+            os.umask(mask)
+        self.relay.setblocking(False)
+        self.selector.register(self.relay, selectors.EVENT_READ, self._accept_agent)
+
+    def _accept_agent(self) -> None:
+        with contextlib.suppress(OSError):
+            agent = Link(self.relay.accept()[0], "")
+            self.selector.register(agent.socket, selectors.EVENT_READ, lambda: self._hear_agent(agent))
+
+    def _hear_agent(self, agent: Link) -> None:
+        try:
+            for message in agent.receive():
+                self._launch(agent, message)
+        except LostError:
+            self._dismiss(agent)
+            if self.agents.get(agent.rank) is agent:
+                self.agents[agent.rank] = None
+                self._suspect(f"mpirun let go of {self.who(agent.rank)}")
+
+    def _dismiss(self, agent: Link) -> None:
+        if agent.socket.fileno() >= 0:
+            self.selector.unregister(agent.socket)
+            agent.socket.close()
+
+    def _launch(self, agent: Link, message: Message) -> None:
+        """Have a rank run what mpirun wants to be run on its host: once in a generation."""
+        hosts, host, command = self.config["relay"]["hosts"], message.get("host"), message.get("command")
+        rank = hosts.index(host) if host in hosts else -1
+        reason = self._refusal(rank, command)
+        if reason:
+            self.log.say(f"refused to start a command of mpirun on {host}: {reason}")
+            self._dismiss(agent)
+            return
+        agent.rank, self.agents[rank] = rank, agent
+        link = self.links[rank]
+        link.idle = False
+        try:
+            link.send("start", generation=self.generation, command=command)
+        except LostError as problem:
+            self._lose(link, str(problem))
+
+    def _refusal(self, rank: int, command: Any) -> str:
+        if rank == 0:
+            return "no interface of this host, the head, has that address; correct wideep_address"
+        if rank not in self.links:
+            return "no rank is there"
+        if self.phase != "run" or rank in self.agents:
+            return f"{self.who(rank)} runs one in each generation"
+        return "" if command and isinstance(command, str) else "it is empty"
+
+    def _answer(self, rank: int, code: Any) -> None:
+        agent, self.agents[rank] = self.agents[rank], None
+        if agent:
+            with contextlib.suppress(LostError):
+                agent.send("ended", code=code)
+            self._dismiss(agent)
+
+    def _suspect(self, why: str, lines: list[str] | None = None) -> None:
+        """A process of mpirun's on another host ended. mpirun says what that means, by its own end."""
+        if self.phase == "run":
+            self._say(why, lines)
+            self.doubt = self.doubt or (time.monotonic() + self.config["break_timeout_s"], why)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -515,6 +636,8 @@ class Head(Rank):
         if link.socket.fileno() < 0:
             return  # forgotten already
         self._forget(link)
+        if link.rank in self.agents:
+            self._answer(link.rank, 255)
         if link.rank >= 0 and not link.leaving:
             self._fail(f"{self.who(link.rank)} is gone: {reason}")
 
@@ -524,7 +647,12 @@ class Head(Rank):
             self._welcome(link, message)
         elif kind == "ended":
             lines = [str(line) for line in message.get("lines", [])]
-            self._fail(f"{self.who(link.rank)} {message.get('how')}", lines)
+            why = f"{self.who(link.rank)} {message.get('how')}"
+            if link.rank in self.agents:
+                self._answer(link.rank, message.get("code"))
+                self._suspect(why, lines)
+            else:
+                self._fail(why, lines)
         elif kind == "idle":
             link.idle, self.changed = True, time.monotonic()
         elif kind == "leaving":
@@ -579,9 +707,7 @@ class Head(Rank):
 
     def _fail(self, why: str, lines: list[str] | None = None) -> None:
         """Write down what broke; the first of a generation stops all."""
-        self.log.say(f"{why}{':' if lines else ''}")
-        for line in lines or []:
-            self.log.say(f"    | {line}")
+        self._say(why, lines)
         if self.phase == "drain":
             self.child.stop(self.config["break_timeout_s"])
             self._stop_others(why)
@@ -599,6 +725,11 @@ class Head(Rank):
         )
         self.child.stop(self.config["break_timeout_s"])
         self._tell_all("stop", why=why, broke=True)
+
+    def _say(self, why: str, lines: list[str] | None) -> None:
+        self.log.say(f"{why}{':' if lines else ''}")
+        for line in lines or []:
+            self.log.say(f"    | {line}")
 
     def _end(self, why: str) -> None:
         """Stop in order: the head finishes its requests while the other ranks still work for it."""
@@ -634,7 +765,10 @@ class Head(Rank):
         for link in [x for x in self.strangers if now - x.opened > self.config["silence_s"]]:
             self._forget(link)
         if self.child.broke:
-            self._fail(f"{self.who(0)} {self.child.ending}")
+            after = f", after {self.doubt[1]}" if self.doubt else ""
+            self._fail(f"{self.who(0)} {self.child.ending}{after}")
+        elif self.phase == "run" and self.doubt and now > self.doubt[0]:
+            self._fail(self.doubt[1])
         if self.told_to_stop:
             self._end(f"{self.who(0)} was told to stop")
         if self.phase == "drain" and self.child.idle:
@@ -666,10 +800,14 @@ class Head(Rank):
         self.generation += 1
         self.phase, self.started = "run", now
         self.log.say(f"all {len(self.config['ranks'])} ranks are there: generation {self.generation} starts")
-        self.child.start(self.generation)
-        for link in self.links.values():
-            link.idle = False
-        self._tell_all("start", generation=self.generation)
+        self.agents, self.doubt = {}, None
+        self.child.start(self.generation, self.argv)
+        if "relay" in self.config:
+            self._tell_all("wait", detail=f"waits for mpirun of {self.who(0)}")
+        else:
+            for link in self.links.values():
+                link.idle = False
+            self._tell_all("start", generation=self.generation)
         if self.phase == "run":
             self.why = ""
             self.tell("run", f"generation {self.generation} runs")
@@ -751,11 +889,19 @@ class Member(Rank):
         elif kind == "wait" and self.child.idle:
             self._wait(str(message.get("detail")))
         elif kind == "start" and self.child.idle and not self.told_to_stop:
-            self.generation, self.busy, self.said = message["generation"], True, ""
-            self.child.start(self.generation)
-            self.tell("run", f"generation {self.generation} runs")
+            self._start(message["generation"], message.get("command"))
         elif kind == "stop":
             self._stop(str(message.get("why")), broke=bool(message.get("broke")))
+
+    def _start(self, generation: int, command: Any) -> None:
+        """Start our own command, or where there is none the head's, as ssh would: once in a generation."""
+        argv = self.argv or [SHELL, "-c", str(command)]
+        if self.link is None or self.link.generation == generation or not (self.argv or command):
+            return
+        self.link.generation = self.generation = generation
+        self.busy, self.said = True, ""
+        self.child.start(generation, argv)
+        self.tell("run", f"generation {generation} runs")
 
     def _stop(self, why: str, *, broke: bool) -> None:
         self.breaks += broke
@@ -771,7 +917,7 @@ class Member(Rank):
             lines = self.child.last_words()
             self.log.say(f"{self.who(self.config['rank'])} {self.child.ending}")
             self.child.stop(0)
-            self._send("ended", how=self.child.ending, lines=lines)
+            self._send("ended", how=self.child.ending, code=self.child.code, lines=lines)
         if self.told_to_stop and self.child.phase == "run":
             if not self.ending_until:
                 self.ending_until = now + self.config["stop_timeout_s"]
@@ -794,11 +940,10 @@ class Member(Rank):
 
 def main(words: list[str]) -> None:
     """Be the head or another rank, as the configuration says."""
-    option, path, separator, *argv = words
-    if (option, separator) != ("--config", "--") or not argv:
-        sys.exit("usage: rank.py --config UNIT_JSON -- COMMAND...")
-    config = json.loads(Path(path).read_text())
-    (Member if config["rank"] else Head)(config, argv).run()
+    if len(words) < 2 or words[0] != "--config" or words[2:3] not in ([], ["--"]):
+        sys.exit("usage: rank.py --config UNIT_JSON [-- COMMAND...]")
+    config = json.loads(Path(words[1]).read_text())
+    (Member if config["rank"] else Head)(config, words[3:]).run()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Stands for a rank that is not the head, where the mocker replaces the engine. Standard library only.
 
-usage: rank_stand_in.py REPLICA RANK RANKS DIST_INIT_ADDRESS
+usage: rank_stand_in.py REPLICA RANK RANKS WHAT_A_REAL_ONE_DOES
 
-The mocker is one process a replica, the head. A real engine runs one on each of the replica's hosts: they
-meet at the head's DIST_INIT_ADDRESS and never talk to Dynamo. This process has their place, their name, their
-log and their end on SIGTERM; it computes nothing. What makes all ranks of a replica one unit is around it,
-as it is around a real rank.
+The mocker is one process a replica, the head. A real engine has processes on each of the replica's hosts,
+which never talk to Dynamo. This process has their place, their name, their log and their end on SIGTERM; it
+computes nothing. What makes all ranks of a replica one unit is around it, as it is around a real rank.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import signal
 import sys
 
 
-def main(replica: str, rank: str, ranks: str, dist_init: str) -> None:
+def main(replica: str, rank: str, ranks: str, real: str) -> None:
     """Say what this stands for, then wait for SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"simulated: rank {rank} of {ranks} of {replica}; a real one would meet the others at {dist_init}")
+    print(f"simulated: rank {rank} of {ranks} of {replica}; a real one {real}")
     sys.stdout.flush()
     while True:
         signal.pause()

@@ -16,6 +16,7 @@ from wideep.preflight import (
     gpu,
     limits,
     machine,
+    mpi,
     network,
     ports,
     rdma,
@@ -69,6 +70,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     container.podman,
     gpu.driver,
     versions.engine,
+    mpi.programs,
     gpu.gpus,
     gpu.health,
     gpu.modes,
@@ -96,6 +98,7 @@ BETWEEN_HOSTS: tuple[Callable[[Sequence[Host], Settings], Iterator[Check]], ...]
     rdma.alike,
     versions.alike,
     storage.same_model,
+    mpi.alike,
 )
 
 

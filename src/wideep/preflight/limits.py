@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, Settings
@@ -42,8 +43,8 @@ def shared_memory(host: Host, _settings: Settings) -> Iterator[Check]:
     seen = f"{shm.free / GB:.1f} GB free of {shm.total / GB:.1f} in /dev/shm"
     if shm.total < needs.shm_gb * GB:
         remedy = (
-            f"mount -o remount,size={needs.shm_gb:g}G /dev/shm and the same in /etc/fstab; in a container: "
-            "--shm-size or --ipc=host"
+            f"playbooks/tune.yml with host_tuning_shm_gb: {math.ceil(needs.shm_gb)}, or mount -o "
+            f"remount,size={math.ceil(needs.shm_gb)}G /dev/shm and the same in /etc/fstab"
         )
         yield Check(host.name, "shm", "fail", seen, expected, remedy)
     elif memory < needs.shm_gb * GB:

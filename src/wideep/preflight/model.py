@@ -182,6 +182,25 @@ class ContainerNeeds:
 
 
 @dataclass(frozen=True)
+class Mpi:
+    """Program -> where a service would find it, empty where it would not. version: what mpirun says."""
+
+    found: dict[str, str]
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class MpiNeeds:
+    """What the ranks of a replica on several hosts are started with.
+
+    path: the search path of the service. programs: for each the names that it may have.
+    """
+
+    path: str
+    programs: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """What module host_facts gathered on one host (the part that is judged)."""
 
@@ -199,6 +218,7 @@ class Facts:
     addresses: dict[str, str] = field(default_factory=dict)
     gpu: GpuFacts | None = None
     container: Podman | None = None
+    mpi: Mpi | None = None
 
 
 @dataclass(frozen=True)
@@ -239,6 +259,7 @@ class Needs:
     model: ModelNeeds | None = None
     gpu: GpuNeeds | None = None
     container: ContainerNeeds | None = None
+    mpi: MpiNeeds | None = None
 
 
 @dataclass(frozen=True)

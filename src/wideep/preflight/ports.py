@@ -93,7 +93,7 @@ def ephemeral(host: Host, _settings: Settings) -> Iterator[Check]:
     numbers = sorted({need.port for need in host.needs.ports if _in_range(need.port, span)})
     if numbers:
         remedy = (
-            f"choose ports outside with wideep_port_offset, or: sysctl -w "
+            f"playbooks/tune.yml (host_tuning_reserved_ports), wideep_port_offset, or: sysctl -w "
             f"net.ipv4.ip_local_reserved_ports={ranges(numbers)}"
         )
         seen = f"{ranges(numbers)} inside {span.first}-{span.last}, the range of outgoing connections"

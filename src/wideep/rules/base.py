@@ -67,6 +67,24 @@ def own_environment(case: PoolCase[Any]) -> Iterator[Problem]:
             )
         elif case.disaggregated and name.startswith("UCX_" if transfer == "mooncake" else "MC_"):
             yield warn(f"{transfer} does not read it", where, "remove it, or change wideep_kv_transfer")
+        elif (severity := network.by_tcp(name, value)) and _uses_rdma(case, name):
+            what = "NCCL" if name.startswith("NCCL") else "the KV cache"
+            how = "goes" if severity == "error" else "may go"
+            yield Problem(
+                f"with {value!r} {what} {how} by TCP, past the RDMA devices that are described, silently",
+                where,
+                "remove it; to do without RDMA on purpose, take the devices out of wideep_network",
+                severity,
+            )
+
+
+def _uses_rdma(case: PoolCase[Any], name: str) -> bool:
+    """Whether what reads the variable has RDMA devices to use: NCCL between hosts, UCX and Mooncake for KV.
+
+    name: see `wideep.network.by_tcp`.
+    """
+    between = case.nodes > 1 if name.startswith("NCCL") else case.disaggregated
+    return between and any(host.network.rdma_devices for host in case.hosts)
 
 
 def remote_code(case: PoolCase[Any]) -> Iterator[Problem]:
