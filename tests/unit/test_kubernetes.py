@@ -481,7 +481,7 @@ def test_no_pod_is_the_first_to_be_evicted(api: str) -> None:
     parts = components(made("trtllm", wideep_graph_api=api))
     assert parts["frontend"]["requests"] == {"cpu": "1", "memory": "1Gi"}
     # Shared memory counts as the pod's.
-    assert parts["decode"]["requests"] == {"cpu": "8", "memory": "800Gi"}
+    assert parts["decode"]["requests"] == {"cpu": "8", "memory": "80Gi"}
     assert all(part["limits"] == {} for part in parts.values())
 
 
