@@ -9,11 +9,22 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from wideep.kubernetes.access import FIELD_MANAGER
-from wideep.kubernetes.objects import of_generation
+from wideep.kubernetes.manifests import to_yaml
+from wideep.kubernetes.objects import Object, of_generation
 from wideep.plain import plain
 
 # The server changes them with everything; they say nothing to a person.
 HIDDEN = ["metadata.managedFields", "metadata.resourceVersion", "metadata.generation", "status"]
+
+
+def _created(items: list[Object]) -> dict[str, Any]:
+    """Return the result of a check where the server cannot say what it would do: all would be created."""
+    names = [f"{item['kind']} {item['metadata']['name']}" for item in items]
+    diffs = [
+        {"before": "", "after": to_yaml([item]), "before_header": name, "after_header": name}
+        for name, item in zip(names, items, strict=True)
+    ]
+    return {"changed": True, "names": names, "diff": diffs}
 
 
 class ActionModule(ActionBase):
@@ -25,14 +36,18 @@ class ActionModule(ActionBase):
             {
                 "objects": {"type": "list", "elements": "dict", "required": True},
                 "generation": {"type": "str", "default": ""},
+                "judged": {"type": "bool", "default": True},
             }
         )
+        items = of_generation(plain(arguments["objects"]), plain(arguments["generation"]))
+        if not items:
+            return {**result, "changed": False, "names": []}
+        if self._task.check_mode and not arguments["judged"]:
+            return {**result, **_created(items)}
         done = self._execute_module(
             "kubernetes.core.k8s",
             module_args={
-                "resource_definition": of_generation(
-                    plain(arguments["objects"]), plain(arguments["generation"])
-                ),
+                "resource_definition": items,
                 "apply": True,
                 "server_side_apply": {"field_manager": FIELD_MANAGER, "force_conflicts": True},
                 "hidden_fields": HIDDEN,

@@ -10,7 +10,7 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from wideep.kubernetes import objects
+from wideep.kubernetes import downloads, objects
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import describe
@@ -23,41 +23,52 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        self.validate_argument_spec({})
+        _, own = self.validate_argument_spec({"removing": {"type": "bool", "default": False}})
         plan = plain(task_vars["wideep_plan"])
+        # Removed when Ansible ends: kubernetes.core keeps there what kinds the cluster has.
+        folder = tempfile.mkdtemp(dir=constants.DEFAULT_LOCAL_TMP)
         try:
-            return {**result, "changed": False, **self._sort(plan)}
+            sort = self._leaving if own["removing"] else self._sort
+            return {**result, "changed": False, "tmp": folder, **sort(Cluster(), plan)}
         except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
 
     @staticmethod
-    def _sort(plan: dict[str, Any]) -> dict[str, Any]:
-        own, version = plan["settings"]["kubernetes"], plan["settings"]["graph_api"]
-        cluster = Cluster()
-        wanted = [
-            objects.marked(o, plan["deployment"])
-            for o in (*plan["kubernetes"]["model"], *plan["kubernetes"]["graph"])
-        ]
-        there = cluster.get(f"/api/v1/namespaces/{own['namespace']}")
-        problems = objects.foreign(cluster, wanted) if there else []
+    def _owned(cluster: Cluster, plan: dict[str, Any]) -> tuple[bool, list[dict[str, Any]]]:
+        """Return whether the namespace is there, and references to what is ours in it."""
+        settings = plan["settings"]
+        name = settings["kubernetes"]["namespace"]
+        if cluster.get(f"/api/v1/namespaces/{name}") is None:
+            return False, []
+        return True, objects.owned(cluster, name, settings["graph_api"], plan["deployment"])
+
+    def _leaving(self, cluster: Cluster, plan: dict[str, Any]) -> dict[str, Any]:
+        _, owned = self._owned(cluster, plan)
+        return {"removable": objects.removable(owned, keep_model=plan["settings"]["keep_state"])}
+
+    def _sort(self, cluster: Cluster, plan: dict[str, Any]) -> dict[str, Any]:
+        own, deployment = plan["settings"]["kubernetes"], plan["deployment"]
+        model, graph = (
+            [objects.marked(item, deployment) for item in plan["kubernetes"][part]]
+            for part in ("model", "graph")
+        )
+        there, owned = self._owned(cluster, plan)
+        problems = []
+        if there:
+            problems = objects.foreign(cluster, [*model, *graph]) + downloads.other_models(cluster, model)
         if problems:
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
-        owned = objects.owned(cluster, own["namespace"], version, plan["deployment"]) if there else []
-        keep = plan["settings"]["keep_state"]
         # Applied by cluster_secrets, whose values are not in the plan.
-        env = {"kind": "Secret", "metadata": {"name": objects.env_secret(plan["deployment"])}}
-        applied = [*wanted, *([env] if plan["settings"]["secrets_env"] else [])]
-        known = cluster.get(f"/apis/{GROUP}/{version}") or {}
+        env = {"kind": "Secret", "metadata": {"name": objects.env_secret(deployment)}}
+        applied = [*model, *graph, *([env] if plan["settings"]["secrets_env"] else [])]
+        known = cluster.get(f"/apis/{GROUP}/{plan['settings']['graph_api']}") or {}
         return {
-            "namespace": objects.namespace(own["namespace"]),
-            "namespace_exists": there is not None,
-            "namespace_removable": not keep and objects.namespace_removable(cluster, own["namespace"], owned),
-            "removable": objects.removable(owned, keep_model=keep),
+            "namespace": objects.namespace(own["namespace"], own),
+            "namespace_exists": there,
             "graph_known": any(r["name"] == GRAPHS for r in known.get("resources", ())),
-            "wanted": wanted,
-            "jobs": [o["metadata"]["name"] for o in wanted if o["kind"] == "Job"],
-            "owned": owned,
-            # Removed when Ansible ends: kubernetes.core keeps there what kinds the cluster has.
-            "tmp": tempfile.mkdtemp(dir=constants.DEFAULT_LOCAL_TMP),
+            "model": downloads.needed(cluster, model),
+            "obsolete": downloads.obsolete(cluster, model) if there else [],
+            "graph": graph,
+            "jobs": [item["metadata"]["name"] for item in model if item["kind"] == "Job"],
             "stale": objects.stale(owned, applied),
         }

@@ -1,6 +1,6 @@
 # Copyright: The wideep authors
 # SPDX-License-Identifier: Apache-2.0
-"""Says whether teardown may remove the platform (documentation: plugins/modules)."""
+"""Says what becomes of the platform's release (documentation: plugins/modules)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from wideep.kubernetes import objects
+from wideep.kubernetes import helm, leftover, objects, platform
 from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.plain import plain
+from wideep.problems import describe
+
+VARIABLES: dict[str, dict[str, Any]] = {
+    **{name: {"type": "str", "default": ""} for name in platform.Platform.__dataclass_fields__},
+    **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
+    "values": {"type": "dict", "default": {}},
+}
 
 
 class ActionModule(ActionBase):
@@ -19,21 +27,37 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, own = self.validate_argument_spec(
-            {
-                "namespace": {"type": "str", "required": True},
-                "version": {"type": "str", "required": True},
-                "deployment": {"type": "str", "required": True},
-                "in_namespace": {"type": "str", "required": True},
-            }
-        )
+        _, given = self.validate_argument_spec({**VARIABLES, "removing": {"type": "bool", "default": False}})
+        given = plain(given)
+        own = platform.Platform(**{name: given[name] for name in VARIABLES})
+        judge = self._kept if given["removing"] else self._wanted
         try:
-            remove, why = objects.platform_removable(
-                Cluster(),
-                str(own["namespace"]),
-                str(own["version"]),
-                (str(own["in_namespace"]), str(own["deployment"])),
-            )
+            return {**result, "changed": False, **judge(Cluster(), plain(task_vars["wideep_plan"]), own)}
         except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False, "remove": remove, "why": why}
+
+    def _kept(self, cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
+        settings = plan["settings"]
+        leaving = settings["kubernetes"]["namespace"], plan["deployment"]
+        why = leftover.platform_kept(cluster, own.namespace, settings["graph_api"], leaving)
+        if why:
+            self._display.display(f"the platform stays: {why}")
+        return {"remove": not why, "why": why, "mark": objects.platform_mark(own.namespace)}
+
+    @staticmethod
+    def _wanted(cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
+        found = [helm.program(own)[1]]
+        if not any(found):
+            found += [helm.chart(plan, own)[1], helm.pending(cluster, own)]
+        problems = [problem for problem in found if problem]
+        release = platform.Release()
+        if not problems:
+            release = helm.read(cluster, plan, own)
+            problems = platform.check(plan, own, release)
+        if problems:
+            return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
+        return {
+            "values": platform.values(plan, own, release.values),
+            "exists": release.values is not None,
+            "mark": objects.platform_mark(own.namespace),
+        }

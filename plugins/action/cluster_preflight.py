@@ -9,12 +9,16 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
-from wideep.kubernetes.preflight import Platform, judge
+from wideep.kubernetes.platform import Platform
+from wideep.kubernetes.preflight import judge
 from wideep.plain import plain
 from wideep.secrets import Secrets
 
-PLATFORM = {name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__}
-PLATFORM |= {name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")}
+PLATFORM: dict[str, dict[str, Any]] = {
+    **{name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__},
+    **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
+    "values": {"type": "dict", "default": {}},
+}
 
 
 class ActionModule(ActionBase):

@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from wideep.kubernetes import watch
-from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.kubernetes.access import Cluster, ClusterError, RefusedByServerError
 
 POLL_S, SHOW_S = 1.0, 10.0
 display = Display()
@@ -32,41 +31,39 @@ class ActionModule(ActionBase):
                 "namespace": {"type": "str", "required": True},
                 "version": {"type": "str", "default": "v1alpha1"},
                 "deadline_s": {"type": "float", "required": True},
+                "because": {"type": "str", "default": ""},
             }
         )
-        namespace, name, version = str(own["namespace"]), str(own["name"]), str(own["version"])
-        looks: dict[str, tuple[Callable[[Cluster], watch.Look], dict[str, str]]] = {
-            "graph": (lambda c: watch.graph(c, namespace, name, version), {watch.GRAPH_LABEL: name}),
-            "job": (lambda c: watch.job(c, namespace, name), {"batch.kubernetes.io/job-name": name}),
-            "operator": (lambda c: watch.operator(c, namespace, version), watch.OPERATOR_LABEL),
-        }
-        look_at, labels = looks[own["target"]]
-        if self._task.check_mode:
+        target = watch.Target(*(str(own[name]) for name in ("target", "namespace", "name", "version")))
+        because, before = str(own["because"]), ""
+        if self._task.check_mode and not because:
             return {**result, "skipped": True, "msg": "nothing was applied, so nothing is waited for"}
         started = shown = time.monotonic()
-        before = ""
         while True:
             try:
                 cluster = Cluster()
-                look = look_at(cluster)
+                look = target.look(cluster)
+            except RefusedByServerError as error:
+                # Waiting brings no right.
+                look, cluster = watch.Look(False, str(error), failed=error.status in {401, 403}), None
             except ClusterError as error:
                 # An API server that restarts is no reason to give up.
                 look, cluster = watch.Look(False, str(error)), None
             now = time.monotonic()
-            if look.done:
+            if look.done and not because:
                 return {**result, "changed": False, "progress": look.progress}
-            if look.failed or now - started >= own["deadline_s"]:
-                why = "" if look.failed else f"gave up after {now - started:.0f} s: "
-                detail = self._detail(cluster, namespace, labels)
-                return {**result, "failed": True, "msg": f"{why}{look.progress}\n{detail}".rstrip()}
+            if because or look.failed or now - started >= own["deadline_s"]:
+                late = "" if because or look.failed else f"gave up after {now - started:.0f} s: "
+                lines = [because, late + look.progress, self._detail(cluster, target)]
+                return {**result, "failed": True, "msg": "\n".join(filter(None, lines))}
             if look.progress != before or now - shown >= SHOW_S:
                 display.display(f"{look.progress}; {now - started:.0f} s of {own['deadline_s']:.0f} s")
                 before, shown = look.progress, now
             time.sleep(POLL_S)
 
     @staticmethod
-    def _detail(cluster: Cluster | None, namespace: str, labels: dict[str, str]) -> str:
+    def _detail(cluster: Cluster | None, target: watch.Target) -> str:
         try:
-            return watch.trouble(cluster, namespace, labels) if cluster else ""
+            return watch.trouble(cluster, target) if cluster else ""
         except ClusterError as error:
             return str(error)

@@ -20,6 +20,12 @@ options:
     description: As M(wideep.dynamo.cluster_secrets) returns it. Workers with another one start again.
     type: str
     default: ""
+  judged:
+    description:
+      - Whether the server can say in check mode what it would do. It can not where the namespace or kind is
+        missing, or where something of that name is to be deleted first. Then all of it is shown as new.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Lets the server say what would change.

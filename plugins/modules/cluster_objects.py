@@ -9,8 +9,13 @@ short_description: Compares a plan with what is in the cluster
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - Reads C(wideep_plan). Refuses objects that are there and that wideep did not make.
-options: {}
+  - Reads C(wideep_plan). Refuses objects that are there and that wideep did not make, and a download into a
+    directory that has another model.
+options:
+  removing:
+    description: Say what teardown removes, and nothing else.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only.
@@ -27,22 +32,30 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-wanted:
-  description: What to apply, with our labels.
-  returned: success
+model:
+  description: What to apply of the volume and the download, which other deployments may share.
+  returned: when not removing
+  type: list
+obsolete:
+  description: Downloads that failed, or whose volume was replaced. They are deleted before they run again.
+  returned: when not removing
+  type: list
+graph:
+  description: What to apply when the model is there.
+  returned: when not removing
   type: list
 stale:
   description: What the last version had and this one has not.
-  returned: success
-  type: list
-removable:
-  description: What teardown removes.
-  returned: success
+  returned: when not removing
   type: list
 namespace:
   description: The namespace as an object.
-  returned: success
+  returned: when not removing
   type: dict
+removable:
+  description: What teardown removes.
+  returned: when removing
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

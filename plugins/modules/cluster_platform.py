@@ -5,28 +5,65 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_platform
-short_description: Says whether teardown may remove the platform
+short_description: Says what becomes of the platform's release
 version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
-  - It may where wideep made its namespace and no other graph of the cluster needs it.
+  - Reads C(wideep_plan). Computes the values of the release as what it has and what the deployment needs, so
+    that no deployment of the cluster takes anything from another one.
+  - Refuses another chart than that of the deployment's release, a release that is pending, and addresses of
+    NATS and etcd that do not fit.
+  - With O(removing), says whether teardown may remove it, and shows why not. It may where wideep installed it
+    and no other graph of the cluster needs it.
 options:
+  install:
+    description: Whether the role installs it.
+    type: bool
+    default: true
   namespace:
-    description: The platform's namespace.
+    description: Its namespace.
     type: str
-    required: true
-  version:
-    description: Version of the DynamoGraphDeployment's API.
+    default: ""
+  release:
+    description: Its Helm release.
     type: str
-    required: true
-  deployment:
-    description: The graph that teardown removes.
+    default: ""
+  chart_ref:
+    description: Its chart.
     type: str
-    required: true
-  in_namespace:
-    description: The graph's namespace.
+    default: ""
+  chart_repo_url:
+    description: The chart's repository.
     type: str
-    required: true
+    default: ""
+  chart_version:
+    description: The chart's version.
+    type: str
+    default: ""
+  helm:
+    description: Path of Helm.
+    type: str
+    default: ""
+  install_orchestrator:
+    description: Whether the chart installs Grove.
+    type: bool
+    default: true
+  nats_address:
+    description: Address of a NATS that is there.
+    type: str
+    default: ""
+  etcd_address:
+    description: Address of an etcd that is there.
+    type: str
+    default: ""
+  values:
+    description: Values of the chart that win over all others.
+    type: dict
+    default: {}
+  removing:
+    description: Whether this is teardown.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only.
@@ -37,22 +74,34 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ask whether the platform is ours
+- name: Compute the release's values
   wideep.dynamo.cluster_platform:
     namespace: dynamo-system
-    version: v1alpha1
-    deployment: chat
-    in_namespace: dynamo
+    release: dynamo-platform
+    chart_ref: /srv/charts/dynamo-platform-1.4.2.tgz
+  register: __platform_release
 """
 
 RETURN = r"""
+values:
+  description: The values.
+  returned: when not removing
+  type: dict
+exists:
+  description: Whether the release is there.
+  returned: when not removing
+  type: bool
+mark:
+  description: The object that says that wideep installed the release.
+  returned: success
+  type: dict
 remove:
   description: Whether it may be removed.
-  returned: success
+  returned: when removing
   type: bool
 why:
   description: Why not.
-  returned: success
+  returned: when removing
   type: str
 """
 

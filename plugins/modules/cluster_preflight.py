@@ -40,9 +40,21 @@ options:
     type: str
     default: ""
   install_orchestrator:
-    description: Whether the chart installs Grove or LeaderWorkerSet.
+    description: Whether the chart installs Grove.
     type: bool
     default: true
+  nats_address:
+    description: Address of a NATS that is there.
+    type: str
+    default: ""
+  etcd_address:
+    description: Address of an etcd that is there.
+    type: str
+    default: ""
+  values:
+    description: Values of the chart that win over all others.
+    type: dict
+    default: {}
   hub_token:
     description: As C(secrets_hub_token) of role C(secrets).
     type: raw

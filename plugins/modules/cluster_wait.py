@@ -32,6 +32,10 @@ options:
     description: Seconds to wait.
     type: float
     required: true
+  because:
+    description: Do not wait. Fail with this text, and with what would be said at the deadline.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Does not wait.

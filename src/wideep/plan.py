@@ -123,7 +123,10 @@ class Plan:
                 }
                 for pool in self.deployment.pools
             ],
-            "kubernetes": asdict(self.manifests) if self.manifests else None,
+            # gpu: the hardware card of the nodes; empty where it is not named.
+            "kubernetes": asdict(self.manifests) | {"gpu": self.deployment.hosts[-1].gpu}
+            if self.manifests
+            else None,
             "hosts": {}
             if settings.on_kubernetes
             else {

@@ -45,6 +45,8 @@ HOST_VARIABLES = frozenset(
         "wideep_state_dir",
     }
 )
+# Of a download: read here for pods. On hosts the role reads them, and each may have a mirror of its own.
+DOWNLOAD_VARIABLES = frozenset({"model_cache_endpoint", "model_cache_exclude"})
 # Set by the playbooks themselves.
 OWN_VARIABLES = frozenset({"wideep_plan"})
 
@@ -194,6 +196,8 @@ class Settings(_Strict):
     model_cache_repo: str
     model_cache_revision: str
     model_cache_url: str
+    model_cache_endpoint: str
+    model_cache_exclude: list[str]
     # Users, and names of variables. Never a secret: the plan is shown.
     secrets_nats_user: str = Field(pattern=USER_OR_NOTHING)
     secrets_etcd_user: str = Field(pattern=USER_OR_NOTHING)
@@ -342,7 +346,7 @@ def parse(
     refused: dict[Problem, list[str]] = {}
     first = next(iter(hosts), "")
     for name, variables in hosts.items():
-        for variable in shared:
+        for variable in (v for v in shared if v not in DOWNLOAD_VARIABLES):
             there = hosts[first].get(variable, defaults[variable])
             if variable in variables and variables[variable] != there:
                 problems.append(

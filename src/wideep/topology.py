@@ -296,7 +296,7 @@ def _examine_cluster(
         for group in GROUPS
         if members[group] and group != CLUSTER
     ]
-    if len(members[CLUSTER]) != 1 or members[CLUSTER][0] not in own:
+    if len(members[CLUSTER]) != 1:
         problems.append(
             Problem(
                 f"the group has {len(members[CLUSTER])} hosts",
@@ -304,6 +304,7 @@ def _examine_cluster(
                 "name one host in it, from which the cluster's API is reached: localhost",
             )
         )
+    if len(members[CLUSTER]) != 1 or members[CLUSTER][0] not in own:
         return None, problems
     of = own[members[CLUSTER][0]]
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -75,28 +75,38 @@ def api(kubeconfig: str) -> client.ApiClient:
     return config.new_client_from_config(kubeconfig)
 
 
-@pytest.fixture
-def namespace(api: client.ApiClient) -> Iterator[str]:
-    """Make the namespace of the manifests; remove it with all that is in it."""
+@pytest.fixture(scope="module")
+def empty_namespace(api: client.ApiClient) -> Iterator[str]:
+    """Make the namespace of the manifests; remove it at the end, which takes seconds."""
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": "dynamo"}})
     yield "dynamo"
-    # What is in it first: the namespace's own controller looks again after many seconds only.
-    client.BatchV1Api(api).delete_collection_namespaced_job("dynamo", propagation_policy="Foreground")
-    core.delete_collection_namespaced_persistent_volume_claim("dynamo")
-    core.delete_collection_namespaced_pod("dynamo", grace_period_seconds=0)
-
-    def empty() -> bool:
-        left = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim)
-        return not any(listed("dynamo").items for listed in left)
-
-    wait("the namespace is empty", empty)
     core.delete_namespace("dynamo")
 
     def gone() -> bool:
         return "dynamo" not in {n.metadata.name for n in core.list_namespace().items}
 
     wait("the namespace is gone", gone)
+
+
+@pytest.fixture
+def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
+    """Lend the namespace; remove afterwards what is in it, and what it was labelled with."""
+    yield empty_namespace
+    core = client.CoreV1Api(api)
+    client.BatchV1Api(api).delete_collection_namespaced_job("dynamo", propagation_policy="Foreground")
+    client.RbacAuthorizationV1Api(api).delete_collection_namespaced_role("dynamo")
+    core.delete_collection_namespaced_persistent_volume_claim("dynamo")
+    core.delete_collection_namespaced_pod("dynamo", grace_period_seconds=0)
+    for kind in ("service", "config_map", "secret", "event"):
+        getattr(core, f"delete_collection_namespaced_{kind}")("dynamo")
+    core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
+
+    def empty() -> bool:
+        left = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim)
+        return not any(listed("dynamo").items for listed in left)
+
+    wait("the namespace is empty", empty)
 
 
 @contextmanager
@@ -119,6 +129,71 @@ def crd(api: client.ApiClient, version: str) -> Iterator[None]:
             return DGD not in {c.metadata.name for c in extensions.list_custom_resource_definition().items}
 
         wait("the CRD is gone", gone)
+
+
+@contextmanager
+def kind(
+    api: client.ApiClient,
+    plural: str,
+    name: str,
+    group: str,
+    *,
+    version: str = "v1",
+    scope: str = "Namespaced",
+) -> Iterator[None]:
+    """Serve a kind of which nothing but its name matters."""
+    extensions = client.ApiextensionsV1Api(api)
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": version, "served": True, "storage": True, "schema": schema}]
+    names = {"kind": name, "plural": plural, "singular": name.lower(), "listKind": f"{name}List"}
+    body = {
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": scope, "names": names, "versions": versions},
+    }
+    extensions.create_custom_resource_definition(body)
+
+    def served() -> bool:
+        try:
+            client.CustomObjectsApi(api).list_cluster_custom_object(group, version, plural)
+        except client.ApiException:
+            return False
+        return True
+
+    wait(f"{plural} are served", served)
+    try:
+        yield
+    finally:
+        extensions.delete_custom_resource_definition(f"{plural}.{group}")
+        wait(f"{plural} are gone", lambda: not served())
+
+
+@contextmanager
+def granted(api: client.ApiClient, namespace: str, rights: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Give the user guest rights in a namespace, as wideep.kubernetes.preflight has them, and no others."""
+    rules = []
+    for resource, verbs in rights.items():
+        name, _, group = resource.partition(".")
+        rules.append({"apiGroups": [group], "resources": [name], "verbs": list(verbs)})
+    rbac = client.RbacAuthorizationV1Api(api)
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": "guest"}, "rules": rules})
+    subject = {"kind": "User", "name": "guest", "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"kind": "Role", "name": "guest", "apiGroup": "rbac.authorization.k8s.io"}
+    body = {"metadata": {"name": "guest"}, "subjects": [subject], "roleRef": reference}
+    rbac.create_namespaced_role_binding(namespace, body)
+
+    def allowed(wanted: bool) -> bool:
+        attributes = {"verb": "get", "resource": "pods", "subresource": "log", "namespace": namespace}
+        review = {"spec": {"user": "guest", "resourceAttributes": attributes}}
+        answer = client.AuthorizationV1Api(api).create_subject_access_review(review)
+        return bool(answer.status.allowed) is wanted
+
+    wait("the rights are known", lambda: allowed(True))
+    try:
+        yield
+    finally:
+        rbac.delete_namespaced_role_binding("guest", namespace)
+        rbac.delete_namespaced_role("guest", namespace)
+        wait("the rights are gone", lambda: allowed(False))
 
 
 @contextmanager

@@ -4,10 +4,11 @@
 usage: controller.py --kubeconfig FILE [--namespace NAME]
        [--serve DIR --python PROGRAM --model DIR --etcd URL]
 
-It makes one pod for each rank with the variables, ports, probes and flags that the operator injects, a
-Service for each component, and the graph's status. With --serve it also runs a process on this machine for
-the frontend and for each replica's head: Dynamo's own frontend, and its mocker in place of the engine, so
-that `kubectl port-forward` ends in a real completion. A pod is ready when its process is.
+It makes one pod for each rank with the variables, ports, probes and flags that the operator injects and the
+labels that Grove writes, a Service for each component, mpirun's key, and the graph's status. With --serve it
+also runs a process on this machine for the frontend and for each replica's head: Dynamo's own frontend, and
+its mocker in place of the engine, so that `kubectl port-forward` ends in a real completion. A pod is ready
+when its process is.
 
 What it stands for was read in the operator's sources around release 1.4. What it cannot show: admission,
 conversion between API versions, Grove, LeaderWorkerSet, rolling updates, gang scheduling, discovery through
@@ -191,6 +192,7 @@ def make_pod(
             "namespace": metadata["namespace"],
             "labels": {
                 **component.labels,
+                **grove_labels(graph, component),
                 GRAPH_LABEL: metadata["name"],
                 COMPONENT_LABEL: component.name,
                 "nvidia.com/dynamo-component-type": component.role,
@@ -212,6 +214,19 @@ def make_pod(
     digest = hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()[:16]
     pod["metadata"]["annotations"][DIGEST] = digest
     return pod
+
+
+def grove_labels(graph: Mapping[str, Any], component: Component) -> dict[str, str]:
+    """Return the labels that Grove writes over those of a template (getLabels of podclique.go, pod.go)."""
+    metadata = graph["metadata"]
+    if metadata.get("annotations", {}).get("nvidia.com/enable-grove") == "false":
+        return {}
+    return {
+        "app.kubernetes.io/name": f"{metadata['name']}-0-{component.name.lower()}",
+        "app.kubernetes.io/managed-by": "grove-operator",
+        "app.kubernetes.io/part-of": metadata["name"],
+        "app.kubernetes.io/component": "pcs-podclique" if component.nodes == 1 else "pcsg-podclique",
+    }
 
 
 def owner(graph: Mapping[str, Any]) -> dict[str, Any]:
@@ -430,8 +445,18 @@ class Controller:
                 # Not all(…) of a generator: it would stop at the first pod that is not ready.
                 ready += sum(self.apply_pod(graph, component, pod, there) for pod in made) == len(made)
             report[component.name] = {"replicas": component.replicas, "readyReplicas": ready}
+        if any(component.nodes > 1 for component in components(graph)):
+            self.make_ssh_secret()
         self.write_status(graph, version, report)
         return wanted
+
+    def make_ssh_secret(self) -> None:
+        """Make mpirun's key as the operator does (SSHKeyManager): without an owner, in both namespaces."""
+        labels = {"app.kubernetes.io/managed-by": "dynamo-operator"}
+        body = {"metadata": {"name": "mpi-run-ssh-secret", "labels": labels}}
+        for namespace in ("dynamo-system", self.namespace):
+            with contextlib.suppress(client.ApiException):
+                self.core.create_namespaced_secret(namespace, body)
 
     def apply_service(self, service: dict[str, Any]) -> None:
         with contextlib.suppress(client.ApiException):
@@ -463,13 +488,15 @@ class Controller:
             return
         if name not in self.processes.running:
             self.processes.start(pod, graph, component)
-            self.forward(name, self.processes.running[name], HTTP if component.role == "frontend" else SYSTEM)
+            port = HTTP if component.role == "frontend" else SYSTEM
+            self.forward(pod, self.processes.running[name], port)
         elif self.processes.running[name].ready(component.role == "frontend"):
             self.core.patch_namespaced_pod(name, self.namespace, {"metadata": {"annotations": {HELD: None}}})
 
-    def forward(self, name: str, process: Process, port: int) -> None:
+    def forward(self, pod: Mapping[str, Any], process: Process, port: int) -> None:
         """Tell kwok where `kubectl port-forward` and `kubectl logs` of a pod end."""
-        metadata = {"name": name, "namespace": self.namespace}
+        graph = {GRAPH_LABEL: pod["metadata"]["labels"][GRAPH_LABEL]}
+        metadata = {"name": pod["metadata"]["name"], "namespace": self.namespace, "labels": graph}
         target = {"address": "127.0.0.1", "port": process.port}
         for kind, plural, spec in (
             ("PortForward", "portforwards", {"forwards": [{"ports": [port], "target": target}]}),

@@ -78,8 +78,8 @@ def test_pod_templates_are_accepted_as_pods(api: client.ApiClient, namespace: st
         "host_network": True,
         "host_ipc": True,
         "privileged": True,
-        "cpu": "96",
-        "memory": "1Ti",
+        "run_as_user": 0,
+        "resources": {"worker": {"requests": {"cpu": "96"}, "limits": {"memory": "1Ti"}}},
         "cache_host_path": "/srv/cache",
         "node_selector": {"a": "b"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
@@ -113,9 +113,21 @@ def test_cluster_without_the_platform(api: client.ApiClient, namespace: str) -> 
 
 @pytest.mark.parametrize("version", APIS)
 def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace: str, version: str) -> None:
+    """With half a node's GPUs for each pod, too: their labels keep them apart, as Grove leaves those."""
+    half = version == "v1beta1"
     made = manifests("sglang", wideep_graph_api=version)
+    other = manifests("trtllm", wideep_graph_api=version)
+    for component in (c for m in (made, other) for c in m.graph[-1]["spec"].get("components", ())):
+        limits = component["podTemplate"]["spec"]["containers"][0]["resources"].get("limits", {})
+        limits |= dict.fromkeys(limits, "4")
     with crd(api, version), controller(kubeconfig):
-        apply(kubeconfig, *made.model, *made.graph)
+        apply(kubeconfig, *made.model)
+        # As k8s/README.md says.
+        readme = (REPOSITORY / "k8s" / "README.md").read_text(encoding="utf-8")
+        (line,) = (line for line in readme.splitlines() if "wait --for=condition=complete" in line)
+        words = [*line.replace("--timeout=6h", "--timeout=60s").split(), f"--kubeconfig={kubeconfig}"]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        apply(kubeconfig, *made.graph)
         wait("the graph is ready", lambda: ready(api, "deepseek-r1-wideep", version))
         found = pods(api)
         nodes = {name: pod.spec.node_name for name, pod in found.items()}
@@ -129,20 +141,22 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
         assert third.args[-2:] == ["--node-rank", "3"]
         assert leader.startup_probe.failure_threshold == 720
         assert third.startup_probe is None
-        assert leader.resources.limits["nvidia.com/gpu"] == "8"
+        assert leader.resources.limits["nvidia.com/gpu"] == ("4" if half else "8")
+        assert leader.resources.requests["memory"] == "80Gi"
+        assert found["deepseek-r1-wideep-frontend-0"].status.qos_class == "Burstable"
 
         # No node is left: the pods of one more deployment wait, and say why.
-        apply(kubeconfig, *manifests("trtllm", wideep_graph_api=version).graph)
-        label = "app.kubernetes.io/instance=deepseek-r1-trtllm,app.kubernetes.io/component=worker"
+        apply(kubeconfig, *other.graph)
+        label = "wideep.dynamo/deployment=deepseek-r1-trtllm,wideep.dynamo/role=worker"
+        why = "anti-affinity" if half else "Insufficient nvidia.com/gpu"
 
         def waiting() -> bool:
             items = client.CoreV1Api(api).list_namespaced_pod("dynamo", label_selector=label).items
             return len(items) == 4 and all(
-                any("Insufficient nvidia.com/gpu" in (c.message or "") for c in pod.status.conditions or [])
-                for pod in items
+                any(why in (c.message or "") for c in pod.status.conditions or []) for pod in items
             )
 
-        wait("four pods are pending for GPUs", waiting)
+        wait("four pods are pending for a node", waiting)
         assert not ready(api, "deepseek-r1-trtllm", version)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import HERE, REPOSITORY, crd, make_manifests, wait
+from conftest import HERE, REPOSITORY, crd, granted, kind, load, make_manifests, wait
 from kubernetes import client
 
-from wideep.kubernetes.preflight import Platform, judge
+from wideep.kubernetes.platform import Platform
+from wideep.kubernetes.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.preflight.model import Check
 from wideep.secrets import Secrets
 
@@ -22,6 +23,7 @@ INVENTORY = REPOSITORY / "inventories" / "kubernetes_sglang"
 CHART = str(HERE / "chart")
 TOKEN = {"secrets_hub_token": "hf_only-for-tests"}
 GPU = "nvidia.com/gpu"
+THEIRS = Platform(install=False)
 
 
 def plan(**own: Any) -> dict[str, Any]:
@@ -41,6 +43,16 @@ def failures(
     values = Secrets(TOKEN if secrets is None else secrets)
     report = judge(plan(**own), platform or Platform(chart_ref=CHART), values)
     return [check for check in report.checks if check.status == "fail"]
+
+
+def refused(**own: Any) -> str:
+    """Return what the role says itself (`--tags platform` leaves preflight out)."""
+    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    given = {"namespace": "dynamo-system", "release": "dynamo-platform", "chart_ref": CHART}
+    done = run_action("cluster_platform", {**given, **own}, wideep_plan=plan())
+    assert done["failed"]
+    assert done["wideep_refused"]
+    return str(done["msg"])
 
 
 def only(found: list[Check], topic: str, *words: str) -> None:
@@ -87,7 +99,8 @@ def test_chart_of_another_release(tmp_path: Path) -> None:
         file.read_text(encoding="utf-8").replace("version: 1.4.2", "version: 1.3.0", 1), encoding="utf-8"
     )
     found = failures(Platform(chart_ref=str(file.parent)))
-    only(found, "chart", "is version 1.3.0", "dynamo_version 1.4.2")
+    only(found, "chart", "is version 1.3.0", "dynamo_version is 1.4.2")
+    assert "is version 1.3.0, dynamo_version is 1.4.2" in refused(chart_ref=str(file.parent))
 
 
 def test_chart_that_is_not_there() -> None:
@@ -100,12 +113,79 @@ def test_chart_that_is_not_there() -> None:
 def test_user_without_rights(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
     found = [check for check in failures() if check.topic == "rights"]
-    only(found, "rights", "you may not get dynamographdeployments", "administrator")
+    only(found, "rights", "you may not get namespaces in dynamo, get dynamographdeployments", "administrator")
+
+
+def test_a_missing_right_is_named(
+    kubeconfig: str, api: client.ApiClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the roles do is asked for, also in the cluster and in the platform's namespace."""
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
+    with granted(api, namespace, RIGHTS):
+        assert "rights" not in {check.topic for check in failures(THEIRS)}
+        found = [check.seen for check in failures() if check.topic == "rights"]
+        assert "you may not list dynamographdeployments.nvidia.com" in found[0]
+    for resource in ("namespaces", "jobs.batch", "events"):
+        with granted(api, namespace, {n: v for n, v in RIGHTS.items() if n != resource}):
+            (check,) = (check for check in failures(THEIRS) if check.topic == "rights")
+            assert f"{resource} in {namespace}" in check.seen
+    assert "validatingwebhookconfigurations.admissionregistration.k8s.io" in PLATFORM_RIGHTS
 
 
 def test_nobody_installs_the_platform() -> None:
-    found = failures(Platform(install=False))
+    found = failures(THEIRS)
     assert [check.topic for check in found] == ["crd", "orchestrator"]
+
+
+def test_lws_needs_volcano(api: client.ApiClient) -> None:
+    """The chart brings neither, and the operator wants both."""
+    lws = {"orchestrator": "lws"}
+    only(failures(**lws), "orchestrator", "no LeaderWorkerSet and no Volcano", "restart the operator")
+    with kind(api, "leaderworkersets", "LeaderWorkerSet", "leaderworkerset.x-k8s.io"):
+        only(failures(**lws), "orchestrator", "there is no Volcano", "orchestrator: grove")
+        with kind(api, "podgroups", "PodGroup", "scheduling.volcano.sh"):
+            assert failures(**lws) == []
+
+
+def test_a_queue_needs_kai_and_has_to_be_there(api: client.ApiClient) -> None:
+    own = {"queue": "team"}
+    only(failures(**own), "queue", "there is no queues.scheduling.run.ai", "install the KAI scheduler")
+    assert (
+        failures(Platform(chart_ref=CHART, values={"global": {"kai-scheduler": {"install": True}}}), **own)
+        == []
+    )
+    with kind(api, "queues", "Queue", "scheduling.run.ai", version="v2", scope="Cluster"):
+        only(failures(**own), "queue", "there is no queue team", "wideep_kubernetes.queue")
+        custom = client.CustomObjectsApi(api)
+        body = {"apiVersion": "scheduling.run.ai/v2", "kind": "Queue", "metadata": {"name": "team"}}
+        custom.create_cluster_custom_object("scheduling.run.ai", "v2", "queues", body)
+        assert failures(**own) == []
+
+
+def test_planes_of_an_operator_of_others(api: client.ApiClient) -> None:
+    """It hands on NATS and etcd; here it has no address."""
+    own = {"wideep_event_plane": "nats"}
+    labels = {"app.kubernetes.io/name": "dynamo-operator"}
+    core = client.CoreV1Api(api)
+    body = {"metadata": {"name": "config", "labels": labels}, "data": {"config.yaml": "infrastructure:\n"}}
+    with crd(api, "v1alpha1"), kind(api, "podcliquesets", "PodCliqueSet", "grove.io"), operator(api):
+        report = judge(plan(**own), THEIRS, Secrets(TOKEN))
+        assert any("nothing tells whether the operator knows nats" in c.seen for c in report.checks)
+        core.create_namespaced_config_map("default", body)
+        try:
+            only(failures(THEIRS, **own), "planes", "has no address of nats", "dynamo-operator.natsAddr")
+            body["data"] = {"config.yaml": "infrastructure:\n  natsAddress: nats://infra:4222\n"}
+            core.replace_namespaced_config_map("config", "default", body)
+            assert failures(THEIRS, **own) == []
+        finally:
+            core.delete_namespaced_config_map("config", "default")
+
+
+def test_an_address_that_nothing_uses() -> None:
+    """Said before the role does."""
+    found = failures(Platform(chart_ref=CHART, nats_address="nats://infra:4222"))
+    only(found, "planes", "platform_nats_address", "wideep_event_plane")
+    assert "platform_nats_address" in refused(nats_address="nats://infra:4222")
 
 
 def test_crd_of_another_version(api: client.ApiClient) -> None:
@@ -113,7 +193,9 @@ def test_crd_of_another_version(api: client.ApiClient) -> None:
         only(failures(), "crd", "serves v1beta1", "wideep_graph_api: v1beta1")
 
 
-def test_operator_in_another_namespace(api: client.ApiClient) -> None:
+@contextmanager
+def operator(api: client.ApiClient) -> Iterator[None]:
+    """The outside of an operator in namespace default."""
     labels = {"app.kubernetes.io/name": "dynamo-operator"}
     container = {"name": "manager", "image": "registry.example.com/operator"}
     body = {
@@ -127,9 +209,14 @@ def test_operator_in_another_namespace(api: client.ApiClient) -> None:
     apps = client.AppsV1Api(api)
     apps.create_namespaced_deployment("default", body)
     try:
-        only(failures(), "operator", "there is one in default", "platform_install: false")
+        yield
     finally:
         apps.delete_namespaced_deployment("theirs", "default")
+
+
+def test_operator_in_another_namespace(api: client.ApiClient) -> None:
+    with operator(api):
+        only(failures(), "operator", "there is one in default", "platform_install: false")
 
 
 def test_release_that_is_pending(api: client.ApiClient) -> None:
@@ -139,6 +226,7 @@ def test_release_that_is_pending(api: client.ApiClient) -> None:
     try:
         found = failures(Platform(chart_ref=CHART, namespace="default"))
         only(found, "release", "pending-upgrade", "helm -n default rollback dynamo-platform 2")
+        assert "helm -n default rollback dynamo-platform 2" in refused(namespace="default")
     finally:
         core.delete_namespaced_secret("release-3", "default")
 
@@ -188,6 +276,40 @@ def test_too_few_nodes() -> None:
 
 def test_taint_that_is_not_tolerated() -> None:
     only(failures(tolerations=[]), "nodes", "taint nvidia.com/gpu is not tolerated")
+
+
+def test_nothing_takes_the_frontend(api: client.ApiClient) -> None:
+    """All nodes have the taint, and it may not be on them."""
+    core = client.CoreV1Api(api)
+    core.patch_node("cpu-0", {"spec": {"unschedulable": True}})
+    try:
+        assert failures() == []
+        found = failures(cpu_pods={"tolerations": []}, **cache(download=False))
+        only(found, "nodes", "no node takes a frontend", "taint nvidia.com/gpu", "wideep_kubernetes.cpu_pods")
+    finally:
+        core.patch_node("cpu-0", {"spec": {"unschedulable": None}})
+
+
+def test_shared_memory_that_no_node_has() -> None:
+    only(failures(shared_memory="3Ti"), "nodes", "of memory, 3Ti are needed")
+
+
+def test_another_gpu_than_planned() -> None:
+    only(failures(wideep_gpu="h200-141gb"), "nodes", "has NVIDIA-H100-80GB-HBM3, the plan is for NVIDIA H200")
+
+
+def test_pods_of_others(api: client.ApiClient) -> None:
+    """Their quantities are of all forms; a worker of ours elsewhere keeps its node."""
+    labels = {"wideep.dynamo/role": "worker", "wideep.dynamo/deployment": "chat"}
+    container = {"name": "a", "image": "registry.example.com/a"}
+    container["resources"] = {"requests": {"memory": "129e6", "cpu": "500u"}}
+    spec = {"nodeName": "gpu-0", "containers": [container], "tolerations": [{"operator": "Exists"}]}
+    core = client.CoreV1Api(api)
+    core.create_namespaced_pod("default", {"metadata": {"name": "theirs", "labels": labels}, "spec": spec})
+    try:
+        only(failures(), "nodes", "7 of 8 GPU nodes are free", "a worker of chat in default is on it")
+    finally:
+        core.delete_namespaced_pod("theirs", "default", grace_period_seconds=0)
 
 
 def test_label_that_no_node_has() -> None:
@@ -242,6 +364,11 @@ def test_pod_security(api: client.ApiClient) -> None:
     try:
         found = failures(namespace="guarded")
         only(found[:1], "namespace", "Pod Security is baseline", "capabilities")
+        assert failures(namespace="guarded", capabilities=[]) == []
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        core.patch_namespace("guarded", {"metadata": {"labels": labels}})
+        found = failures(namespace="guarded", capabilities=[])
+        only(found[:1], "namespace", "Pod Security is restricted", "enforce=baseline")
     finally:
         core.delete_namespace("guarded")
         wait("it is gone", lambda: "guarded" not in {n.metadata.name for n in core.list_namespace().items})

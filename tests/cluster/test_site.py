@@ -1,22 +1,31 @@
 """The verbs on a real API server: converge, change, rotate, fail at a deadline, remove.
 
 The suite molecule-kubernetes does the first of it with SGLang; here it is TensorRT-LLM on four of the nodes.
+The platform's namespace is of others. The graph is deployed by a user who has the rights that preflight asks
+for, and no others.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import BED, DGD, HERE, REPOSITORY, controller, wait
+from conftest import BED, DGD, HERE, REPOSITORY, controller, granted, make_manifests, wait
 from kubernetes import client
 
 from wideep import runner
+from wideep.kubernetes import objects
 from wideep.kubernetes.objects import GENERATION
+from wideep.kubernetes.platform import Platform
+from wideep.kubernetes.preflight import RIGHTS, judge
+from wideep.secrets import Secrets
 
 INVENTORY = REPOSITORY / "inventories" / "kubernetes_trtllm"
 NAME, NAMESPACE = "deepseek-r1-trtllm", "dynamo"
@@ -32,20 +41,29 @@ VARIABLES = {
     "verify_words": False,
     "secrets_hub_token": "hf_only-for-tests",
     "secrets_env": {"LICENSE_TOKEN": "first-only-for-tests"},
+    "platform_values": {"test": {"silent": False, "hook": ""}},
 }
+# Answers no download.
+NO_HUB = {"model_cache_endpoint": "https://no-such-hub.example.com"}
 
 
 class Site:
     """A deployment by the playbooks, and what the API server has of it."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, kubeconfig: str) -> None:
+        self.kubeconfig = kubeconfig
         self.core = client.CoreV1Api(api)
         self.custom = client.CustomObjectsApi(api)
         self.batch = client.BatchV1Api(api)
         self.variables = dict(VARIABLES)
 
     def run(self, verb: str, own: dict[str, Any] | None = None, **options: Any) -> runner.Result:
-        return runner.run(verb, INVENTORY, extra_vars=[self.variables, own or {}], **options)
+        # The graph's part needs no more than what preflight asks for.
+        modest = verb == "status" or options.get("tags") == "graph"
+        user = "kubeconfig-guest" if modest else "kubeconfig"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("K8S_AUTH_KUBECONFIG", str(Path(self.kubeconfig).with_name(user)))
+            return runner.run(verb, INVENTORY, extra_vars=[self.variables, own or {}], **options)
 
     def well(self, verb: str, own: dict[str, Any] | None = None, **options: Any) -> runner.Result:
         result = self.run(verb, own, **options)
@@ -88,17 +106,37 @@ class Site:
     def uids(self) -> dict[str, str]:
         return {name: pod.metadata.uid for name, pod in self.pods().items()}
 
+    def download(self) -> Any:
+        (job,) = self.batch.list_namespaced_job(NAMESPACE).items
+        return job
+
+    def release(self) -> dict[str, Any]:
+        """Return the values that the platform's release has."""
+        words = ["helm", "get", "values", "dynamo-platform", "--namespace=dynamo-system", "--output=json"]
+        done = subprocess.run([*words, f"--kubeconfig={self.kubeconfig}"], check=True, capture_output=True)
+        return dict(json.loads(done.stdout))
+
 
 def oks(result: runner.Result) -> list[Any]:
     return [event for event in result.events if event["event"] == "runner_on_ok"]
 
 
+def shown(result: runner.Result) -> str:
+    """Return what a person saw."""
+    return "".join(event.get("stdout", "") for event in result.events)
+
+
+def failed(result: runner.Result) -> str:
+    """Return the message with which a run ended."""
+    assert result.status == "failed"
+    return str(result.failures[-1].message)
+
+
 def gave_up(result: runner.Result) -> str:
     """Return the message of a wait that ended at its deadline."""
-    assert result.status == "failed"
-    (failure,) = result.failures
-    assert "gave up after 1" in failure.message
-    return str(failure.message)
+    message = failed(result)
+    assert "gave up after" in message
+    return message
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +158,32 @@ def serve(dynamo_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
 
 
 @pytest.fixture(scope="module")
-def unanswered() -> dict[str, str]:
-    """What the waits said while no operator answered: by the role that waited."""
+def said() -> dict[str, Any]:
+    """What was said, and was there, on the way to the deployment: by the step."""
     return {}
 
 
 @pytest.fixture(scope="module")
+def machines(api: client.ApiClient) -> Iterator[None]:
+    """Let the bed's nodes have the GPUs that the inventory names."""
+    core = client.CoreV1Api(api)
+
+    def label(product: str) -> None:
+        for number in range(8):
+            labels = {"nvidia.com/gpu.product": product}
+            core.patch_node(f"gpu-{number}", {"metadata": {"labels": labels}})
+
+    label("NVIDIA-H200")
+    yield
+    label("NVIDIA-H100-80GB-HBM3")
+
+
+@pytest.fixture(scope="module")
 def site(
-    bed: str, api: client.ApiClient, serve: tuple[str, ...], unanswered: dict[str, str]
+    bed: str, api: client.ApiClient, machines: None, serve: tuple[str, ...], said: dict[str, Any]
 ) -> Iterator[Site]:
-    """Deploy once; at the end nothing may be left but the CRDs, which this fixture removes."""
-    made = Site(api)
+    """Deploy once. At the end nothing may be left but what others made, and CRDs."""
+    made = Site(api, bed)
     extensions = client.ApiextensionsV1Api(api)
 
     def crds() -> set[str]:
@@ -144,17 +197,39 @@ def site(
         }
 
     try:
-        silent = {"platform_values": {"test": {"silent": True}}, "platform_deadline_s": 10}
-        unanswered["platform"] = gave_up(made.run("site", silent, tags="platform"))
-        # Now it calls itself available, and looks at nothing.
-        made.well("site", tags="platform")
-        unanswered["graph"] = gave_up(made.run("site", {"graph_deadline_s": 10}, tags="graph"))
-        with controller(bed, *serve):
-            result = made.well("site")
-            assert result.data["wideep_data"]["verified"]["completion_tokens"] == 16
-            yield made
-            made.well("teardown")
-        assert namespaces() == set()
+        said["check"] = made.well("site", check=True, diff=True)
+        said["after check"] = namespaces() | crds()
+        made.core.create_namespace({"metadata": {"name": "dynamo-system"}})
+        hook = {"test": {"hook": "registry.example.com/no-such-image:1.4.2"}}
+        said["hook"] = failed(
+            made.run("site", {"platform_values": hook, "platform_deadline_s": 10}, tags="platform")
+        )
+        silent = {"test": {"silent": True, "hook": ""}}
+        said["platform"] = gave_up(
+            made.run("site", {"platform_values": silent, "platform_deadline_s": 10}, tags="platform")
+        )
+        made.core.create_namespace(objects.namespace(NAMESPACE))
+        with ExitStack() as rights:
+            rights.enter_context(granted(api, NAMESPACE, RIGHTS))
+            said["download"] = failed(made.run("site", NO_HUB, tags="graph"))
+            graphs = made.custom.list_cluster_custom_object("nvidia.com", "v1alpha1", DGD.partition(".")[0])
+            said["graphs"] = graphs["items"]
+            # The same Job, once the hub is there. Nobody looks at the graph yet.
+            said["graph"] = gave_up(made.run("site", {"graph_deadline_s": 1}, tags="graph"))
+            with controller(bed, *serve):
+                result = made.well("site")
+                assert result.data["wideep_data"]["verified"]["completion_tokens"] == 16
+                yield made
+                rights.close()
+                made.core.create_namespaced_config_map("dynamo-system", {"metadata": {"name": "theirs"}})
+                gone = made.well("teardown")
+        assert "the namespace stays: wideep did not make the namespace dynamo-system" in shown(gone)
+        assert namespaces() == {"dynamo-system"}, shown(gone)
+        left = {item.metadata.name for item in made.core.list_namespaced_config_map("dynamo-system").items}
+        assert left == {"kube-root-ca.crt", "theirs"}
+        assert {s.metadata.name for s in made.core.list_namespaced_secret("dynamo-system").items} == {
+            "mpi-run-ssh-secret"
+        }
         assert DGD in crds(), "teardown keeps CRDs"
     finally:
         for name in crds():
@@ -164,11 +239,66 @@ def site(
         wait("CRDs and namespaces are gone", lambda: not crds() | namespaces())
 
 
-def test_operator_that_never_answers(site: Site, unanswered: dict[str, str]) -> None:
-    assert "operator not available" in unanswered["platform"]
-    assert "pod dynamo-platform-dynamo-operator" in unanswered["platform"]
-    assert "the operator has not looked at it yet" in unanswered["graph"]
-    assert "kubectl -n dynamo-system logs" in unanswered["graph"]
+def test_a_check_shows_all_that_would_be_made(site: Site, said: dict[str, Any]) -> None:
+    assert said["after check"] == set(), "a check makes nothing"
+    results = [event["event_data"]["res"] for event in oks(said["check"])]
+    names = {name for res in results for name in res.get("names", ())}
+    job = site.download().metadata.name
+    assert {f"Job {job}", "PersistentVolumeClaim model-cache", f"DynamoGraphDeployment {NAME}"} <= names
+    assert {f"ConfigMap {NAME}-prefill", f"ConfigMap {NAME}-decode", "hf-token-secret"} <= names
+    text = shown(said["check"])
+    assert "+kind: DynamoGraphDeployment" in text
+    assert "+  name: model-cache" in text
+
+
+def test_a_hook_of_the_chart_that_does_not_end(site: Site, said: dict[str, Any]) -> None:
+    """Helm waits for it, and says no more than that it did."""
+    assert "timed out" in said["hook"]
+    assert "ImagePullBackOff" in said["hook"]
+    assert "crd-apply" in said["hook"]
+
+
+def test_operator_that_never_answers(site: Site, said: dict[str, Any]) -> None:
+    assert "operator not available" in said["platform"]
+    assert "pod dynamo-platform-dynamo-operator" in said["platform"]
+    assert "the operator has not looked at it yet" in said["graph"]
+    assert "kubectl -n dynamo-system logs" in said["graph"]
+
+
+def test_workers_start_when_the_model_is_there(site: Site, said: dict[str, Any]) -> None:
+    """A download that failed is told as one, keeps the graph away, and runs again."""
+    assert "the download of the model failed" in said["download"]
+    assert "exit code 2" in said["download"]
+    assert "operator" not in said["download"]
+    assert said["graphs"] == []
+    done = site.download().status.completion_time
+    assert done <= min(pod.metadata.creation_timestamp for pod in site.pods().values())
+    env = {e.name: e.value for e in site.download().spec.template.spec.containers[0].env}
+    assert "HF_ENDPOINT" not in env, "it was made anew"
+
+
+def test_another_deployment_takes_nothing_away(site: Site) -> None:
+    """Of the platform, which they share: single nodes need no Grove. What they need is added."""
+    before = site.release()
+    assert before["global"]["grove"] == {"install": True, "enabled": True}
+    pool = {"nodes_per_replica": 1, "options": {"data_parallel_size": 8}}
+    other = {
+        "wideep_deployment": "chat",
+        "wideep_pools": {"prefill": pool, "decode": pool},
+        "wideep_eplb": {},
+        "platform_values": {},
+        "platform_install_orchestrator": "false",
+    }
+    result = site.well("site", other, tags="platform")
+    assert result.stats["localhost"].changed == 0
+    assert site.release() == before
+    # Preflight says what would change, and who else is concerned.
+    plan = make_manifests.plan(INVENTORY.name, wideep_deployment="chat", wideep_event_plane="nats").to_dict()
+    report = judge(plan, Platform(chart_ref=str(HERE / "chart")), Secrets({}))
+    (warning,) = (check for check in report.checks if check.topic == "release")
+    assert warning.status == "warn"
+    assert "global.nats.install: true (was false)" in warning.seen
+    assert f"{NAME} in {NAMESPACE}" in warning.remedy
 
 
 def test_one_pod_a_node_and_pools_apart(site: Site) -> None:
@@ -227,19 +357,21 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
     ("own", "words"),
     [
         (
-            {"image": "registry.example.com/no-such-image:1.4.2"},
-            (f"pod {NAME}-decode-0-ldr", "ImagePullBackOff", "event Failed: Failed to pull image"),
+            {
+                "frontend_image": "registry.example.com/no-such-image:1.4.2",
+                "annotations": {"bed.wideep/crashes": "CUDA out of memory"},
+            },
+            (
+                *(f"pod {NAME}-frontend-0", "ImagePullBackOff", "event Failed: Failed to pull image"),
+                *(f"pod {NAME}-decode-0-ldr", "CrashLoopBackOff", "CUDA out of memory", "event BackOff"),
+            ),
         ),
         (
             {"node_selector": {"kubernetes.io/hostname": "gpu-0"}},
             (f"pod {NAME}-", "unschedulable", "event FailedScheduling", "nodes are available"),
         ),
-        (
-            {"annotations": {"bed.wideep/crashes": "CUDA out of memory"}},
-            (f"pod {NAME}-decode-0-ldr", "CrashLoopBackOff", "CUDA out of memory", "event BackOff"),
-        ),
     ],
-    ids=["image that cannot be pulled", "no free GPUs", "crash loop"],
+    ids=["image that cannot be pulled, and a crash loop", "no free GPUs"],
 )
 def test_the_wait_ends_and_names_the_cause(site: Site, own: dict[str, Any], words: tuple[str, ...]) -> None:
     changed = {"wideep_kubernetes": {**OWN["wideep_kubernetes"], **own}, "graph_deadline_s": 10}
@@ -248,4 +380,11 @@ def test_the_wait_ends_and_names_the_cause(site: Site, own: dict[str, Any], word
 
 
 def test_after_all_that_it_serves_again(site: Site) -> None:
-    assert site.well("site").data["wideep_data"]["verified"]["completion_tokens"] == 16
+    """Also where others look after the platform, said on a command line, whose words are texts."""
+    result = site.well("site", {"platform_install": "false"})
+    assert result.data["wideep_data"]["verified"]["completion_tokens"] == 16
+    assert "Install or upgrade the release" not in shown(result)
+    waits = [
+        e["event_data"] for e in oks(result) if e["event_data"]["task"].startswith("Wait until the model")
+    ]
+    assert waits, "a download that is done is looked at"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import controller, crd, wait
+from conftest import REPOSITORY, controller, crd, load, wait
 from kubernetes import client
 from test_cluster import apply, manifests, ready
 
-from wideep.kubernetes import objects, watch
+from wideep.kubernetes import downloads, leftover, objects, watch
 from wideep.kubernetes.access import Cluster
 
 NAME = "deepseek-r1-wideep"
-LABELS = {watch.GRAPH_LABEL: NAME}
+GRAPH = watch.Target("graph", "dynamo", NAME)
 BASE = {"rdma_resource": "rdma/ib", "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}
 
 
@@ -32,11 +33,22 @@ def says(cluster: Cluster, *words: str) -> None:
     """Wait until the report has these words, and assert that the graph is not called ready."""
 
     def told() -> bool:
-        text = watch.trouble(cluster, "dynamo", LABELS)
+        text = watch.trouble(cluster, GRAPH)
         return all(word in text for word in words)
 
     wait(f"the report says {words}", told)
     assert not watch.graph(cluster, "dynamo", NAME, "v1alpha1").done
+
+
+def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting does not bring it."""
+    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
+    own = {"target": "job", "name": "download", "namespace": "dynamo", "deadline_s": 3600}
+    done = run_action("cluster_wait", own)
+    assert done["failed"]
+    assert 'User "guest" cannot get resource "jobs"' in done["msg"]
+    assert "gave up" not in done["msg"]
 
 
 def test_image_that_cannot_be_pulled(
@@ -65,10 +77,90 @@ def test_operator_that_does_not_answer(
 ) -> None:
     with crd(api, "v1alpha1"):
         put(kubeconfig)
-        says(cluster, "there are no pods", "operator's log")
+        says(cluster, "there are no pods", "does not answer", "operator's log")
         assert watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress == (
             "the operator has not looked at it yet"
         )
+
+
+def event(api: client.ApiClient, kind: str, name: str, reason: str, message: str) -> None:
+    of = {"kind": kind, "name": name, "namespace": "dynamo"}
+    body = {"metadata": {"generateName": "test-"}, "involvedObject": of, "type": "Warning"}
+    client.CoreV1Api(api).create_namespaced_event("dynamo", body | {"reason": reason, "message": message})
+
+
+def test_the_operators_own_reason(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """Without pods it is all there is: what the operator, Grove or a quota refuses has none."""
+    message = "no multinode orchestrator available"
+    status = {"conditions": [{"type": "Ready", "status": "False", "reason": "failed", "message": message}]}
+    with crd(api, "v1alpha1"):
+        put(kubeconfig)
+        client.CustomObjectsApi(api).patch_namespaced_custom_object_status(
+            "nvidia.com", "v1alpha1", "dynamo", "dynamographdeployments", NAME, {"status": status}
+        )
+        event(api, "DynamoGraphDeployment", NAME, "Refused", "it is not valid")
+        event(api, "PodClique", f"{NAME}-0-prefill-0-prefill-ldr", "FailedCreate", "exceeded quota: gpus")
+        event(api, "ReplicaSet", f"{NAME}-frontend-abc", "FailedCreate", "violates PodSecurity")
+        event(api, "ReplicaSet", f"{NAME}s-are-others", "FailedCreate", "of somebody else")
+        says(cluster, f"the operator says: failed: {message}", "event of PodClique", "exceeded quota: gpus")
+        text = watch.trouble(cluster, GRAPH)
+        assert "event of DynamoGraphDeployment deepseek-r1-wideep: Refused: it is not valid" in text
+        assert "violates PodSecurity" in text
+        assert "somebody else" not in text
+        assert "does not answer" not in text
+        assert message in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
+
+
+def test_an_operator_that_is_being_replaced(api: client.ApiClient) -> None:
+    def deployment(**status: Any) -> dict[str, Any]:
+        available = {"type": "Available", "status": "True"}
+        return {
+            "metadata": {"generation": 2},
+            "spec": {"replicas": 1},
+            "status": {
+                "observedGeneration": 2,
+                "replicas": 1,
+                "updatedReplicas": 1,
+                "conditions": [available],
+            }
+            | status,
+        }
+
+    assert watch.rolled_out(deployment())
+    # Available, by the pods of the version before.
+    assert not watch.rolled_out(deployment(observedGeneration=1))
+    assert not watch.rolled_out(deployment(updatedReplicas=0))
+    assert not watch.rolled_out(deployment(replicas=2))
+    assert not watch.rolled_out(deployment(conditions=[]))
+
+
+def test_the_log_of_the_container_that_is_in_trouble(
+    api: client.ApiClient, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a sidecar beside it the server wants a name."""
+    asked: list[Any] = []
+    monkeypatch.setattr(Cluster, "text", lambda _, path, **query: asked.append(query["container"]) or "")
+    images = {"proxy": "registry.example.com/proxy", "main": "registry.example.com/no-such-image"}
+    spec = {
+        "nodeName": "cpu-0",
+        "containers": [{"name": name, "image": image} for name, image in images.items()],
+    }
+    labels = {watch.GRAPH_LABEL: NAME}
+    core = client.CoreV1Api(api)
+    core.create_namespaced_pod("dynamo", {"metadata": {"name": "one", "labels": labels}, "spec": spec})
+    says_image = ("pod one on cpu-0: ImagePullBackOff",)
+
+    def told() -> bool:
+        return says_image[0] in watch.trouble(cluster, GRAPH)
+
+    wait("the image is refused", told)
+    asked.clear()
+    begins = {"name": "wait-for-leader", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    core.patch_namespaced_pod_status("one", "dynamo", {"status": {"initContainerStatuses": [begins]}})
+    assert "pod one on cpu-0: CrashLoopBackOff" in watch.trouble(cluster, GRAPH)
+    assert set(asked) == {"wait-for-leader"}
 
 
 def test_teardown_knows_what_is_its_own(
@@ -82,24 +174,103 @@ def test_teardown_knows_what_is_its_own(
         owned = objects.owned(cluster, "dynamo", "v1alpha1", NAME)
         kinds = [item["kind"] for item in owned]
         assert kinds == ["DynamoGraphDeployment", "Job", "PersistentVolumeClaim"]
+        assert "mpi-run-ssh-secret" in {s.metadata.name for s in core.list_namespaced_secret("dynamo").items}
         kept = [item["kind"] for item in objects.removable(owned, keep_model=True)]
         assert kept == ["DynamoGraphDeployment", "Job"]
         # The fixture made the namespace, so it is not ours.
-        assert not objects.namespace_removable(cluster, "dynamo", owned)
+        kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
+        assert kept == "wideep did not make the namespace dynamo"
         core.patch_namespace("dynamo", objects.namespace("dynamo"))
-        assert objects.namespace_removable(cluster, "dynamo", owned)
-        core.create_namespaced_config_map("dynamo", {"metadata": {"name": "theirs"}})
-        assert not objects.namespace_removable(cluster, "dynamo", owned)
-        # With a second deployment in the namespace the volume stays.
+        # The operator's key has no owner; it is of no use without graphs.
+        assert leftover.namespace_kept(cluster, "dynamo", leaving=owned) == ""
+        rbac = client.RbacAuthorizationV1Api(api)
+        rbac.create_namespaced_role("dynamo", {"metadata": {"name": "theirs"}, "rules": []})
+        kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
+        assert kept == "the namespace dynamo holds Role theirs"
+        # What a release of Helm leaves is known by its label.
+        labels = {"app.kubernetes.io/instance": "dynamo-platform"}
+        data = {"metadata": {"name": "data-nats-0", "labels": labels}}
+        data["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        core.create_namespaced_persistent_volume_claim("dynamo", data)
+        assert "PersistentVolumeClaim data-nats-0" in leftover.left_in(cluster, "dynamo", leaving=owned)
+        left = leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform")
+        assert left == ["Role theirs"]
+        # The platform is ours where the namespace is, or where it is marked; and stays for graphs of others.
+        mine = "dynamo", NAME
+        assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
+        core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
+        kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine)
+        assert kept == "wideep did not install the platform in dynamo"
+        core.create_namespaced_config_map("dynamo", objects.platform_mark("dynamo"))
+        assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
+        kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", ("dynamo", "chat"))
+        assert kept == f"DynamoGraphDeployment {NAME} in dynamo needs the platform"
+        assert "there is no namespace" in leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        # With a second deployment in the namespace the volume stays, and that it was filled.
         other = manifests("trtllm").graph
         apply(kubeconfig, *(objects.marked(item, "deepseek-r1-trtllm") for item in other))
         left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
-        assert left == ["DynamoGraphDeployment", "Job"]
+        assert left == ["DynamoGraphDeployment"]
         # What the last version had: a ConfigMap that this one has not.
         trtllm = objects.owned(cluster, "dynamo", "v1alpha1", "deepseek-r1-trtllm")
         stale = objects.stale(trtllm, [item for item in other if item["kind"] != "ConfigMap"])
         assert {item["kind"] for item in stale} == {"ConfigMap"}
         assert len(stale) == 2
+
+
+def test_what_deployments_share(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """One volume, one download: neither changes with another deployment's image or size."""
+    core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
+
+    def model(engine: str = "sglang", **variables: Any) -> list[dict[str, Any]]:
+        return [objects.marked(item, NAME) for item in manifests(engine, **variables).model]
+
+    def cache(engine: str, **own: Any) -> dict[str, Any]:
+        return {"wideep_kubernetes": {**BASE, "shared_memory": "800Gi", **own}}
+
+    mine = model()
+    apply(kubeconfig, *mine)
+    other = cache(
+        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "1Gi"}
+    )
+    theirs = model("trtllm", **other)
+    assert downloads.needed(cluster, theirs) == downloads.obsolete(cluster, theirs) == []
+    larger = model("trtllm", **cache("trtllm", model_cache={"size": "2Ti"}))
+    (claim,) = downloads.needed(cluster, larger)
+    assert claim["spec"]["resources"]["requests"]["storage"] == "2Ti"
+    # Another revision into the same directory, under workers that read it.
+    revision = model(model_cache_revision="1" * 40)
+    (problem,) = downloads.other_models(cluster, revision)
+    assert "/model-cache/deepseek-r1 has deepseek-ai/DeepSeek-R1 at main" in problem.message
+    assert "/model-cache/deepseek-r1-11111111" in problem.remedy
+    elsewhere = model(model_cache_revision="1" * 40, wideep_model_path="/model-cache/deepseek-r1-11111111")
+    assert downloads.other_models(cluster, elsewhere) == downloads.other_models(cluster, theirs) == []
+    # A new volume is empty, whatever the Job says.
+    name = mine[-1]["metadata"]["name"]
+    wait("it is downloaded", lambda: batch.read_namespaced_job(name, "dynamo").status.succeeded)
+    job = cluster.get(objects.path_of(mine[-1]))
+    assert job is not None
+    later = {"metadata": {"creationTimestamp": "2999-01-01T00:00:00Z"}}
+    assert downloads.is_obsolete(job, later)
+    assert downloads.is_obsolete(job, None)
+    assert not downloads.is_obsolete(job, cluster.get(objects.path_of(mine[0])))
+    # One that failed is in nobody's way, and runs again.
+    batch.delete_namespaced_job(name, "dynamo", propagation_policy="Foreground")
+    wait("the Job is gone", lambda: cluster.get(objects.path_of(mine[-1])) is None)
+    failing = model(model_cache_endpoint="https://no-such-hub.example.com")
+    apply(kubeconfig, failing[-1])
+    target = watch.Target("job", "dynamo", name)
+    wait("it failed", lambda: target.look(cluster).failed)
+    assert [item["metadata"]["name"] for item in downloads.obsolete(cluster, mine)] == [name]
+    assert [item["kind"] for item in downloads.needed(cluster, mine)] == ["Job"]
+    assert downloads.other_models(cluster, revision) == []
+    assert [item["metadata"]["name"] for item in downloads.obsolete(cluster, revision)] == [name]
+    said = watch.trouble(cluster, target)
+    assert "failed" in said
+    assert "download: ended 1 times, last with exit code 2 (Error) no such hub" in said
+    assert core.list_namespaced_pod("dynamo").items, "its pods stay, for their logs"
 
 
 def test_secrets_are_not_shown(api: client.ApiClient, namespace: str, cluster: Cluster) -> None:

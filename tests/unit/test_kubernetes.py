@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from example_inventories import REPOSITORY, Groups, Hosts, refusal
 
 from wideep.kubernetes import objects, schema
+from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
@@ -78,6 +80,8 @@ def components(manifests: Manifests) -> dict[str, dict[str, Any]]:
                 "env": service["envs"],
                 "gpus": limits.get("gpu"),
                 "extended": limits.get("custom", {}),
+                "requests": service["resources"]["requests"],
+                "limits": {k: v for k, v in limits.items() if k in {"cpu", "memory"}},
                 "shm": service.get("sharedMemory", {}).get("size"),
             }
     else:
@@ -93,6 +97,8 @@ def components(manifests: Manifests) -> dict[str, dict[str, Any]]:
                 "probes": {k: container[k] for k in ("startupProbe", "livenessProbe", "readinessProbe")},
                 "env": container["env"],
                 "gpus": limits.pop("nvidia.com/gpu", None),
+                "requests": container["resources"]["requests"],
+                "limits": {k: limits.pop(k) for k in ("cpu", "memory") if k in limits},
                 "extended": limits,
                 "shm": component.get("sharedMemorySize"),
             }
@@ -145,7 +151,7 @@ def test_both_apis_say_the_same(engine: str) -> None:
     alpha, beta = (components(made(engine, wideep_graph_api=api)) for api in APIS)
     for name, one in alpha.items():
         other = beta[name]
-        for key in ("pod", "metadata", "probes", "env", "gpus", "extended", "shm"):
+        for key in ("pod", "metadata", "probes", "env", "gpus", "extended", "requests", "limits", "shm"):
             assert one[key] == other[key], (name, key)
         for key in ("image", "command", "args", "volumeMounts"):
             assert one["container"][key] == other["container"][key], (name, key)
@@ -299,12 +305,15 @@ def test_one_worker_pod_a_node_and_frontends_apart() -> None:
         for worker in ("prefill", "decode"):
             assert wanted <= parts[worker]["metadata"]["labels"].items()
         assert not wanted <= parts["frontend"]["metadata"]["labels"].items()
+        # Grove writes these itself.
+        assert not any(key.startswith("app.kubernetes.io/") for key, _ in wanted)
     assert parts["frontend"]["whole"]["replicas"] == 2
     assert "--router-replica-sync" in parts["frontend"]["container"]["args"]
     affinity = parts["frontend"]["pod"]["affinity"]["podAntiAffinity"]
     (weighted,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
     wanted = weighted["podAffinityTerm"]["labelSelector"]["matchLabels"].items()
     assert wanted <= parts["frontend"]["metadata"]["labels"].items()
+    assert not any(key.startswith("app.kubernetes.io/") for key, _ in wanted)
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -319,15 +328,18 @@ def test_placement(api: str) -> None:
             queue="serving",
             host_network=True,
             host_ipc=True,
-            cpu="96",
-            memory="1Ti",
+            run_as_user=0,
+            resources={"worker": {"requests": {"cpu": "96"}, "limits": {"memory": "1Ti"}}},
             cache_host_path="/srv/cache",
             labels={"team": "serving"},
             annotations={"k8s.v1.cni.cncf.io/networks": "rdma"},
         ),
     )
     graph = manifests.graph[-1]
-    assert graph["metadata"]["annotations"] == {"nvidia.com/kai-scheduler-queue": "serving"}
+    assert graph["metadata"]["annotations"] == {
+        "nvidia.com/kai-scheduler-queue": "serving",
+        "nvidia.com/dynamo-discovery-backend": "kubernetes",
+    }
     part = components(manifests)["prefill"]
     assert part["pod"]["nodeSelector"] == {"pool": "gpu"}
     assert part["pod"]["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
@@ -335,6 +347,8 @@ def test_placement(api: str) -> None:
     assert part["pod"]["schedulerName"] == "kai-scheduler"
     assert (part["pod"]["hostNetwork"], part["pod"]["hostIPC"]) == (True, True)
     assert part["pod"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+    assert part["container"]["securityContext"]["runAsUser"] == 0
+    assert (part["requests"], part["limits"]) == ({"cpu": "96", "memory": "1Ti"}, {"memory": "1Ti"})
     cache = next(v for v in part["pod"]["volumes"] if v["name"] == "cache")
     assert cache["hostPath"] == {"path": "/srv/cache", "type": "DirectoryOrCreate"}
     assert part["metadata"]["labels"]["team"] == "serving"
@@ -342,6 +356,7 @@ def test_placement(api: str) -> None:
     frontend = components(manifests)["frontend"]
     assert "nodeSelector" not in frontend["pod"]
     assert "hostNetwork" not in frontend["pod"]
+    assert "securityContext" not in frontend["container"]
     assert schema.check(manifests.graph) == []
 
 
@@ -350,6 +365,10 @@ def test_lws_and_etcd_are_asked_for_by_annotation() -> None:
     assert graph["metadata"]["annotations"] == {
         "nvidia.com/enable-grove": "false",
         "nvidia.com/dynamo-discovery-backend": "etcd",
+    }
+    # Said always: what the release has is for graphs that say nothing, and of another deployment.
+    assert made().graph[-1]["metadata"]["annotations"] == {
+        "nvidia.com/dynamo-discovery-backend": "kubernetes"
     }
 
 
@@ -389,13 +408,161 @@ def test_model_cache_is_optional() -> None:
 
 
 def test_another_download_is_another_job() -> None:
-    """A Job cannot be changed."""
+    """A Job cannot be changed, and deployments share it: its name is of what is downloaded, nothing else."""
 
-    def name(**variables: Any) -> str:
-        return str(made(**variables).model[-1]["metadata"]["name"])
+    def name(engine: str = "sglang", **variables: Any) -> str:
+        return str(made(engine, **variables).model[-1]["metadata"]["name"])
 
-    assert name() == name()
+    assert name() == name("trtllm")
+    assert name() == name(wideep_deployment="other", model_cache_endpoint="https://hub.example.com")
+    assert name() == name(**cluster(frontend_image="registry.example.com/frontend:1.4.2-r2"))
     assert name() != name(wideep_model_path="/model-cache/other")
+    assert name() != name(model_cache_revision="0" * 40)
+    assert name() != name(model_cache_exclude=["*.pdf"])
+    assert objects.marked(made().model[-1], "chat")["metadata"]["labels"] == {
+        "app.kubernetes.io/name": "model-download",
+        "app.kubernetes.io/managed-by": "wideep",
+    }
+
+
+def test_the_download_honours_its_variables() -> None:
+    variables = {
+        "model_cache_repo": "team/model",
+        "model_cache_revision": "0" * 40,
+        "model_cache_endpoint": "https://hub.example.com",
+        "model_cache_exclude": ["*.pdf"],
+    }
+    own = cluster(model_cache={"run_as_user": 0}, resources={"download": {"limits": {"memory": "4Gi"}}})
+    job = made(**variables, **own).model[-1]
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["args"] == ["team/model", "0" * 40, "/model-cache/deepseek-r1", "*.pdf"]
+    assert {"name": "HF_ENDPOINT", "value": "https://hub.example.com"} in container["env"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1", "memory": "4Gi"},
+        "limits": {"memory": "4Gi"},
+    }
+    assert pod["securityContext"]["runAsUser"] == 0
+    assert job["metadata"]["annotations"] == {
+        objects.REPOSITORY: "team/model",
+        objects.REVISION: "0" * 40,
+        objects.TARGET: "/model-cache/deepseek-r1",
+    }
+
+
+def test_a_failed_download_keeps_its_pods_and_does_not_try_in_vain(tmp_path: Path) -> None:
+    job = made().model[-1]["spec"]
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    (hopeless, _) = job["podFailurePolicy"]["rules"]
+    assert hopeless["action"] == "FailJob"
+    (status,) = hopeless["onExitCodes"]["values"]
+    script = job["template"]["spec"]["containers"][0]["command"][2]
+    # The script as it is, before a hub that has no such revision.
+    package = tmp_path / "huggingface_hub"
+    package.mkdir()
+    (package / "utils.py").write_text(
+        "class RepositoryNotFoundError(Exception): pass\nclass RevisionNotFoundError(Exception): pass\n",
+        encoding="utf-8",
+    )
+    (package / "__init__.py").write_text(
+        "from huggingface_hub.utils import RevisionNotFoundError\n"
+        "def snapshot_download(*words, **more): raise RevisionNotFoundError(f'{words} {more}')\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-c", script, "a/b", "main", "/nowhere", "*.bin"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == status, done.stderr
+    assert "('a/b',)" in done.stderr
+    assert "'ignore_patterns': ['*.bin']" in done.stderr
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_no_pod_is_the_first_to_be_evicted(api: str) -> None:
+    parts = components(made("trtllm", wideep_graph_api=api))
+    assert parts["frontend"]["requests"] == {"cpu": "1", "memory": "1Gi"}
+    # Shared memory counts as the pod's.
+    assert parts["decode"]["requests"] == {"cpu": "8", "memory": "80Gi"}
+    assert all(part["limits"] == {} for part in parts.values())
+
+
+def test_frontends_and_the_download_tolerate_what_workers_do() -> None:
+    """Else nothing would start where all nodes have the taint. Where others are, they are preferred."""
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    other = {"key": "infra", "operator": "Exists"}
+    for own, tolerations, selector in (
+        ({}, [taint], None),
+        ({"tolerations": [other], "node_selector": {"pool": "infra"}}, [other], {"pool": "infra"}),
+        ({"tolerations": []}, None, None),
+    ):
+        manifests = made(**cluster(cpu_pods=own))
+        parts = components(manifests)
+        job = manifests.model[-1]["spec"]["template"]["spec"]
+        for pod in (parts["frontend"]["pod"], job):
+            assert (pod.get("tolerations"), pod.get("nodeSelector")) == (tolerations, selector)
+            preferred = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+            (rule,) = preferred[0]["preference"]["matchExpressions"]
+            assert (rule["key"], rule["operator"]) == ("nvidia.com/gpu.present", "NotIn")
+        assert parts["decode"]["pod"]["tolerations"] == [taint]
+        assert "nodeSelector" not in parts["decode"]["pod"]
+
+
+def test_what_hangs_ends_at_once() -> None:
+    for part in components(made()).values():
+        assert part["pod"]["terminationGracePeriodSeconds"] == 930
+        for probe in ("livenessProbe", "startupProbe"):
+            assert part["probes"][probe]["terminationGracePeriodSeconds"] == 30
+        # The API refuses it there.
+        assert "terminationGracePeriodSeconds" not in part["probes"]["readinessProbe"]
+
+
+def test_a_namespace_allows_its_pods() -> None:
+    def level(**own: Any) -> str:
+        settings = plan(**cluster(**own)).to_dict()["settings"]["kubernetes"]
+        return str(objects.namespace("dynamo", settings)["metadata"]["labels"][objects.POD_SECURITY])
+
+    assert level() == "privileged"
+    assert level(capabilities=[], host_network=True) == "privileged"
+    assert level(capabilities=[]) == "baseline"
+    assert objects.POD_SECURITY not in objects.namespace("dynamo-system")["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("129e6", 129_000_000),
+        ("1.5E3", 1500),
+        ("500u", "0.0005"),
+        ("100n", "0.0000001"),
+        ("250m", "0.25"),
+        ("5E", 5 * 10**18),
+        ("2Ei", 2 * 2**60),
+        ("1.5Gi", 1.5 * 2**30),
+        ("3k", 3000),
+        ("7", 7),
+        ("", 0),
+    ],
+)
+def test_quantities(text: str, number: Any) -> None:
+    assert quantity(text) == Decimal(number)
+
+
+def test_memory_to_lock_is_asked_of_the_nodes_or_of_root() -> None:
+    def warned(**own: Any) -> list[str]:
+        return [note.where for note in plan(**cluster(**own)).warnings if "kubernetes" in note.where]
+
+    assert warned() == ["wideep_kubernetes.run_as_user"]
+    assert warned(run_as_user=1000) == ["wideep_kubernetes.run_as_user"]
+    assert warned(run_as_user=0) == warned(privileged=True) == []
+    assert warned(run_as_user=0, capabilities=[]) == ["wideep_kubernetes.capabilities"]
+
+
+@pytest.mark.parametrize("verb", ["deploy", "teardown"])
+def test_the_platform_is_left_alone_where_a_command_line_says_so(verb: str) -> None:
+    """`-e platform_install=false` is a text, which a condition does not take."""
+    path = REPOSITORY / "playbooks" / "plays" / f"kubernetes_{verb}.yml"
+    (play,) = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (task,) = (t for t in play["tasks"] if t["ansible.builtin.include_role"]["name"].endswith(".platform"))
+    assert task["when"] == "platform_install | default(true) | bool"
 
 
 def test_yaml_reads_back() -> None:
@@ -458,9 +625,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "not one of its values",
     ),
     "memory below shared memory": (
-        cluster(memory="64Gi"),
-        "wideep_kubernetes.memory",
+        cluster(resources={"worker": {"limits": {"memory": "64Gi"}}}),
+        "wideep_kubernetes.resources.worker.limits.memory",
         "shared memory",
+    ),
+    "a request above its limit": (
+        cluster(resources={"frontend": {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}}),
+        "wideep_kubernetes.resources.frontend.requests.cpu",
+        "more than the limit",
+    ),
+    "what cpu was": (cluster(cpu="96"), "wideep_kubernetes.cpu", "resources.worker.requests.cpu"),
+    "unknown pod": (
+        cluster(resources={"worker": {"request": {}}}),
+        "wideep_kubernetes.resources.worker.request",
+        "did you mean requests?",
+    ),
+    "a download from S3": ({"model_cache_source": "s3"}, "model_cache_source", "from a hub only"),
+    "credentials of a hub": (
+        {"model_cache_endpoint": "https://me:secret@hub.example.com"},
+        "model_cache_endpoint",
+        "credentials",
     ),
     "no shared memory": (cluster(shared_memory="0"), "wideep_kubernetes.shared_memory", "need shared memory"),
     "not a quantity": (cluster(shared_memory="80 GB"), "wideep_kubernetes.shared_memory", "not allowed"),
@@ -498,6 +682,14 @@ def test_unknown_setting_names_the_nearest() -> None:
     (problem,) = refusal(*inventory(**cluster(model_cache={"clam": "x"})))
     assert problem.where == "wideep_kubernetes.model_cache.clam"
     assert "claim" in problem.remedy
+
+
+def test_a_bad_value_is_one_problem() -> None:
+    """Not another one of the group, which has its one host."""
+    (problem,) = refusal(*inventory(wideep_gpus_per_node="eight"))
+    assert problem.where.startswith("wideep_gpus_per_node")
+    found = refusal({}, inventory()[1])
+    assert any(p.where == "inventory group kubernetes" for p in found)
 
 
 def test_groups_of_hosts_are_refused() -> None:

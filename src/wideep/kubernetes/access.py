@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 GRAPHS = "dynamographdeployments"
@@ -62,6 +62,12 @@ class Cluster:
         which = [f"--context={self.context}"] if self.context else []
         return ["kubectl", *where, *which, *words]
 
+    @property
+    def helm_flags(self) -> list[str]:
+        """Return the options that let helm speak to this cluster."""
+        where = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
+        return [*where, *([f"--kube-context={self.context}"] if self.context else [])]
+
     def _call(
         self, method: str, path: str, query: Mapping[str, Any], body: Any = None, content: str | None = None
     ) -> Any:
@@ -99,6 +105,22 @@ class Cluster:
         selector = ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         found = self.get(path, **({"labelSelector": selector} if selector else {}))
         return list(found["items"]) if found else []
+
+    def everything(self, namespace: str, but: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (kind, object) for all that a namespace holds. but: kinds that are not asked for.
+
+        Raises:
+            RefusedByServerError: we may not list a kind, or a server of an aggregated API does not answer.
+        """
+        groups = (self.get("/apis") or {}).get("groups", ())
+        folders = ["/api/v1", *(f"/apis/{g['preferredVersion']['groupVersion']}" for g in groups)]
+        for folder in folders:
+            for resource in (self.get(folder) or {}).get("resources", ()):
+                listed = resource["namespaced"] and "list" in resource["verbs"]
+                if not listed or "/" in resource["name"] or resource["kind"] in but:
+                    continue
+                for item in self.items(f"{folder}/namespaces/{namespace}/{resource['name']}"):
+                    yield resource["kind"], item
 
     def text(self, path: str, **query: Any) -> str:
         """Return what is at a path as text."""

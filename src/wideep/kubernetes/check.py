@@ -23,12 +23,13 @@ GROVE_NAMES = 45
 ROLE_SUFFIX = "-ldr"
 # In these the operator's quoting for `sh -c`, or for bash within it, changes a word.
 SHELL_SPECIAL = frozenset("$`'\\!\n")
-UNITS = {
+UNITS: dict[str, Decimal | int] = {
+    **{unit: Decimal(1000) ** (n - 3) for n, unit in enumerate("num")},
     "": 1,
-    "m": Decimal("0.001"),
-    **{unit: 1000 ** (n + 1) for n, unit in enumerate("kMGTP")},
-    **{f"{unit}i": 1024 ** (n + 1) for n, unit in enumerate("KMGTP")},
+    **{unit: 1000 ** (n + 1) for n, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": 1024 ** (n + 1) for n, unit in enumerate("KMGTPE")},
 }
+QUANTITIES = re.compile(r"([+-]?[0-9.]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i|)")
 NUMBERS = re.compile(r"(\d+\.\d+\.\d+)(?:[-+][0-9A-Za-z.+-]+)?")
 
 
@@ -49,10 +50,11 @@ def tag_version(image: str) -> str:
 
 
 def quantity(text: str) -> Decimal:
-    """Return a Kubernetes quantity as a number."""
-    digits = re.match(r"[0-9.]*", text)
-    number = digits[0] if digits else ""
-    return Decimal(number or 0) * Decimal(UNITS[text[len(number) :]])
+    """Return a Kubernetes quantity as a number: with a unit (80Gi, 500m), or with an exponent (129e6)."""
+    found = QUANTITIES.fullmatch(text or "0")
+    assert found, f"{text!r} is not a quantity, and the API server takes no other"
+    number, unit = found[1], found[2]
+    return Decimal(number) * UNITS[unit] if unit in UNITS else Decimal(number + unit)
 
 
 def check(deployment: Deployment, engine: Engine) -> list[Problem]:
@@ -102,17 +104,27 @@ def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
         )
     spans = any(pool.settings.nodes_per_replica > 1 for pool in deployment.pools)
     network = deployment.frontends[0].network
+    root = own.privileged or own.run_as_user == 0
     if spans and network.rdma_devices and not (own.rdma_resource or own.host_network or own.privileged):
         yield Problem(
             "RDMA devices are named, but pods would not see them",
             f"{WHERE}.rdma_resource",
             "set rdma_resource and rdma_count to what `kubectl describe node` lists, e.g. rdma/ib and 8",
         )
-    if spans and "IPC_LOCK" not in own.capabilities and not own.privileged:
+    if spans and "IPC_LOCK" not in own.capabilities and own.run_as_user == 0 and not own.privileged:
         yield Problem(
             "without it RDMA cannot lock memory in a pod",
             f"{WHERE}.capabilities",
             "add IPC_LOCK to capabilities",
+            "warning",
+        )
+    # Kubernetes gives added capabilities to root alone (KEP 2763 would change that). That the images run as
+    # user 1000 was read in ai-dynamo/dynamo, container/templates/*_runtime.Dockerfile, not those of 1.4.2.
+    if network.rdma_devices and not root:
+        yield Problem(
+            "RDMA locks memory, and IPC_LOCK has no effect for the images' user, who is not root",
+            f"{WHERE}.run_as_user",
+            "give containerd on the nodes LimitMEMLOCK=infinity, or set run_as_user: 0",
             "warning",
         )
 
@@ -150,6 +162,18 @@ def _volumes(deployment: Deployment) -> Iterator[Problem]:
             f"{WHERE}.model_cache.access_mode",
             "set ReadWriteMany, or create: false and download: false",
         )
+    if cache.download and settings.model_cache_source in {"http", "s3"}:
+        yield Problem(
+            "the download Job takes the model from a hub only",
+            "model_cache_source",
+            f"set it to hub, or fill the volume yourself and set {WHERE}.model_cache.download: false",
+        )
+    if cache.download and "@" in settings.model_cache_endpoint:
+        yield Problem(
+            "credentials in a URL are seen in the manifests",
+            "model_cache_endpoint",
+            "remove them; a token goes into secrets_hub_token",
+        )
     if cache.download and not settings.model_cache_revision:
         yield Problem(
             "the newest revision of the model is downloaded, which may be another one the next time",
@@ -157,12 +181,22 @@ def _volumes(deployment: Deployment) -> Iterator[Problem]:
             "set it to a commit of the repository",
             "warning",
         )
-    if own.memory and quantity(own.shared_memory) >= quantity(own.memory):
+    most = own.limits("worker").get("memory", "")
+    if most and quantity(own.shared_memory) >= quantity(most):
         yield Problem(
-            f"shared memory ({own.shared_memory}) counts as memory of the pod, which has {own.memory}",
-            f"{WHERE}.memory",
-            "raise memory above shared_memory by what the processes need",
+            f"shared memory ({own.shared_memory}) counts as memory of the pod, which has {most}",
+            f"{WHERE}.resources.worker.limits.memory",
+            "raise it above shared_memory by what the processes need",
         )
+    for component in type(own.resources).model_fields:
+        least = own.requests(component)
+        for name, limit in own.limits(component).items():
+            if quantity(least[name]) > quantity(limit):
+                yield Problem(
+                    f"the request ({least[name]}) is more than the limit ({limit})",
+                    f"{WHERE}.resources.{component}.requests.{name}",
+                    "lower it, or raise the limit",
+                )
     if quantity(own.shared_memory) == 0:
         yield Problem(
             "NCCL and the engines need shared memory",

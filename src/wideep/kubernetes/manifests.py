@@ -18,7 +18,15 @@ import yaml
 
 from wideep.engines.base import Engine
 from wideep.kubernetes.check import images, tag_version
-from wideep.kubernetes.objects import env_secret
+from wideep.kubernetes.objects import (
+    DEPLOYMENT,
+    DOWNLOAD_LABEL,
+    REPOSITORY,
+    REVISION,
+    ROLE,
+    TARGET,
+    env_secret,
+)
 from wideep.kubernetes.settings import KubernetesSettings
 from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
 from wideep.launch import Launch
@@ -30,14 +38,39 @@ GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"
 GPU = "nvidia.com/gpu"
 PROBE_PERIOD_S = 10
+# Frontends and the download tolerate what workers do, but leave their nodes alone where there are others.
+AWAY_FROM_GPUS = {
+    "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "preference": {
+                    "matchExpressions": [
+                        {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+                    ]
+                },
+            }
+        ]
+    }
+}
 # A worker under load may be slow to answer: the operator's default is one failure, which restarts all ranks.
 LIVENESS_FAILURES = 6
 FRONTEND_START_S = 120
-DOWNLOAD = (
-    "import sys\n"
-    "from huggingface_hub import snapshot_download\n"
-    "snapshot_download(sys.argv[1], revision=sys.argv[2], local_dir=sys.argv[3])\n"
-)
+# What hangs has no requests to finish: it does not get the pod's time for that.
+HUNG_END_S = 30
+# Exit status where trying again is of no use: no such model, no such revision, or not for this token.
+HOPELESS = 2
+DOWNLOAD = f"""\
+import sys
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import RepositoryNotFoundError, RevisionNotFoundError
+repository, revision, target, *exclude = sys.argv[1:]
+try:
+    snapshot_download(repository, revision=revision, local_dir=target, ignore_patterns=exclude)
+except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+    print(error, file=sys.stderr)
+    sys.exit({HOPELESS})
+"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +157,14 @@ class _Writer:
             "app.kubernetes.io/managed-by": "wideep",
         }
 
+    def place(self, part: Component) -> dict[str, str]:
+        """Return the labels by which pods stand apart.
+
+        Not those of `labels`: Grove writes app.kubernetes.io/name, managed-by, part-of and component of a pod
+        itself (operator/internal/controller/podcliqueset/components/podclique/podclique.go, getLabels).
+        """
+        return {ROLE: part.launch.component, DEPLOYMENT: self.settings.deployment}
+
     def metadata(self, name: str, component: str, **more: Any) -> dict[str, Any]:
         return _set({"name": name, "namespace": self.own.namespace, "labels": self.labels(component), **more})
 
@@ -153,45 +194,69 @@ class _Writer:
         return tuple(objects)
 
     def download(self, image: str) -> Object:
-        """Return the Job. Its name changes with what it downloads: a Job cannot be changed."""
+        """Return the Job. Its name changes with what it downloads: a Job cannot be changed.
+
+        Deployments of a namespace share it: neither a deployment's name nor its image is part of that.
+        """
         cache = self.own.model_cache
         repository = self.settings.model_cache_repo or self.settings.model
         words = [repository, self.settings.model_cache_revision or "main", self.settings.model_path]
-        key = hashlib.sha256("\n".join([image, cache.claim, *words]).encode()).hexdigest()[:8]
+        words += self.settings.model_cache_exclude
+        key = hashlib.sha256("\n".join([cache.claim, *words]).encode()).hexdigest()[:8]
+        env: list[dict[str, Any]] = [
+            {
+                "name": "HF_TOKEN",
+                "valueFrom": {"secretKeyRef": {"name": self.own.hf_token_secret, "key": "HF_TOKEN"}},
+            },
+            {"name": "HF_HOME", "value": "/tmp/huggingface"},  # noqa: S108 - in the pod
+        ]
+        if self.settings.model_cache_endpoint:
+            env.append({"name": "HF_ENDPOINT", "value": self.settings.model_cache_endpoint})
+        resources = {"requests": self.own.requests("download"), "limits": self.own.limits("download")}
         container = {
             "name": "download",
             "image": image,
             "command": ["python3", "-c", DOWNLOAD],
             "args": words,
-            "env": [
-                {
-                    "name": "HF_TOKEN",
-                    "valueFrom": {"secretKeyRef": {"name": self.own.hf_token_secret, "key": "HF_TOKEN"}},
-                },
-                {"name": "HF_HOME", "value": "/tmp/huggingface"},  # noqa: S108 - in the pod
-            ],
+            "env": env,
+            "resources": _set(resources),
             "volumeMounts": [{"name": "model-cache", "mountPath": cache.mount_path}],
         }
+        # The images' group; without it the volume may be root's alone. Many drivers of shared file systems
+        # leave groups as they are: that is what run_as_user is for.
+        security = {"runAsUser": cache.run_as_user, "fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
         pod = _set(
             {
-                "restartPolicy": "OnFailure",
+                # Not OnFailure: at the last failure the pod would go, and its log with it.
+                "restartPolicy": "Never",
                 "imagePullSecrets": self.pull_secrets,
-                # The images' user; without it the volume may be root's alone.
-                "securityContext": {"fsGroup": 1000},
+                "securityContext": {k: v for k, v in security.items() if v is not None},
+                "affinity": AWAY_FROM_GPUS,
+                "nodeSelector": self.own.node_selector_of("download"),
+                "tolerations": self.own.tolerations_of("download"),
                 "containers": [container],
                 "volumes": [self.claim_volume(read_only=False)],
             }
         )
+        annotations = dict(zip((REPOSITORY, REVISION, TARGET), words, strict=False))
+        hopeless = {"containerName": "download", "operator": "In", "values": [HOPELESS]}
+        rules = [
+            {"action": "FailJob", "onExitCodes": hopeless},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": f"model-download-{key}", "namespace": self.own.namespace},
+            "metadata": {
+                "name": f"model-download-{key}",
+                "namespace": self.own.namespace,
+                "labels": dict([DOWNLOAD_LABEL]),
+                "annotations": annotations,
+            },
             "spec": {
                 "backoffLimit": 10,
-                "template": {
-                    "metadata": {"labels": {"app.kubernetes.io/name": "model-download"}},
-                    "spec": pod,
-                },
+                "podFailurePolicy": {"rules": rules},
+                "template": {"metadata": {"labels": dict([DOWNLOAD_LABEL])}, "spec": pod},
             },
         }
 
@@ -218,7 +283,8 @@ class _Writer:
         }
 
     def pod_metadata(self, part: Component) -> dict[str, Any]:
-        labels = self.labels(part.launch.component) | {"wideep.dynamo/pool": part.name} | self.own.labels
+        labels = self.labels(part.launch.component) | self.place(part) | {"wideep.dynamo/pool": part.name}
+        labels |= self.own.labels
         annotations = dict(self.own.annotations)
         if part.launch.files:
             # Pods do not notice that a ConfigMap changed.
@@ -259,6 +325,8 @@ class _Writer:
                     "privileged": self.own.privileged or None,
                 }
             )
+            if self.own.run_as_user is not None:
+                security["runAsUser"] = self.own.run_as_user
         return _set(
             {
                 "image": part.image,
@@ -274,31 +342,37 @@ class _Writer:
         start = self.settings.start_deadline_s if part.works else FRONTEND_START_S
         port = SYSTEM_PORT if part.works else HTTP_PORT
 
-        def probe(path: str, failures: int) -> dict[str, Any]:
+        def probe(path: str, failures: int, **more: int) -> dict[str, Any]:
             return {
                 "httpGet": {"path": path, "port": port},
                 "periodSeconds": PROBE_PERIOD_S,
                 "timeoutSeconds": 5,
                 "failureThreshold": failures,
+                **more,
             }
 
+        at_once = {"terminationGracePeriodSeconds": HUNG_END_S}
+        begins = "/health" if part.works else "/live"
         return {
             # Loading the weights and compiling kernels take their time before the endpoint is ready.
-            "startupProbe": probe("/health" if part.works else "/live", math.ceil(start / PROBE_PERIOD_S)),
-            "livenessProbe": probe("/live", LIVENESS_FAILURES),
+            "startupProbe": probe(begins, math.ceil(start / PROBE_PERIOD_S), **at_once),
+            "livenessProbe": probe("/live", LIVENESS_FAILURES, **at_once),
             "readinessProbe": probe("/health", 3),
         }
 
     def affinity(self, part: Component) -> dict[str, Any]:
         """Return: a node has one worker pod, of whatever deployment; frontends stand apart where they can."""
         apart = {"topologyKey": "kubernetes.io/hostname"}
-        labels = self.labels(part.launch.component)
         if part.works:
-            del labels["app.kubernetes.io/instance"]
+            labels = {ROLE: part.launch.component}
             term = {"labelSelector": {"matchLabels": labels}, "namespaceSelector": {}, **apart}
             return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
-        weighted = {"weight": 100, "podAffinityTerm": {"labelSelector": {"matchLabels": labels}, **apart}}
-        return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [weighted]}}
+        selector = {"labelSelector": {"matchLabels": self.place(part)}, **apart}
+        weighted = {"weight": 100, "podAffinityTerm": selector}
+        return {
+            **AWAY_FROM_GPUS,
+            "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [weighted]},
+        }
 
     def pod(self, part: Component) -> dict[str, Any]:
         """Return the pod's own part of a PodSpec, without containers."""
@@ -311,8 +385,6 @@ class _Writer:
             host = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
             volumes.append({"name": "cache", **(host if path else {"emptyDir": {}})})
             placed = {
-                "nodeSelector": self.own.node_selector,
-                "tolerations": [dict(t) for t in self.own.tolerations],
                 "hostNetwork": self.own.host_network or None,
                 "dnsPolicy": "ClusterFirstWithHostNet" if self.own.host_network else None,
                 "hostIPC": self.own.host_ipc or None,
@@ -324,6 +396,8 @@ class _Writer:
                 "schedulerName": self.own.scheduler,
                 "imagePullSecrets": self.pull_secrets,
                 "affinity": self.affinity(part),
+                "nodeSelector": self.own.node_selector_of(part.launch.component),
+                "tolerations": self.own.tolerations_of(part.launch.component),
                 **placed,
                 "volumes": volumes,
             }
@@ -335,9 +409,9 @@ class _Writer:
         return {own.rdma_resource: str(own.rdma_count)} if part.works and own.rdma_resource else {}
 
     def ordinary(self, part: Component) -> tuple[dict[str, str], dict[str, str]]:
-        """Return requests and limits of a worker pod. No limit of CPU: it would throttle, not protect."""
-        memory = {"memory": self.own.memory}
-        return (_set({"cpu": self.own.cpu, **memory}), _set(memory)) if part.works else ({}, {})
+        """Return requests and limits of CPU and memory."""
+        component = part.launch.component
+        return self.own.requests(component, part.gpus), self.own.limits(component)
 
     # ---- the graph -------------------------------------------------------------------------------
 
@@ -347,7 +421,8 @@ class _Writer:
             # "false" means LeaderWorkerSet; Grove is what the operator takes by itself.
             "nvidia.com/enable-grove": "false" if self.own.orchestrator == "lws" else None,
             "nvidia.com/kai-scheduler-queue": self.own.queue,
-            "nvidia.com/dynamo-discovery-backend": "etcd" if self.settings.discovery == "etcd" else None,
+            # Always: the release's own default is one for all deployments of the cluster.
+            "nvidia.com/dynamo-discovery-backend": self.settings.discovery,
         }
         spec: dict[str, Any] = {"backendFramework": backend}
         if self.settings.graph_api == "v1alpha1":

@@ -7,7 +7,15 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wideep.kubernetes.access import GRAPHS, GROUP, INSTANCE, MANAGED, Cluster, is_ours, labels_of
+from wideep.kubernetes.access import (
+    GRAPHS,
+    GROUP,
+    INSTANCE,
+    MANAGED,
+    Cluster,
+    is_ours,
+    labels_of,
+)
 from wideep.problems import Problem
 from wideep.secrets import Secrets, registry_auth
 
@@ -30,24 +38,44 @@ API_VERSION = {
 }
 # Deployments of a namespace have these in common, unless they have a deployment's label: they go with the
 # last one.
-SHARED = ("Secret", "PersistentVolumeClaim")
+SHARED = ("Secret", "PersistentVolumeClaim", "Job")
 # Changes with the content of the Secret with the workers' environment: pods do not notice that by themselves.
 GENERATION = "wideep.dynamo/secrets-generation"
-COMPONENT = "app.kubernetes.io/component"
+# Our own words on pods and on the download. Of a pod's app.kubernetes.io labels Grove writes some itself.
+ROLE = "wideep.dynamo/role"
+DEPLOYMENT = "wideep.dynamo/deployment"
+DOWNLOAD_LABEL = ("app.kubernetes.io/name", "model-download")
+REPOSITORY, REVISION = "wideep.dynamo/repository", "wideep.dynamo/revision"
+TARGET = "wideep.dynamo/directory"
 HUB_KEY = "HF_TOKEN"
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
-# What else people have in a namespace, which is then not removed.
-OTHERS = {
-    "Pod": "/api/v1/namespaces/{namespace}/pods",
-    "Service": "/api/v1/namespaces/{namespace}/services",
-    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
-    "StatefulSet": "/apis/apps/v1/namespaces/{namespace}/statefulsets",
-}
+# What a pod is refused for where Pod Security is `baseline`; variables of wideep_kubernetes.
+PRIVILEGES = ("host_network", "host_ipc", "privileged", "cache_host_path", "capabilities")
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+# Says that wideep installed the platform's release, where the namespace is not ours.
+PLATFORM_MARK = "wideep-platform"
 
 
-def namespace(name: str) -> Object:
-    """Return a namespace that is marked as ours: teardown removes no other."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict([MANAGED])}}
+def namespace(name: str, own: Mapping[str, Any] | None = None) -> Object:
+    """Return a namespace that is marked as ours: teardown removes no other.
+
+    own: `wideep_kubernetes`, where its pods are to be there.
+    """
+    labels = dict([MANAGED])
+    if own is not None:
+        labels[POD_SECURITY] = "privileged" if privileges(own) else "baseline"
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def privileges(own: Mapping[str, Any]) -> list[str]:
+    """Return the variables that ask for more than Pod Security's `baseline` allows."""
+    return [name for name in PRIVILEGES if own[name]]
+
+
+def platform_mark(name: str) -> Object:
+    """Return what stands in the platform's namespace while its release is ours."""
+    metadata = {"name": PLATFORM_MARK, "namespace": name, "labels": dict([MANAGED])}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
 
 
 def env_secret(deployment: str) -> str:
@@ -109,6 +137,7 @@ def foreign(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[Proble
         remedy = {
             "Secret": "take it as it is: unset the variable with its value; or delete it",
             "PersistentVolumeClaim": "take it as it is: set wideep_kubernetes.model_cache.create: false",
+            "Job": "take its work as it is: set wideep_kubernetes.model_cache.download: false; or delete it",
         }.get(kind, "choose another wideep_deployment, or delete it")
         problems.append(Problem("it is there, and wideep did not make it", f"{kind} {name}", remedy))
     return problems
@@ -123,11 +152,12 @@ def owned(cluster: Cluster, name: str, version: str, deployment: str) -> list[Ob
         for item in cluster.items(path.format(version=version, namespace=name), dict([MANAGED])):
             owner = labels_of(item).get(INSTANCE)
             if owner == deployment or (owner is None and kind in SHARED and not others):
-                found.append(_reference(kind, version, item))
+                found.append(reference(kind, version, item))
     return found
 
 
-def _reference(kind: str, version: str, item: Mapping[str, Any]) -> Object:
+def reference(kind: str, version: str, item: Mapping[str, Any]) -> Object:
+    """Return what is enough to delete an object."""
     metadata = {name: item["metadata"][name] for name in ("name", "namespace")}
     owner = labels_of(item).get(INSTANCE)
     return {
@@ -165,7 +195,7 @@ def of_generation(items: Iterable[Mapping[str, Any]], value: str) -> list[Object
             *(service["extraPodMetadata"] for service in spec.get("services", {}).values()),
             *(component["podTemplate"]["metadata"] for component in spec.get("components", ())),
         ):
-            if value and pod["labels"][COMPONENT] == "worker":
+            if value and pod["labels"][ROLE] == "worker":
                 pod.setdefault("annotations", {})[GENERATION] = value
     return made
 
@@ -173,46 +203,3 @@ def of_generation(items: Iterable[Mapping[str, Any]], value: str) -> list[Object
 def removable(owned: Sequence[Mapping[str, Any]], *, keep_model: bool) -> list[Mapping[str, Any]]:
     """Return what teardown removes. keep_model: the volume stays, with the model on it."""
     return [item for item in owned if not (keep_model and item["kind"] == "PersistentVolumeClaim")]
-
-
-def namespace_removable(cluster: Cluster, name: str, leaving: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a namespace is ours, and holds nothing but what is leaving and what Kubernetes puts there."""
-    there = cluster.get(f"/api/v1/namespaces/{name}")
-    if there is None or not is_ours(there):
-        return False
-    gone = {(item["kind"], item["metadata"]["name"]) for item in leaving}
-    graphs = {name for kind, name in gone if kind == "DynamoGraphDeployment"}
-    gone |= {("ConfigMap", "kube-root-ca.crt")}
-    for kind, path in (*KINDS.items(), *OTHERS.items()):
-        for version in ("v1alpha1", "v1beta1") if "{version}" in path else ("",):
-            for item in cluster.items(path.format(version=version, namespace=name)):
-                if (kind, item["metadata"]["name"]) in gone or _of(item, graphs, gone):
-                    continue
-                return False
-    return True
-
-
-def _of(item: Mapping[str, Any], graphs: set[str], gone: set[tuple[str, str]]) -> bool:
-    """Whether an object goes with what is leaving: its operator, or its owner, takes it away."""
-    owners = item["metadata"].get("ownerReferences") or ()
-    return labels_of(item).get(GRAPH_LABEL) in graphs or any((o["kind"], o["name"]) in gone for o in owners)
-
-
-def platform_removable(
-    cluster: Cluster, name: str, version: str, leaving: tuple[str, str]
-) -> tuple[bool, str]:
-    """Return whether teardown may remove the platform, and why not.
-
-    Args:
-        leaving: namespace and name of the graph that teardown has removed, or is about to.
-    """
-    there = cluster.get(f"/api/v1/namespaces/{name}")
-    if there is None:
-        return False, f"there is no namespace {name}"
-    if not is_ours(there):
-        return False, f"wideep did not make the namespace {name}"
-    for item in cluster.items(f"/apis/{GROUP}/{version}/{GRAPHS}"):
-        found = item["metadata"]["namespace"], item["metadata"]["name"]
-        if found != leaving:
-            return False, f"DynamoGraphDeployment {found[1]} in {found[0]} needs it"
-    return True, ""

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wideep.kubernetes import objects, server
+from wideep.kubernetes import downloads, helm, nodes, objects, server
+from wideep.kubernetes import platform as values
 from wideep.kubernetes.access import (
     GRAPHS,
     GROUP,
     Cluster,
     ClusterError,
     RefusedByServerError,
+    is_ours,
     labels_of,
 )
-from wideep.kubernetes.check import quantity
+from wideep.kubernetes.platform import Platform
 from wideep.kubernetes.watch import GRAPH_LABEL, OPERATOR_LABEL
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
 from wideep.secrets import Secrets
 
 HOST = "cluster"
-GPU = "nvidia.com/gpu"
 # The chart's own prerequisite.
 KUBERNETES = (1, 30)
-HELM_S = 60
-ORCHESTRATORS = {"grove": "podcliquesets.grove.io", "lws": "leaderworkersets.leaderworkerset.x-k8s.io"}
+# What has to be there for each orchestrator: CRD -> whose it is.
+GROVE = {"podcliquesets.grove.io": "Grove"}
+LWS = {
+    "leaderworkersets.leaderworkerset.x-k8s.io": "LeaderWorkerSet",
+    # The operator (deploy/operator/cmd/main.go) uses LeaderWorkerSets only where Volcano's API is there, too.
+    "podgroups.scheduling.volcano.sh": "Volcano",
+}
+QUEUES = "queues.scheduling.run.ai"
 # Provisioners of block devices: their volumes are on one node at a time, whatever the claim says.
 ONE_NODE = (
     "ebs.csi.aws.com",
@@ -44,41 +50,46 @@ ONE_NODE = (
     "openebs.io/local",
     "topolvm.io",
 )
+APPLY = ("get", "list", "create", "patch", "delete")
 # What the roles do, by resource; in the deployment's namespace.
 RIGHTS = {
-    f"{GRAPHS}.{GROUP}": ("get", "list", "create", "patch", "delete"),
-    "configmaps": ("get", "list", "create", "patch", "delete"),
-    "secrets": ("get", "list", "create", "patch", "delete"),
-    "persistentvolumeclaims": ("get", "list", "create", "patch", "delete"),
-    "jobs.batch": ("get", "list", "create", "patch", "delete"),
+    "namespaces": ("get",),
+    f"{GRAPHS}.{GROUP}": APPLY,
+    "configmaps": APPLY,
+    "secrets": APPLY,
+    "persistentvolumeclaims": APPLY,
+    "jobs.batch": APPLY,
     "pods": ("get", "list"),
     "pods/log": ("get",),
     "pods/portforward": ("create",),
-    "services": ("get", "list"),
+    "services": ("get",),
     "events": ("list",),
 }
-# What Helm does for the platform, in the whole cluster.
+# What Helm does for the platform, in the whole cluster. To grant rights one has to have them: in practice
+# that takes cluster-admin, which cannot be asked for.
+INSTALL = ("get", "create", "patch", "delete")
 PLATFORM_RIGHTS = {
-    "customresourcedefinitions.apiextensions.k8s.io": ("create", "patch"),
-    "clusterroles.rbac.authorization.k8s.io": ("create", "patch"),
-    "clusterrolebindings.rbac.authorization.k8s.io": ("create", "patch"),
+    f"{GRAPHS}.{GROUP}": ("list",),
+    "customresourcedefinitions.apiextensions.k8s.io": ("get", "create", "patch"),
+    "clusterroles.rbac.authorization.k8s.io": INSTALL,
+    "clusterrolebindings.rbac.authorization.k8s.io": INSTALL,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": INSTALL,
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": INSTALL,
 }
-# Pod Security: what a level allows none of.
-HOST_FIELDS = ("host_network", "host_ipc", "privileged", "cache_host_path")
-
-
-@dataclass(frozen=True)
-class Platform:
-    """The variables of role `platform`."""
-
-    install: bool = True
-    namespace: str = "dynamo-system"
-    release: str = "dynamo-platform"
-    chart_ref: str = ""
-    chart_repo_url: str = ""
-    chart_version: str = ""
-    helm: str = ""
-    install_orchestrator: bool = True
+# The same in the platform's namespace; of its Secrets Helm keeps its own record.
+PLATFORM_OWN_RIGHTS = {
+    "namespaces": ("get",),
+    "secrets": ("get", "list", "create", "update", "patch", "delete"),
+    "configmaps": INSTALL,
+    "services": INSTALL,
+    "serviceaccounts": INSTALL,
+    "deployments.apps": ("list", *INSTALL),
+    "jobs.batch": INSTALL,
+    "roles.rbac.authorization.k8s.io": INSTALL,
+    "rolebindings.rbac.authorization.k8s.io": INSTALL,
+    "pods": ("get", "list"),
+    "events": ("list",),
+}
 
 
 @dataclass
@@ -103,12 +114,19 @@ class _Checks:
         for problem in problems:
             self.fail(topic, f"{problem.where}: {problem.message}", "", problem.remedy)
 
+    def problem(self, problem: Problem | None, well: str = "") -> None:
+        """Add a problem under its own topic; without one, what is well."""
+        if problem:
+            self.fail(problem.where, problem.message, "", problem.remedy)
+        elif well:
+            topic, _, seen = well.partition(": ")
+            self.ok(topic, seen)
+
 
 def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Report:
     """Judge a cluster. plan: `Plan.to_dict()`; secrets: those of role `secrets`."""
     checks = _Checks()
-    if platform.install:
-        _helm(plan, platform, checks)
+    usable = platform.install and _helm(plan, platform, checks)
     if shutil.which("kubectl") is None:
         remedy = "install kubectl on this machine"
         checks.fail("kubectl", "not in the PATH", "it forwards a port for the verification", remedy)
@@ -125,9 +143,9 @@ def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Repo
         checks.fail("api", f"Kubernetes {known['gitVersion']}", f"{wanted} or newer", "upgrade the cluster")
     else:
         checks.ok("api", f"Kubernetes {known['gitVersion']} at {cluster.address}")
-    for topic in (_rights, _platform, _namespace, _nodes, _storage, _secrets, _priority, _dry_run):
+    for topic in (_rights, _platform, _namespace, _nodes, _storage, _secrets, _names, _dry_run):
         try:
-            topic(_Case(cluster, plan, platform, secrets), checks)
+            topic(_Case(cluster, plan, platform, secrets, usable), checks)
         except RefusedByServerError as error:
             remedy = "let an administrator grant it, or look at what follows from it yourself"
             status: Status = "warn" if error.status == 403 else "fail"
@@ -141,6 +159,8 @@ class _Case:
     plan: Mapping[str, Any]
     platform: Platform
     secrets: Secrets
+    # Whether Helm can be asked.
+    helm: bool
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -155,8 +175,9 @@ class _Case:
         return str(self.own["namespace"])
 
     @property
-    def multinode(self) -> bool:
-        return any(pool["nodes_per_replica"] > 1 for pool in self.settings["pools"].values())
+    def made(self) -> list[dict[str, Any]]:
+        """Return all manifests."""
+        return [*self.plan["kubernetes"]["model"], *self.plan["kubernetes"]["graph"]]
 
     def crd(self, name: str) -> dict[str, Any] | None:
         return self.cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
@@ -165,56 +186,23 @@ class _Case:
 # ---- Helm ----------------------------------------------------------------------------------------
 
 
-def _run(*words: str) -> tuple[bool, str]:
-    """Run a program; return whether it went well and what it said."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=HELM_S, check=False)
-    except OSError as error:
-        return False, f"{words[0]} cannot be run: {error.strerror}"
-    except subprocess.TimeoutExpired:
-        return False, f"no answer after {HELM_S} s"
-    return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()
-
-
-def _helm(plan: Mapping[str, Any], platform: Platform, checks: _Checks) -> None:
-    helm = platform.helm or "helm"
-    well, said = _run(helm, "version", "--template={{.Version}}")
-    number = re.match(r"v?(\d+)\.(\d+)", said)
-    if not well or not number:
-        remedy = "install Helm 3 on this machine, or name it in platform_helm"
-        checks.fail("helm", said or "no version", "Helm 3.8 or newer", remedy)
-        return
-    major, minor = int(number[1]), int(number[2])
-    if major != 3 or minor < 8:
-        why = "kubernetes.core.helm does not work with Helm 4" if major > 3 else "older ones know no OCI"
-        remedy = "install Helm 3 beside it and name it in platform_helm"
-        checks.fail("helm", f"Helm {said}", f"Helm 3.8 or newer, not 4: {why}", remedy)
-        return
-    checks.ok("helm", f"Helm {said}")
-    well, plugins = _run(helm, "plugin", "list")
-    if not re.search(r"^diff\s", plugins, re.MULTILINE):
+def _helm(plan: Mapping[str, Any], platform: Platform, checks: _Checks) -> bool:
+    """Judge Helm and the chart; return whether Helm can be asked."""
+    version, problem = helm.program(platform)
+    checks.problem(problem, f"helm: Helm {version}")
+    if problem:
+        return False
+    well, plugins = helm.run(platform.helm or "helm", "plugin", "list")
+    if not well or not re.search(r"^diff\s", plugins, re.MULTILINE):
         checks.warn(
             "helm",
             "the plugin helm-diff is not installed",
             "changed values are seen without it, changes within a chart of the same version are not",
             "helm plugin install https://github.com/databus23/helm-diff",
         )
-    words = [helm, "show", "chart", platform.chart_ref]
-    words += [f"--repo={platform.chart_repo_url}"] if platform.chart_repo_url else []
-    words += [f"--version={platform.chart_version}"] if platform.chart_version else []
-    well, chart = _run(*words)
-    found = re.search(r"^version: *[\"']?([^\s\"']+)", chart, re.MULTILINE) if well else None
-    wanted = plan["settings"]["dynamo_version"]
-    if not found:
-        remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
-        checks.fail("chart", f"{platform.chart_ref}: {chart}", f"the chart of {wanted}", remedy)
-    elif found[1].removeprefix("v").partition("+")[0] != wanted:
-        remedy = f"set platform_chart_ref or platform_chart_version to the chart of {wanted}"
-        checks.fail(
-            "chart", f"{platform.chart_ref} is version {found[1]}", f"dynamo_version {wanted}", remedy
-        )
-    else:
-        checks.ok("chart", f"version {found[1]}")
+    version, problem = helm.chart(plan, platform)
+    checks.problem(problem, f"chart: version {version}")
+    return True
 
 
 def _platform(case: _Case, checks: _Checks) -> None:
@@ -231,66 +219,108 @@ def _platform(case: _Case, checks: _Checks) -> None:
     elif not own.install:
         remedy = "set platform_install: true, or let an administrator install the Dynamo platform"
         checks.fail("crd", f"there is no {GRAPHS}.{GROUP}", "the platform is there", remedy)
-    for item in case.cluster.items("/apis/apps/v1/deployments", OPERATOR_LABEL):
-        if own.install and item["metadata"]["namespace"] != own.namespace:
-            where = item["metadata"]["namespace"]
+    operators = [
+        item["metadata"]["namespace"]
+        for item in case.cluster.items("/apis/apps/v1/deployments", OPERATOR_LABEL)
+    ]
+    for where in operators:
+        if own.install and where != own.namespace:
             remedy = f"set platform_install: false to use it, or platform_namespace: {where} to manage it"
             checks.fail("operator", f"there is one in {where}", "one operator in a cluster", remedy)
-    if own.install:
-        _release(case, checks)
-    if case.multinode:
-        name = case.own["orchestrator"]
-        if case.crd(ORCHESTRATORS[name]) or (own.install and own.install_orchestrator):
-            checks.ok("orchestrator", name)
-        else:
-            remedy = (
-                "set platform_install_orchestrator: true, install it, or set wideep_kubernetes.orchestrator"
-            )
-            seen = f"there is no {ORCHESTRATORS[name]}"
-            checks.fail("orchestrator", seen, f"{name} places the pods of a replica", remedy)
+    release = values.Release()
+    if own.install and case.helm:
+        release = _release(case, checks)
+    checks.problems("planes", values.check(case.plan, own, release))
+    if not own.install:
+        _planes_of_others(case, operators, checks)
+    wanted = values.values(case.plan, own, release.values) if own.install else {}
+    _orchestrator(case, wanted, checks)
+    _queues(case, wanted, release, checks)
 
 
-def _release(case: _Case, checks: _Checks) -> None:
-    """Judge the state of the Helm release, from the Secret in which Helm 3 keeps it."""
+def _release(case: _Case, checks: _Checks) -> values.Release:
+    """Judge the release that is there, and say what would become of it."""
     own = case.platform
-    path = f"/api/v1/namespaces/{own.namespace}/secrets"
-    found = case.cluster.items(path, {"owner": "helm", "name": own.release})
-    if not found:
-        return
-    last = max(found, key=lambda item: int(labels_of(item).get("version", 0)))
-    status, number = labels_of(last).get("status", ""), int(labels_of(last).get("version", 0))
-    if status.startswith("pending"):
-        back = (
-            f"helm -n {own.namespace} rollback {own.release} {number - 1}"
-            if number > 1
-            else f"helm -n {own.namespace} uninstall {own.release}"
-        )
-        seen = f"revision {number} of {own.release} is {status}: another helm runs, or was ended"
-        checks.fail("release", seen, "deployed", f"wait for it; if nobody runs it: {back}")
-    elif status == "failed":
+    if problem := helm.pending(case.cluster, own):
+        checks.problem(problem)
+        return values.Release()
+    if helm.state(case.cluster, own)[0] == "failed":
         remedy = f"it is upgraded now; if that fails, too: helm -n {own.namespace} history {own.release}"
-        checks.warn("release", f"revision {number} of {own.release} failed", "deployed", remedy)
+        checks.warn("release", f"the last revision of {own.release} failed", "deployed", remedy)
+    release = helm.read(case.cluster, case.plan, own)
+    if changed := values.changes(release, values.values(case.plan, own, release.values)):
+        whose = f", and so do {', '.join(release.others)}" if release.others else ""
+        remedy = f"nothing, if that is what you want: the operator starts again with it{whose}"
+        checks.warn("release", f"{own.release} gets {'; '.join(changed)}", "as it is", remedy)
+    return release
+
+
+def _planes_of_others(case: _Case, operators: Sequence[str], checks: _Checks) -> None:
+    """Judge whether an operator that others installed knows NATS and etcd."""
+    for plane in filter(lambda name: values.uses(case.plan, name), values.PLANES):
+        remedy = f"let its administrator set dynamo-operator.{values.PLANES[plane]}, or change"
+        remedy += f" {values.VARIABLES[plane]}"
+        lacks = [helm.operator_lacks(case.cluster, where, plane) for where in operators]
+        if any(lacks):
+            checks.fail("planes", f"the operator has no address of {plane}", "it gives it to pods", remedy)
+        elif None in lacks or not lacks:
+            checks.warn("planes", f"nothing tells whether the operator knows {plane}", "it does", remedy)
+
+
+def _orchestrator(case: _Case, wanted: Mapping[str, Any], checks: _Checks) -> None:
+    if not values.multinode(case.plan):
+        return
+    name = case.own["orchestrator"]
+    missing = [whose for crd, whose in (GROVE if name == "grove" else LWS).items() if not case.crd(crd)]
+    if not missing or values.at(wanted, "global", name, "install"):
+        checks.ok("orchestrator", name)
+        return
+    seen = f"there is no {' and no '.join(missing)}"
+    remedy = (
+        "set platform_install_orchestrator: true, install it, or set wideep_kubernetes.orchestrator"
+        if name == "grove"
+        else "install what is missing, then restart the operator, which looks for it when it starts; or set"
+        " wideep_kubernetes.orchestrator: grove"
+    )
+    checks.fail("orchestrator", seen, f"{name} places the pods of a replica", remedy)
+
+
+def _queues(case: _Case, wanted: Mapping[str, Any], release: values.Release, checks: _Checks) -> None:
+    """Judge the KAI scheduler: told of it, an operator does not start without, nor a graph without queue."""
+    own = values.queue(case.plan)
+    if not own or values.at(wanted, "global", values.KAI, "install"):
+        return
+    if not case.crd(QUEUES):
+        remedy = "install the KAI scheduler, or unset wideep_kubernetes.queue and scheduler"
+        checks.fail("queue", f"there is no {QUEUES}", "the KAI scheduler is there", remedy)
+        return
+    # Graphs that name no queue are placed by KAI as well, from then on.
+    names = dict.fromkeys([own, *([values.KAI_QUEUE] if release.others else [])])
+    for name in names:
+        if case.cluster.get(f"/apis/scheduling.run.ai/v2/queues/{name}") is None:
+            whose = "" if name == own else f" (for {', '.join(release.others)})"
+            remedy = "create it, or name another in wideep_kubernetes.queue"
+            checks.fail("queue", f"there is no queue {name}{whose}", "graphs are placed by it", remedy)
 
 
 # ---- rights and namespace ------------------------------------------------------------------------
 
 
 def _rights(case: _Case, checks: _Checks) -> None:
+    """Ask for every right that the roles use, so that nothing ends half way."""
+    own = case.platform
+    asked = [(RIGHTS, case.namespace)]
+    if own.install:
+        asked += [(PLATFORM_RIGHTS, ""), (PLATFORM_OWN_RIGHTS, own.namespace)]
+        if any(values.uses(case.plan, plane) and not own.address(plane) for plane in values.PLANES):
+            asked.append(({"statefulsets.apps": INSTALL, "persistentvolumeclaims": ("get",)}, own.namespace))
     missing = [
-        f"{verb} {resource} in {case.namespace}"
-        for resource, verbs in RIGHTS.items()
+        f"{verb} {resource}{f' in {place}' if place else ''}"
+        for rights, place in asked
+        for resource, verbs in rights.items()
         for verb in verbs
-        if not case.cluster.allowed(verb, resource, case.namespace)
+        if not case.cluster.allowed(verb, resource, place)
     ]
-    if case.platform.install:
-        missing += [
-            f"{verb} {resource}"
-            for resource, verbs in PLATFORM_RIGHTS.items()
-            for verb in verbs
-            if not case.cluster.allowed(verb, resource)
-        ]
-        if not case.cluster.allowed("create", "deployments.apps", case.platform.namespace):
-            missing.append(f"create deployments.apps in {case.platform.namespace}")
     if missing:
         remedy = "let an administrator grant them, or install the platform (platform_install: false)"
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
@@ -300,122 +330,77 @@ def _rights(case: _Case, checks: _Checks) -> None:
 
 
 def _namespace(case: _Case, checks: _Checks) -> None:
-    found = case.cluster.get(f"/api/v1/namespaces/{case.namespace}")
-    if found is None:
-        if not case.cluster.allowed("create", "namespaces"):
-            remedy = f"let an administrator create {case.namespace}"
-            checks.fail("namespace", "it is missing and you may not create it", case.namespace, remedy)
-        return
-    if found.get("status", {}).get("phase") == "Terminating":
-        remedy = f"wait until it is gone: kubectl get namespace {case.namespace}"
-        checks.fail("namespace", f"{case.namespace} is being deleted", "Active", remedy)
-    level = labels_of(found).get("pod-security.kubernetes.io/enforce", "")
-    own = case.own
-    wanted = [name for name in HOST_FIELDS if own[name]] + (["capabilities"] if own["capabilities"] else [])
-    if level in {"baseline", "restricted"} and wanted:
-        remedy = f"label {case.namespace} pod-security.kubernetes.io/enforce=privileged, or unset them"
+    places = [case.namespace, *([case.platform.namespace] if case.platform.install else [])]
+    for name in dict.fromkeys(places):
+        found = case.cluster.get(f"/api/v1/namespaces/{name}")
+        if found is None and not case.cluster.allowed("create", "namespaces"):
+            remedy = f"let an administrator create {name}"
+            checks.fail("namespace", f"{name} is missing and you may not create it", name, remedy)
+        if (found is None or is_ours(found)) and not case.cluster.allowed("delete", "namespaces", name):
+            remedy = "let an administrator remove it afterwards"
+            checks.warn("namespace", f"you may not delete {name}", "teardown removes it", remedy)
+        if found and found.get("status", {}).get("phase") == "Terminating":
+            remedy = f"wait until it is gone: kubectl get namespace {name}"
+            checks.fail("namespace", f"{name} is being deleted", "Active", remedy)
+    there = case.cluster.get(f"/api/v1/namespaces/{case.namespace}") or {"metadata": {}}
+    level = labels_of(there).get(objects.POD_SECURITY, "")
+    wanted = objects.privileges(case.own)
+    label = f"label {case.namespace} {objects.POD_SECURITY}="
+    if level == "restricted":
+        # runAsNonRoot and seccompProfile of every container, also of those that operators add.
+        remedy = f"{label}{'privileged' if wanted else 'baseline'}"
+        checks.fail(
+            "namespace", "Pod Security is restricted", "it allows pods of the Dynamo operator", remedy
+        )
+    elif level == "baseline" and wanted:
         names = ", ".join(f"wideep_kubernetes.{name}" for name in wanted)
-        checks.fail("namespace", f"Pod Security is {level}", f"it allows {names}", remedy)
+        checks.fail(
+            "namespace", f"Pod Security is {level}", f"it allows {names}", f"{label}privileged, or unset them"
+        )
 
 
 # ---- nodes ---------------------------------------------------------------------------------------
 
 
 def _nodes(case: _Case, checks: _Checks) -> None:
-    cluster, own = case.cluster, case.own
-    pods = sum(len(replica["nodes"]) for pool in case.plan["pools"] for replica in pool["replicas"])
-    gpus = max(len(node["gpus"]) for p in case.plan["pools"] for r in p["replicas"] for node in r["nodes"])
-    needs = {GPU: str(gpus)}
-    if own["rdma_resource"]:
-        needs[own["rdma_resource"]] = str(own["rdma_count"])
-    needs |= {name: own[name] for name in ("cpu", "memory") if own[name]}
-    nodes = [n for n in cluster.items("/api/v1/nodes") if quantity(_allocatable(n, GPU)) > 0]
-    if not nodes:
+    """Judge whether all pods find a node."""
+    pods, deployment = case.cluster.items("/api/v1/pods"), case.plan["deployment"]
+
+    def ours(pod: Mapping[str, Any]) -> bool:
+        there = pod["metadata"]["namespace"], labels_of(pod).get(GRAPH_LABEL)
+        return there == (case.namespace, deployment)
+
+    found = nodes.rooms(case.cluster.items("/api/v1/nodes"), [pod for pod in pods if not ours(pod)])
+    workers, others = nodes.pods_of(case.plan)
+    gpus = max(int(pod.needs[nodes.GPU]) for pod in workers)
+    with_gpus = [room for room in found if room.has(nodes.GPU) > 0]
+    if not with_gpus:
         remedy = "install the NVIDIA GPU operator or its device plugin, and look at `kubectl describe node`"
-        checks.fail("nodes", f"no node has {GPU}", f"{pods} nodes with {gpus} GPUs", remedy)
+        checks.fail("nodes", f"no node has {nodes.GPU}", f"{len(workers)} nodes with {gpus} GPUs", remedy)
         return
-    used = _used(case)
-    why: dict[str, list[str]] = {}
-    free = []
-    for node in nodes:
-        if reason := _unfit(node, own, needs, used.get(node["metadata"]["name"], {})):
-            why.setdefault(reason, []).append(node["metadata"]["name"])
-        else:
-            free.append(node["metadata"]["name"])
-    seen = f"{len(free)} of {len(nodes)} GPU nodes are free"
-    if len(free) < pods:
-        details = "; ".join(
-            f"{len(names)} ({names[0]}{', …' if names[1:] else ''}): {r}" for r, names in why.items()
-        )
+    free, against = nodes.place_workers(with_gpus, workers)
+    seen = f"{free} of {len(with_gpus)} GPU nodes are free"
+    if against:
         remedy = (
-            "add or free nodes, have fewer replicas, or correct wideep_gpus_per_node and wideep_kubernetes"
-            " (tolerations, node_selector, rdma_resource, cpu, memory)"
+            "add or free nodes, have fewer replicas, or correct wideep_gpu, wideep_gpus_per_node and"
+            " wideep_kubernetes (tolerations, node_selector, rdma_resource, resources, shared_memory)"
         )
-        checks.fail("nodes", f"{seen}; {details}", f"{pods} for {pods} worker pods with {gpus} GPUs", remedy)
+        expected = f"{len(workers)} for {len(workers)} worker pods with {gpus} GPUs"
+        checks.fail("nodes", f"{seen}; {against}", expected, remedy)
     else:
-        checks.ok("nodes", f"{seen}, {pods} are needed")
-
-
-def _allocatable(node: Mapping[str, Any], resource: str) -> str:
-    return str(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
-
-
-def _used(case: _Case) -> dict[str, dict[str, Any]]:
-    """Return node -> resource -> what the pods of others ask for there."""
-    used: dict[str, dict[str, Any]] = {}
-    for pod in case.cluster.items("/api/v1/pods"):
-        ours = (
-            pod["metadata"]["namespace"] == case.namespace
-            and labels_of(pod).get(GRAPH_LABEL) == case.plan["deployment"]
+        checks.ok("nodes", f"{seen}, {len(workers)} are needed")
+    if pod := nodes.place_others(found, others):
+        remedy = (
+            "correct wideep_kubernetes.cpu_pods (tolerations, node_selector) and resources, or add a node"
         )
-        if ours or pod["status"].get("phase") in {"Succeeded", "Failed"}:
-            continue
-        taken = used.setdefault(pod["spec"].get("nodeName", ""), {})
-        for container in pod["spec"]["containers"]:
-            resources = container.get("resources") or {}
-            for name, amount in ((resources.get("limits") or {}) | (resources.get("requests") or {})).items():
-                taken[name] = taken.get(name, 0) + quantity(str(amount))
-    return used
-
-
-def _unfit(
-    node: Mapping[str, Any], own: Mapping[str, Any], needs: Mapping[str, str], used: Mapping[str, Any]
-) -> str:
-    """Return why a worker pod cannot be on a node; empty if it can."""
-    conditions = {c["type"]: c["status"] for c in node["status"].get("conditions", ())}
-    if conditions.get("Ready") != "True" or node["spec"].get("unschedulable"):
-        return "not ready, or cordoned"
-    labels = labels_of(node)
-    if wrong := [k for k, v in own["node_selector"].items() if labels.get(k) != v]:
-        return f"node_selector {wrong[0]} is not its label"
-    for taint in node["spec"].get("taints", ()):
-        if taint["effect"] != "PreferNoSchedule" and not any(
-            _tolerates(t, taint) for t in own["tolerations"]
-        ):
-            return f"taint {taint['key']} is not tolerated"
-    for name, amount in needs.items():
-        has, taken = quantity(_allocatable(node, name)), used.get(name, 0)
-        if has < quantity(amount):
-            return f"has {_allocatable(node, name)} of {name}, {amount} are needed"
-        if has - taken < quantity(amount):
-            return f"{name} is taken by other pods"
-    return ""
-
-
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    if not toleration.get("key"):
-        return toleration.get("operator") == "Exists"
-    if toleration["key"] != taint["key"]:
-        return False
-    return toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get("value", "")
+        checks.fail("nodes", f"no node takes {pod.what}: {nodes.why(found, pod)}", "one does", remedy)
 
 
 # ---- storage, secrets, the rest ------------------------------------------------------------------
 
 
 def _storage(case: _Case, checks: _Checks) -> None:
+    checks.problems("model", downloads.other_models(case.cluster, case.plan["kubernetes"]["model"]))
     cache = case.own["model_cache"]
     claim, mode = cache["claim"], cache["access_mode"]
     there = case.cluster.get(f"/api/v1/namespaces/{case.namespace}/persistentvolumeclaims/{claim}")
@@ -473,7 +458,7 @@ def _secrets(case: _Case, checks: _Checks) -> None:
     checks.problems("secrets", objects.foreign(case.cluster, ours))
 
 
-def _priority(case: _Case, checks: _Checks) -> None:
+def _names(case: _Case, checks: _Checks) -> None:
     name = case.own["priority_class"]
     if name and case.cluster.get(f"/apis/scheduling.k8s.io/v1/priorityclasses/{name}") is None:
         remedy = "create it, or unset wideep_kubernetes.priority_class"
@@ -482,12 +467,18 @@ def _priority(case: _Case, checks: _Checks) -> None:
 
 def _dry_run(case: _Case, checks: _Checks) -> None:
     """Let the API server judge the manifests, where their namespace and kind are known to it."""
-    made = [*case.plan["kubernetes"]["model"], *case.plan["kubernetes"]["graph"]]
-    problems = objects.foreign(case.cluster, made)
+    problems = objects.foreign(case.cluster, case.made)
     checks.problems("manifests", problems)
     if problems or case.cluster.get(f"/api/v1/namespaces/{case.namespace}") is None:
         return
+    # What is deleted first cannot be judged beside what is there.
+    gone = {
+        item["metadata"]["name"]
+        for item in downloads.obsolete(case.cluster, case.plan["kubernetes"]["model"])
+    }
+    made = downloads.needed(case.cluster, case.plan["kubernetes"]["model"])
+    made = [item for item in made if item["metadata"]["name"] not in gone]
     known = case.cluster.get(f"/apis/{GROUP}/{case.settings['graph_api']}") or {}
-    if not any(r["name"] == GRAPHS for r in known.get("resources", ())):
-        made = [item for item in made if item["kind"] != "DynamoGraphDeployment"]
+    served = any(r["name"] == GRAPHS for r in known.get("resources", ()))
+    made += [o for o in case.plan["kubernetes"]["graph"] if served or o["kind"] != "DynamoGraphDeployment"]
     checks.problems("manifests", server.dry_run(case.cluster.api, made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,37 @@ from wideep.text import print_table
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
+JOB_LABEL = "batch.kubernetes.io/job-name"
 # A report is for a person: of many pods with the same trouble the first ones say it all.
 PODS, EVENTS, LINES = 4, 3, 10
+# Of the operator's own words in a line of progress, characters.
+SAID = 200
 Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a wait is for. kind: graph, job or operator; name: empty for the operator."""
+
+    kind: str
+    namespace: str
+    name: str = ""
+    version: str = "v1alpha1"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return the labels of its pods."""
+        if self.kind == "operator":
+            return OPERATOR_LABEL
+        return {GRAPH_LABEL if self.kind == "graph" else JOB_LABEL: self.name}
+
+    def look(self, cluster: Cluster) -> Look:
+        """Look once."""
+        if self.kind == "operator":
+            return operator(cluster, self.namespace, self.version)
+        if self.kind == "job":
+            return job(cluster, self.namespace, self.name)
+        return graph(cluster, self.namespace, self.name, self.version)
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,11 @@ def graph(cluster: Cluster, namespace: str, name: str, version: str) -> Look:
         f"{part} {count.get('readyReplicas', 0)}/{count.get('replicas', 0)}" for part, count in parts.items()
     )
     line = f"ready: {counts or 'nothing'}; pods: {summary(pods)}"
-    return Look(current and ready.get("status") == "True", line)
+    done = current and ready.get("status") == "True"
+    said = "" if done else str(ready.get("message") or "")
+    if len(said) > SAID:
+        said = f"{said[:SAID]}…"
+    return Look(done, f"{line}; the operator says: {said}" if said else line)
 
 
 def job(cluster: Cluster, namespace: str, name: str) -> Look:
@@ -67,8 +99,11 @@ def job(cluster: Cluster, namespace: str, name: str) -> Look:
         return Look(False, f"Job {name} is not there")
     failure = condition(item, "Failed")
     if failure.get("status") == "True":
-        return Look(False, f"Job {name} failed: {failure.get('message', '')}", failed=True)
-    pods = pods_of(cluster, namespace, {"batch.kubernetes.io/job-name": name})
+        why = failure.get("message", "")
+        return Look(
+            False, f"the download of the model failed (Job {name}: {why}); run it again to try again", True
+        )
+    pods = pods_of(cluster, namespace, {JOB_LABEL: name})
     done = condition(item, "Complete").get("status") == "True"
     return Look(done, f"the model is being downloaded by Job {name}; pods: {summary(pods)}")
 
@@ -78,7 +113,7 @@ def operator(cluster: Cluster, namespace: str, version: str) -> Look:
     found = cluster.items(f"/apis/apps/v1/namespaces/{namespace}/deployments", OPERATOR_LABEL)
     if not found:
         return Look(False, f"no Deployment of the operator in {namespace}")
-    ready = all(condition(item, "Available").get("status") == "True" for item in found)
+    ready = all(rolled_out(item) for item in found)
     crd = cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GRAPHS}.{GROUP}")
     established = crd is not None and condition(crd, "Established").get("status") == "True"
     # The API knows the kind a moment after the CRD is established.
@@ -92,6 +127,17 @@ def operator(cluster: Cluster, namespace: str, version: str) -> Look:
     return Look(ready and served, line)
 
 
+def rolled_out(deployment: Object) -> bool:
+    """Whether all pods of a Deployment are those of its current version, and available."""
+    status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and status.get("updatedReplicas", 0) >= wanted
+        and status.get("replicas", 0) <= wanted
+        and condition(deployment, "Available").get("status") == "True"
+    )
+
+
 # ---- pods ----------------------------------------------------------------------------------------
 
 
@@ -102,7 +148,9 @@ def pods_of(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> list
 
 def is_ready(pod: Object) -> bool:
     """Whether a pod serves, or has done its work."""
-    return condition(pod, "Ready").get("status") == "True" or pod["status"].get("phase") == "Succeeded"
+    phase = pod["status"].get("phase")
+    serves = condition(pod, "Ready").get("status") == "True"
+    return phase == "Succeeded" or (serves and phase != "Failed")
 
 
 def reason(pod: Object) -> str:
@@ -111,7 +159,9 @@ def reason(pod: Object) -> str:
         return "ending"
     if is_ready(pod):
         return "ready"
-    for status in pod["status"].get("containerStatuses") or ():
+    if pod["status"].get("phase") == "Failed":
+        return "failed"
+    for status in _containers(pod):
         if waits := (status.get("state") or {}).get("waiting"):
             return str(waits.get("reason", "waiting"))
     scheduled = condition(pod, "PodScheduled")
@@ -126,25 +176,66 @@ def summary(pods: Iterable[Object]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
 
 
-def trouble(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> str:
-    """Return for people: the pods that are not ready, what the cluster says of them, their last lines."""
+def _containers(pod: Object) -> list[dict[str, Any]]:
+    """Return the states of a pod's containers, those first that the others wait for."""
+    status = pod["status"]
+    begin = status.get("initContainerStatuses") or ()
+    first = [c for c in begin if ((c.get("state") or {}).get("terminated") or {}).get("exitCode") != 0]
+    return [*first, *(status.get("containerStatuses") or ())]
+
+
+def trouble(cluster: Cluster, target: Target) -> str:
+    """Return for people: what its makers say, the pods that are not ready, and why, their last lines."""
     try:
-        pods = pods_of(cluster, namespace, labels)
+        lines = list(_said(cluster, target))
+        pods = pods_of(cluster, target.namespace, target.labels)
     except RefusedByServerError as error:
-        return f"its pods cannot be read: {error}"
+        return f"its pods and events cannot be read: {error}"
     if not pods:
-        where = " and ".join(f"{k}={v}" for k, v in labels.items())
-        return (
-            f"there are no pods with {where} in {namespace}: whoever makes them does not answer; look at the"
-            " Dynamo operator's log (kubectl -n dynamo-system logs -l app.kubernetes.io/name=dynamo-operator)"
-        )
+        return "\n".join([*lines, _nobody(target, said=bool(lines))])
     bad = [pod for pod in pods if not is_ready(pod)]
     # Heads say most: the other ranks of a replica wait for theirs.
     bad.sort(key=lambda pod: (reason(pod) == "starting", "-wkr-" in pod["metadata"]["name"]))
-    lines = [line for pod in bad[:PODS] for line in _pod(cluster, namespace, pod)]
+    lines += [line for pod in bad[:PODS] for line in _pod(cluster, target.namespace, pod)]
     if len(bad) > PODS:
         lines.append(f"and {len(bad) - PODS} more pods: {summary(bad[PODS:])}")
     return "\n".join(lines)
+
+
+def _nobody(target: Target, *, said: bool) -> str:
+    """Return what to do where there are no pods. said: their maker has said why."""
+    where = " and ".join(f"{k}={v}" for k, v in target.labels.items())
+    none = f"there are no pods with {where} in {target.namespace}"
+    look = {
+        "graph": "look at the Dynamo operator's log"
+        " (kubectl -n dynamo-system logs -l app.kubernetes.io/name=dynamo-operator)",
+        "job": f"ask for more with: kubectl -n {target.namespace} describe job {target.name}",
+        "operator": f"ask for more with: kubectl -n {target.namespace} get events",
+    }[target.kind]
+    silent = ": whoever makes them does not answer" if target.kind == "graph" and not said else ""
+    return f"{none}{silent}; {look}"
+
+
+def _said(cluster: Cluster, target: Target) -> Iterator[str]:
+    """Yield what is said of the objects between a target and its pods: without pods that is all there is."""
+    begins: tuple[str, ...] = ()
+    if target.kind == "graph":
+        folder = f"/apis/{GROUP}/{target.version}/namespaces/{target.namespace}/{GRAPHS}"
+        item = cluster.get(f"{folder}/{target.name}") or {}
+        ready = condition(item, "Ready")
+        if ready.get("message") and ready.get("status") != "True":
+            yield f"the operator says: {ready.get('reason', 'not ready')}: {ready['message']}"
+        spec = item.get("spec") or {}
+        parts = [*spec.get("services", ()), *(part["name"] for part in spec.get("components", ()))]
+        # As Grove (<graph>-0-<component>), LeaderWorkerSet and Deployments (<graph>-<component>) begin.
+        begins = tuple(f"{target.name}-{part.lower()}" for part in ("0", *parts))
+    found = []
+    for event in _warnings(cluster, target.namespace):
+        kind, name = (event["involvedObject"].get(key, "") for key in ("kind", "name"))
+        mine = target.kind == "operator" or name == target.name or name.startswith(begins)
+        if mine and kind != "Pod":
+            found.append(f"event of {kind} {name}: {event.get('reason', '')}: {event.get('message', '')}")
+    yield from found[-PODS:]
 
 
 def _pod(cluster: Cluster, namespace: str, pod: Object) -> Iterator[str]:
@@ -154,40 +245,45 @@ def _pod(cluster: Cluster, namespace: str, pod: Object) -> Iterator[str]:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         yield f"  {scheduled.get('message', '')}"
-    ran = False
-    for status in pod["status"].get("containerStatuses") or ():
-        waits = (status.get("state") or {}).get("waiting") or {}
+    ran, asked = False, ""
+    for status in _containers(pod):
+        state = status.get("state") or {}
+        waits = state.get("waiting") or {}
         if waits.get("message"):
             yield f"  {status['name']}: {waits['message']}"
-        ended = (status.get("lastState") or {}).get("terminated") or {}
+        ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
         if ended:
-            ran = True
+            ran = ran or "terminated" not in state
+            times = status.get("restartCount", 0) + ("terminated" in state)
             yield (
-                f"  {status['name']}: ended {status.get('restartCount', 0)} times, last with exit code"
+                f"  {status['name']}: ended {times} times, last with exit code"
                 f" {ended.get('exitCode')} ({ended.get('reason', '')}) {ended.get('message', '')}".rstrip()
             )
-    for event in _events(cluster, namespace, name):
+        if not asked and (waits or ended):
+            asked = status["name"]
+    for event in _warnings(cluster, namespace, name)[-EVENTS:]:
         yield f"  event {event.get('reason', '')}: {event.get('message', '')}"
-    yield from (f"  log: {line}" for line in _log(cluster, namespace, name, previous=ran))
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    # Beside a sidecar the server wants to know which: the one in trouble, else the operator's name for ours.
+    asked = asked or ("main" if "main" in names else names[0])
+    yield from (f"  log: {line}" for line in _log(cluster, namespace, name, asked, previous=ran))
 
 
-def _events(cluster: Cluster, namespace: str, pod: str) -> Sequence[Object]:
-    try:
-        found = cluster.get(
-            f"/api/v1/namespaces/{namespace}/events", fieldSelector=f"involvedObject.name={pod}"
-        )
-    except RefusedByServerError as error:
-        return [{"reason": "unknown", "message": str(error)}]
-    warnings = [event for event in (found or {}).get("items", ()) if event.get("type") == "Warning"]
-    warnings.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    return warnings[-EVENTS:]
+def _warnings(cluster: Cluster, namespace: str, pod: str = "") -> list[dict[str, Any]]:
+    """Return the warnings of a namespace, or of a pod, the last ones last, each text once."""
+    path = f"/api/v1/namespaces/{namespace}/events"
+    of = f",involvedObject.name={pod}" if pod else ""
+    found = (cluster.get(path, fieldSelector=f"type=Warning{of}") or {}).get("items", ())
+    events = sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    texts = {(e["involvedObject"].get("name"), e.get("reason"), e.get("message")): e for e in events}
+    return list(texts.values())
 
 
-def _log(cluster: Cluster, namespace: str, pod: str, *, previous: bool) -> list[str]:
+def _log(cluster: Cluster, namespace: str, pod: str, container: str, *, previous: bool) -> list[str]:
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
     for query in ({"previous": "true"}, {}) if previous else ({},):
         try:
-            text = cluster.text(path, tailLines=LINES, **query)
+            text = cluster.text(path, tailLines=LINES, container=container, **query)
         except RefusedByServerError:
             continue  # no container has run yet, or the node does not answer
         if text.strip():
@@ -224,7 +320,7 @@ def status(
     text = f"{name} in namespace {namespace}: {'ready' if look.done else 'NOT READY'}; {look.progress}\n\n"
     text += print_table(table)
     if not look.done:
-        text += "\n" + trouble(cluster, namespace, {GRAPH_LABEL: name})
+        text += "\n" + trouble(cluster, Target("graph", namespace, name, plan["settings"]["graph_api"]))
     text = text.rstrip() + "\n\n"
     if verified:
         where = f"service {name}-frontend, through a port-forward"

@@ -1,7 +1,6 @@
 {{ .Files.Get (printf "files/crd-%s.yaml" .Values.test.api) }}
 {{- range list
   (dict "on" .Values.global.grove.enabled "plural" "podcliquesets" "kind" "PodCliqueSet" "group" "grove.io" "version" "v1alpha1")
-  (dict "on" .Values.global.lws.enabled "plural" "leaderworkersets" "kind" "LeaderWorkerSet" "group" "leaderworkerset.x-k8s.io" "version" "v1")
   (dict "on" true "plural" "dynamoworkermetadatas" "kind" "DynamoWorkerMetadata" "group" "nvidia.com" "version" "v1alpha1")
 }}
 {{- if .on }}

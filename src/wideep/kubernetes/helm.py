@@ -1,0 +1,113 @@
+"""What Helm and the cluster say of the platform's release."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, labels_of
+from wideep.kubernetes.platform import Platform, Release
+from wideep.problems import Problem
+
+HELM_S = 60
+
+
+def run(*words: str) -> tuple[bool, str]:
+    """Run a program; return whether it went well and what it said."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=HELM_S, check=False)
+    except OSError as error:
+        return False, f"{words[0]} cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return False, f"no answer after {HELM_S} s"
+    return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()
+
+
+def program(platform: Platform) -> tuple[str, Problem | None]:
+    """Return Helm's version; a problem where it cannot be used."""
+    well, said = run(platform.helm or "helm", "version", "--template={{.Version}}")
+    number = re.match(r"v?(\d+)\.(\d+)", said)
+    if not well or not number:
+        remedy = "install Helm 3.8 or newer on this machine, or name it in platform_helm"
+        return "", Problem(said or "it has no version", "helm", remedy)
+    major, minor = int(number[1]), int(number[2])
+    if major != 3 or minor < 8:
+        why = "kubernetes.core.helm does not work with Helm 4" if major > 3 else "older ones know no OCI"
+        remedy = "install Helm 3 beside it and name it in platform_helm"
+        return said, Problem(f"Helm {said}, not 3.8 or newer of 3: {why}", "helm", remedy)
+    return said, None
+
+
+def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | None]:
+    """Return the chart's version; a problem where it cannot be read or is of another release."""
+    words = [platform.helm or "helm", "show", "chart", platform.chart_ref]
+    words += [f"--repo={platform.chart_repo_url}"] if platform.chart_repo_url else []
+    words += [f"--version={platform.chart_version}"] if platform.chart_version else []
+    well, said = run(*words)
+    found = re.search(r"^version: *[\"']?([^\s\"']+)", said, re.MULTILINE) if well else None
+    wanted = plan["settings"]["dynamo_version"]
+    if not found:
+        remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
+        return "", Problem(f"{platform.chart_ref}: {said}", "chart", remedy)
+    if found[1].removeprefix("v").partition("+")[0] != wanted:
+        message = f"{platform.chart_ref} is version {found[1]}, dynamo_version is {wanted}"
+        remedy = f"set platform_chart_ref or platform_chart_version to the chart of {wanted}"
+        return found[1], Problem(message, "chart", remedy)
+    return found[1], None
+
+
+def state(cluster: Cluster, platform: Platform) -> tuple[str, int]:
+    """Return status and number of the last revision, from Helm's own Secret; "" and 0 where there is none."""
+    path = f"/api/v1/namespaces/{platform.namespace}/secrets"
+    found = cluster.items(path, {"owner": "helm", "name": platform.release})
+    labels = [labels_of(item) for item in found]
+    last = max(labels, key=lambda own: int(own.get("version", 0)), default={})
+    return last.get("status", ""), int(last.get("version", 0))
+
+
+def pending(cluster: Cluster, platform: Platform) -> Problem | None:
+    """Return what is in the way of an upgrade."""
+    status, number = state(cluster, platform)
+    if not status.startswith("pending"):
+        return None
+    place, release = platform.namespace, platform.release
+    back = f"rollback {release} {number - 1}" if number > 1 else f"uninstall {release}"
+    message = f"revision {number} of {release} is {status}: another helm runs, or was ended"
+    return Problem(message, "release", f"wait for it; if nobody runs it: helm -n {place} {back}")
+
+
+def read(cluster: Cluster, plan: Mapping[str, Any], platform: Platform) -> Release:
+    """Return what the cluster has of the release, and who else uses it.
+
+    Raises:
+        RefusedByServerError: we may not read the release's values.
+    """
+    status, _ = state(cluster, platform)
+    there: Mapping[str, Any] | None = None
+    if status:
+        where = [f"--namespace={platform.namespace}", "--output=json", *cluster.helm_flags]
+        well, said = run(platform.helm or "helm", "get", "values", platform.release, *where)
+        if not well:
+            raise RefusedByServerError(0, f"helm get values {platform.release}: {said}")
+        # Helm says `null` of a release without values.
+        there = json.loads(said) or {}
+    own = plan["settings"]["kubernetes"]["namespace"], plan["deployment"]
+    graphs = cluster.items(f"/apis/{GROUP}/{plan['settings']['graph_api']}/{GRAPHS}")
+    names = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in graphs]
+    return Release(there, tuple(f"{name} in {place}" for place, name in names if (place, name) != own))
+
+
+def operator_lacks(cluster: Cluster, namespace: str, plane: str) -> bool | None:
+    """Return whether an operator that others installed has no address of NATS or etcd; None: nothing tells.
+
+    Its configuration is a ConfigMap of the chart (components/operator/templates/operator-config.yaml).
+    """
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    for item in cluster.items(path, {"app.kubernetes.io/name": "dynamo-operator"}):
+        text = (item.get("data") or {}).get("config.yaml", "")
+        if text:
+            return re.search(rf"^ *{plane}Address: *\S", text, re.MULTILINE) is None
+    return None
