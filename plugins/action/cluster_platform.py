@@ -7,17 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import PLATFORM, platform_of
 
 from wideep.kubernetes import helm, leftover, objects, platform
 from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import describe
-
-VARIABLES: dict[str, dict[str, Any]] = {
-    **{name: {"type": "str", "default": ""} for name in platform.Platform.__dataclass_fields__},
-    **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
-    "values": {"type": "dict", "default": {}},
-}
 
 
 class ActionModule(ActionBase):
@@ -27,9 +22,8 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec({**VARIABLES, "removing": {"type": "bool", "default": False}})
-        given = plain(given)
-        own = platform.Platform(**{name: given[name] for name in VARIABLES})
+        _, given = self.validate_argument_spec({**PLATFORM, "removing": {"type": "bool", "default": False}})
+        own = platform_of(given)
         judge = self._kept if given["removing"] else self._wanted
         try:
             return {**result, "changed": False, **judge(Cluster(), plain(task_vars["wideep_plan"]), own)}

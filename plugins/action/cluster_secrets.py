@@ -8,12 +8,12 @@ from secrets import token_hex
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import SECRETS, secrets_of
 
 from wideep.kubernetes import objects
 from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import Problem, describe
-from wideep.secrets import Secrets
 
 
 class ActionModule(ActionBase):
@@ -23,22 +23,10 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            {
-                "hub_token": {"type": "raw", "no_log": True},
-                "registries": {"type": "list", "elements": "dict", "default": [], "no_log": True},
-                "env": {"type": "dict", "default": {}, "no_log": True},
-            }
-        )
+        _, given = self.validate_argument_spec(SECRETS)
         plan = plain(task_vars["wideep_plan"])
         own = plan["settings"]["kubernetes"]
-        values = Secrets(
-            {
-                "secrets_hub_token": plain(arguments["hub_token"]) or "",
-                "secrets_registries": plain(arguments["registries"]),
-                "secrets_env": plain(arguments["env"]),
-            }
-        )
+        values = secrets_of(given)
         problems = values.problems
         if values.registries and not own["image_pull_secrets"]:
             where = "wideep_kubernetes.image_pull_secrets"

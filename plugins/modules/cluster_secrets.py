@@ -10,19 +10,7 @@ version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
   - Resolves the values on this machine and sends them to the API server itself. The result has names only.
-options:
-  hub_token:
-    description: As C(secrets_hub_token) of role C(secrets).
-    type: raw
-  registries:
-    description: As C(secrets_registries) of role C(secrets).
-    type: list
-    elements: dict
-    default: []
-  env:
-    description: As C(secrets_env) of role C(secrets).
-    type: dict
-    default: {}
+extends_documentation_fragment: wideep.dynamo.cluster_secrets
 attributes:
   check_mode:
     description: Lets the server say whether they would change.

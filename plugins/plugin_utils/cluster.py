@@ -1,0 +1,35 @@
+# Copyright: The wideep authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that action plugins for a cluster share (documentation: plugins/doc_fragments)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wideep.kubernetes.platform import Platform
+from wideep.plain import plain
+from wideep.secrets import Secrets
+
+Specification = dict[str, dict[str, Any]]
+PLATFORM: Specification = {
+    **{name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__},
+    **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
+    "values": {"type": "dict", "default": {}},
+}
+SECRETS: Specification = {
+    "hub_token": {"type": "raw", "no_log": True},
+    "registries": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+    "env": {"type": "dict", "default": {}, "no_log": True},
+}
+
+
+def platform_of(arguments: Mapping[str, Any]) -> Platform:
+    """Return the variables of role `platform`."""
+    return Platform(**{name: plain(arguments[name]) for name in PLATFORM})
+
+
+def secrets_of(arguments: Mapping[str, Any]) -> Secrets:
+    """Return the Secrets of a cluster."""
+    given = {name: "" if arguments[name] is None else plain(arguments[name]) for name in SECRETS}
+    return Secrets({f"secrets_{name}": value for name, value in given.items()})
