@@ -7,7 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
+
+from wideep.problems import RefusedError
 
 
 class ActionModule(ActionBase):
@@ -20,7 +23,10 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             {"endpoint": {"type": "str", "required": True}, "record": {"type": "str", "required": True}}
         )
-        secrets = resolve(self._templar, task_vars)
+        try:
+            secrets = resolve(self._templar, task_vars)
+        except RefusedError as refused:
+            return refusal(result, refused)
         module = {
             **arguments,
             "user": secrets.etcd_user,

@@ -16,7 +16,7 @@ try:
     from wideep.plain import plain
     from wideep.plan import Plan, make_plan
     from wideep.problems import Problem, RefusedError
-    from wideep.settings import planned_variables
+    from wideep.settings import is_of_a_role, planned_variables
     from wideep.topology import GROUPS
 except ImportError as error:
     raise AnsibleError(
@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
             variables = hostvars[host]
             found[host] = {}
             for name in variables:
-                if name not in names and not name.startswith("wideep_"):
+                if name not in names and not is_of_a_role(name):
                     continue
                 try:
                     found[host][str(name)] = self._read(hostvars, host, name) if name in names else None

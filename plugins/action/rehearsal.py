@@ -35,7 +35,8 @@ class ActionModule(PlanAction):
         try:
             hosts = self._variables(groups, task_vars["hostvars"])
             if arguments["where"] == "hosts":
-                return {**result, "changed": False, "variables": on_hosts(groups, hosts)}
+                variables = on_hosts(groups, hosts)
+                return {**result, "changed": False, "variables": variables, "path": str(directory)}
             made = rehearse(
                 groups,
                 hosts,
@@ -62,5 +63,6 @@ class ActionModule(PlanAction):
             "inventory": str(path),
             "software": str(made.software),
             "retired": str(old) if gone else "",
+            "retired_hosts": gone,
             "text": made.text,
         }

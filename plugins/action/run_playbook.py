@@ -27,6 +27,7 @@ class ActionModule(ActionBase):
             {
                 "playbook": {"type": "str", "required": True},
                 "inventory": {"type": "path", "required": True},
+                "limit": {"type": "list", "elements": "str", "default": []},
                 "variables": {"type": "dict", "default": {}},
                 "pass_on": {"type": "list", "elements": "str", "default": []},
             }
@@ -44,6 +45,7 @@ class ActionModule(ActionBase):
                 arguments["inventory"],
                 extra_vars=arguments["variables"]
                 | {name: mine[name] for name in arguments["pass_on"] if name in mine},
+                limit=",".join(arguments["limit"]) or None,
                 check=self._task.check_mode,
                 diff=self._task.diff,
                 on_event=self._show,

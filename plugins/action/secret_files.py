@@ -7,8 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
 
+from wideep.problems import Problem, RefusedError
 from wideep.secrets import FILES
 
 
@@ -28,9 +30,13 @@ class ActionModule(ActionBase):
                 "check_only": {"type": "bool", "default": False},
             }
         )
-        secrets = resolve(self._templar, task_vars)
-        if arguments["check_only"]:
-            return {**result, "changed": False}
+        try:
+            if arguments["check_only"]:
+                self._check(task_vars)
+                return {**result, "changed": False}
+            secrets = resolve(self._templar, task_vars)
+        except RefusedError as refused:
+            return refusal(result, refused)
         contents = {name: secrets.content(name, arguments["nats_routes"]) for name in arguments["names"]}
         module = {
             "path": arguments["path"],
@@ -39,3 +45,14 @@ class ActionModule(ActionBase):
         }
         said = self._execute_module("wideep.dynamo.secret_files", module_args=module, task_vars=task_vars)
         return {**result, **{key: said[key] for key in RESULT if key in said}}
+
+    def _check(self, task_vars: Any) -> None:
+        """Resolve the secrets of all hosts of the play. Raises RefusedError, what hosts share once."""
+        problems: dict[Problem, None] = {}
+        for host in task_vars["ansible_play_hosts_all"]:
+            try:
+                resolve(self._templar, task_vars["hostvars"][host])
+            except RefusedError as refused:
+                problems |= dict.fromkeys(refused.problems)
+        if problems:
+            raise RefusedError(tuple(problems))

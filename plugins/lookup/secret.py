@@ -11,7 +11,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import resolve
 
-from wideep.problems import suggest
+from wideep.problems import RefusedError, suggest
 from wideep.secrets import FILES
 
 DOCUMENTATION = r"""
@@ -54,5 +54,8 @@ class LookupModule(LookupBase):
         for term in terms:
             if term not in FILES:
                 raise AnsibleLookupError(f"no secret {term!r}; {suggest(str(term), FILES)}")
-        secrets = resolve(self._templar, variables or {})
+        try:
+            secrets = resolve(self._templar, variables or {})
+        except RefusedError as refused:
+            raise AnsibleLookupError(str(refused)) from refused
         return [secrets.content(str(term)) for term in terms]

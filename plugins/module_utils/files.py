@@ -19,11 +19,13 @@ class Files:
     def __init__(self, check: bool) -> None:
         self.check = check
         self.changes: list[str] = []
+        self.paths: list[str] = []
         self.diff: list[dict[str, Any]] = []
         self._done: set[Path] = set()
 
     def _note(self, path: Path, what: str, before: str, after: str) -> None:
         self.changes.append(f"{path}: {what}")
+        self.paths.append(str(path))
         header = f"{path} ({what})"
         self.diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
 

@@ -11,7 +11,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, runs_as_configured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
 
@@ -19,13 +19,19 @@ Actions = Dict[str, str]  # noqa: UP006 - service: what was done and why
 _GRACE_S = 10.0
 
 
-def started(manager: Manager, launches: Mapping[str, Launch], *, check: bool) -> Actions:
-    """Start what does not run, restart what runs otherwise than its launch says; do not wait for health."""
+def started(
+    manager: Manager, launches: Mapping[str, Launch], *, check: bool, changing: Collection[str] = ()
+) -> Actions:
+    """Start what does not run, restart what runs otherwise than its launch says; do not wait for health.
+
+    changing: files of environment that a check did not change, and a run would have.
+    """
     actions: Actions = {}
     running = set()
     for name, status in manager.status(launches).items():
         if status.pid and status.state in ("running", "starting"):
-            if runs_as_configured(launches[name], status.pid, manager.state_dir):
+            soon = set(launches[name].get("env_files") or ()) & set(changing)
+            if not soon and runs_as_configured(launches[name], status.pid, manager.state_dir):
                 continue
             running.add(name)
             actions[name] = "restarted: its configuration changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import socket
@@ -67,13 +68,22 @@ def process(pid: int, proc: Path = Path("/proc")) -> dict[str, Any]:
             return []
 
     environ = dict(entry.split("=", 1) for entry in read("environ") if "=" in entry)
+    state_dir = environ.get("WIDEEP_STATE_DIR", "")
     return {
         "pid": pid,
         "process": "".join(read("comm")),
         "cmdline": " ".join(read("cmdline"))[:200],
-        "state_dir": environ.get("WIDEEP_STATE_DIR", ""),
+        "state_dir": state_dir,
+        "deployment": _deployment(Path(state_dir)) if state_dir else "",
         "service": environ.get("WIDEEP_SERVICE", ""),
     }
+
+
+def _deployment(state_dir: Path) -> str:
+    try:
+        return str(json.loads((state_dir / ".wideep.json").read_text(encoding="utf-8"))["deployment"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def listeners(ports: Collection[int], proc: Path = Path("/proc")) -> list[dict[str, Any]]:

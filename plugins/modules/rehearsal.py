@@ -54,6 +54,15 @@ retired:
   description: The inventory of an earlier rehearsal that has hosts which this one lacks, or empty.
   returned: success
   type: str
+retired_hosts:
+  description: Those hosts.
+  returned: success
+  type: list
+  elements: str
+path:
+  description: O(path), absolute.
+  returned: with O(where=hosts)
+  type: str
 variables:
   description: Extra variables for the inventory's own hosts.
   returned: with O(where=hosts)

@@ -22,6 +22,11 @@ options:
     description: Inventory file or directory.
     type: path
     required: true
+  limit:
+    description: The hosts of it that the run is for; unset, all.
+    type: list
+    elements: str
+    default: []
   variables:
     description: Extra variables of the run.
     type: dict

@@ -27,7 +27,9 @@ options:
     elements: str
     default: []
   check_only:
-    description: Only resolve the variables and say what is wrong with them; the host is not contacted.
+    description:
+      - Only resolve the variables of all hosts of the play and say what is wrong with them. No host is
+        contacted. Use it with C(run_once).
     type: bool
     default: false
   contents:
@@ -61,6 +63,11 @@ changes:
   type: list
   elements: str
   returned: success
+paths:
+  description: Their paths.
+  type: list
+  elements: str
+  returned: success
 """
 
 from pathlib import Path
@@ -85,7 +92,7 @@ def main() -> None:
         write(files, path, module.params["contents"], module.params["known"])
     except OSError as problem:
         module.fail_json(f"{problem.filename or path}: {problem.strerror}")
-    module.exit_json(changed=bool(files.changes), changes=files.changes, diff=files.diff)
+    module.exit_json(changed=bool(files.changes), changes=files.changes, paths=files.paths, diff=files.diff)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ options:
   supervisord:
     description: The C(supervisord) program, needed to start services under supervisord.
     type: path
+  changing:
+    description:
+      - Files of environment that a run in check mode did not change and a real one would have. Services that
+        read them count as changed.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: wideep.dynamo.service
 attributes:
   check_mode:
@@ -89,6 +96,7 @@ OPTIONS = {
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
     "purge": {"type": "bool", "default": False},
     "supervisord": {"type": "path"},
+    "changing": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -101,7 +109,7 @@ def main() -> None:
     healthy = False
     try:
         if params["state"] == "started":
-            actions = started(manager, launches, check=module.check_mode)
+            actions = started(manager, launches, check=module.check_mode, changing=params["changing"])
             # What was not touched may need no waiting for.
             healthy = not actions and all(row["healthy"] for row in observe(manager, launches))
         elif params["state"] == "stopped":

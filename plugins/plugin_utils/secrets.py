@@ -20,11 +20,26 @@ except ImportError as error:
 
 VAULT = "give the password of the vault (--vault-password-file or --ask-vault-pass), or correct the value"
 # What a module that got secrets may say: nothing that it was told.
-RESULT = ("changed", "changes", "diff", "failed", "msg", "unreachable", "skipped", "rc", "_ansible_no_log")
+RESULT = (
+    "changed",
+    "changes",
+    "paths",
+    "diff",
+    "failed",
+    "msg",
+    "unreachable",
+    "skipped",
+    "rc",
+    "_ansible_no_log",
+)
 
 
 def resolve(templar: Any, variables: Mapping[str, Any]) -> Secrets:
-    """Return the secrets; raise AnsibleError with every problem, without values."""
+    """Return the secrets.
+
+    Raises:
+        RefusedError: with every problem, without values.
+    """
     found: dict[str, Any] = {}
     problems = []
     for name in variables:
@@ -38,7 +53,7 @@ def resolve(templar: Any, variables: Mapping[str, Any]) -> Secrets:
     unread = {problem.where for problem in problems}
     problems += [p for p in secrets.problems if p.where not in unread]
     if problems:
-        raise AnsibleError(str(RefusedError(problems)))
+        raise RefusedError(problems)
     return secrets
 
 

@@ -13,6 +13,7 @@ from wideep.catalogue import load
 from wideep.launch import File, Health, Launch, Listener
 from wideep.problems import Problem
 from wideep.runtime import PLANE_FLAGS, Site
+from wideep.settings import some_hosts
 from wideep.topology import Deployment
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
@@ -73,15 +74,15 @@ def check(deployment: Deployment) -> list[Problem]:
     ]
     if settings.runtime == "existing":
         dynamo = {*deployment.frontends, *(node.host for _, node in deployment.workers)}
-        problems += [
-            Problem(
-                "no interpreter is named that has Dynamo",
-                f"wideep_python on host {host.name}",
-                "set wideep_python: /path/to/python, or wideep_runtime: venv",
+        without = [h.name for h in deployment.hosts if h in dynamo and not h.python.startswith("/")]
+        if without:
+            problems.append(
+                Problem(
+                    "no interpreter is named that has Dynamo",
+                    f"wideep_python on {some_hosts(without)}",
+                    "set wideep_python: /path/to/python, or another wideep_runtime",
+                )
             )
-            for host in deployment.hosts
-            if host in dynamo and not host.python.startswith("/")
-        ]
     return problems + _check_frontend_args(deployment)
 
 

@@ -108,6 +108,15 @@ class Budget:
         """Return what stays beside weights and KV cache."""
         return self.memory - round(self.memory * self.fraction)
 
+    @property
+    def text(self) -> str:
+        """Return it in one line, for people."""
+        return (
+            f"of {gib(self.memory)}: weights {gib(sum(self.weights.values()))}, KV cache {gib(self.kv)}"
+            f" ({self.kv_tokens} tokens), beside them {gib(self.rest)}, of which an estimated"
+            f" {gib(sum(self.beside.values()))} are needed"
+        )
+
     def lowest_fraction(self, tokens: int) -> float:
         """Return the fraction that weights and a cache of so many tokens take."""
         return (sum(self.weights.values()) + tokens * self.kv_per_token) / self.memory

@@ -138,6 +138,7 @@ class Plan:
                     "secret_files": self._secret_files(host),
                     "software": self._software(host),
                     "packages": self._packages(host),
+                    "together": self._together(host),
                     "nats_routes": Site(self.deployment, host).nats_routes,
                     "launches": {
                         component: [
@@ -161,6 +162,11 @@ class Plan:
         )
         downloads = [HUB_TOKEN] if host.name in self.deployment.workers_of else []
         return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
+
+    def _together(self, host: Host) -> list[str]:
+        """Return the hosts whose ranks restart with those of this one, itself among them."""
+        mine = (replica for replica, _ in self.deployment.workers_of.get(host.name, ()))
+        return list(dict.fromkeys(node.host.name for replica in mine for node in replica.nodes))
 
     def _software(self, host: Host) -> str:
         """Return what the host's environment is made for: the engine, or (`mocker`) Dynamo alone."""
@@ -330,6 +336,8 @@ class Plan:
             f" events {settings.event_plane}; router {settings.router_mode}\n"
             f"{self._places}\n"
         )
+        memory = self.engine.memory(self.deployment)
+        head += "".join(f"memory of a {name} GPU, {budget.text}\n" for name, budget in memory.items())
         notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
         return head + "\n" + print_table(table) + notes
 

@@ -222,11 +222,11 @@ def _places(base: PurePosixPath, names: Sequence[str]) -> list[str]:
     return places
 
 
-def retired(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether an earlier rehearsal's inventory has hosts that would be left running by this one."""
+def retired(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the hosts of an earlier rehearsal's inventory that this one would leave running."""
 
     def places(inventory: Mapping[str, Any]) -> set[tuple[str, str]]:
         hosts = inventory.get("all", {}).get("hosts", {})
         return {(name, own["wideep_state_dir"]) for name, own in hosts.items()}
 
-    return bool(places(before) - places(now))
+    return sorted(name for name, _ in places(before) - places(now))

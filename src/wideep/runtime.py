@@ -197,6 +197,7 @@ class Site:
         settings = self.deployment.settings
         return {
             "DYN_LOG": settings.log_level,
+            "DYN_SDK_DISABLE_ANSI_LOGGING": "1",
             "DYN_REQUEST_PLANE": settings.request_plane,
             "DYN_EVENT_PLANE": settings.event_plane,
             # Workers publish this address; without it Dynamo takes the first interface it finds, and pods

@@ -52,11 +52,15 @@ def looks_secret(name: str) -> bool:
 def flag_looks_secret(name: str) -> bool:
     """Whether a program's flag of that name takes a secret: its last word says so (`admin-api-key`).
 
-    Not `time-to-first-token`, whose token is the model's, nor the key of a section (`disagg-config-key`).
+    Not `time-to-first-token`, whose token is the model's, nor a number of tokens (`max-prefill-token`, as
+    some write it), nor the key of a section (`disagg-config-key`).
     """
     plain = name.strip("-").replace("_", "-").lower()
     last = plain.rpartition("-")[2].upper()
-    return last in _SECRET_WORDS and not plain.endswith(("per-token", "first-token", "config-key"))
+    counts = plain.startswith(("max-", "min-", "num-"))
+    return last in _SECRET_WORDS and not (
+        counts or plain.endswith(("per-token", "first-token", "config-key"))
+    )
 
 
 def check_env_names(names: Sequence[str], planned: Mapping[str, str]) -> list[Problem]:
@@ -98,7 +102,7 @@ class Secrets:
         )
         if self.etcd_user == "root":
             self.etcd_root_password = self.etcd_password
-        elif self.etcd_user and not self.etcd_root_password:
+        elif self.etcd_user and values["secrets_etcd_root_password"] == "":
             self._problem("it is needed with secrets_etcd_user", "secrets_etcd_root_password", _SOURCES)
         self.env = self._env(values["secrets_env"])
         self.registries = self._registries(values["secrets_registries"])
@@ -162,7 +166,7 @@ class Secrets:
             self._problem("not a name", f"secrets_{server}_user", "use letters, digits, '.', '_' and '-'")
             return "", ""
         password = self._value(values[where], where)
-        if user and not password:
+        if user and values[where] == "":
             self._problem(f"it is needed with secrets_{server}_user", where, _SOURCES)
         if password and not user:
             self._problem(

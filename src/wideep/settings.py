@@ -6,6 +6,7 @@ import ipaddress
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, cast
@@ -340,7 +341,7 @@ def parse(
         (settings or None when they do not parse, settings by host, problems)
     """
     defaults = role_defaults()
-    problems = _unknown(hosts)
+    problems = _unknown(hosts) + _misspelled(hosts)
     shared = {k: defaults[k] for k in planned_variables() if k not in HOST_VARIABLES}
     own: dict[str, HostSettings] = {}
     refused: dict[Problem, list[str]] = {}
@@ -386,6 +387,50 @@ def _expanded(path: Any) -> Any:
 def _both(here: Any, there: Any) -> str:
     # Not the content of pools: it is long, and may hold secrets.
     return "" if isinstance(here, dict) else f" ({here!r} here, {there!r} there)"
+
+
+def is_of_a_role(variable: str) -> bool:
+    """Whether a variable has the prefix of one of our roles."""
+    return variable.startswith(_role_prefixes())
+
+
+@lru_cache(maxsize=1)
+def _role_prefixes() -> tuple[str, ...]:
+    return tuple(f"{path.name}_" for path in roles_dir().iterdir())
+
+
+@lru_cache(maxsize=1)
+def _role_variables() -> frozenset[str]:
+    """Names of all roles' variables."""
+    found: set[str] = set()
+    for path in roles_dir().glob("*/meta/argument_specs.yml"):
+        specification = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found.update(*(entry["options"] for entry in specification["argument_specs"].values()))
+    return frozenset(found)
+
+
+def _misspelled(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Return warnings of variables that are nearly those of a role. Others may be the operator's own."""
+    seen: dict[str, list[str]] = {}
+    for host, variables in hosts.items():
+        for variable in variables:
+            if (
+                not variable.startswith("wideep_")
+                and is_of_a_role(variable)
+                and variable not in role_defaults()
+            ):
+                seen.setdefault(variable, []).append(host)
+    return [
+        Problem(
+            "no role has this variable",
+            f"{variable} on {some_hosts(names)}",
+            f"did you mean {near[0]}?",
+            "warning",
+        )
+        for variable, names in seen.items()
+        if variable not in _role_variables()
+        and (near := get_close_matches(variable, sorted(_role_variables()), n=1, cutoff=0.85))
+    ]
 
 
 def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:

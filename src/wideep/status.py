@@ -44,13 +44,14 @@ def status_table(services: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def missing(
     plan: Mapping[str, Any], services: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[str, str]]:
-    """Return (host, service) of the plan that are not on their hosts at all."""
+    """Return (host, service) of the plan that are not on their hosts at all, of the hosts that answered."""
     return [
         (host, launch["name"])
         for host, data in plan["hosts"].items()
         for launches in data["launches"].values()
         for launch in launches
-        if launch["name"] not in {row["name"] for row in services.get(host, ()) if row["state"] != "absent"}
+        if host in services
+        and launch["name"] not in {row["name"] for row in services[host] if row["state"] != "absent"}
     ]
 
 
@@ -67,6 +68,8 @@ def status_report(
         instances: what the frontend's /health lists, or None when it did not answer.
     """
     rows = [row for own in services.values() for row in own if row["state"] != "absent"]
+    if not services:
+        return ""
     if not rows:
         return (
             f"{plan['deployment']}: nothing is deployed on these hosts; "
@@ -86,7 +89,8 @@ def status_report(
             f"{name} on {host}: runs with ports {deployed}, the inventory says {planned};"
             " run playbooks/site.yml, or name the variables it was deployed with\n"
         )
-    if instances is not None and not unhealthy and not absent and not moved:
+    answered = services.keys() >= plan["hosts"].keys()
+    if instances is not None and answered and not unhealthy and not absent and not moved:
         text += f"all {len(rows)} services are healthy; frontend: {plan['frontend_url']}\n"
     return text
 

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -217,7 +218,7 @@ def examine(
         every = (host for pool in POOLS for host in members[pool])
         members["aggregated"] = list(dict.fromkeys(every))
         members["prefill"] = members["decode"] = []
-    problems += _check_groups(members, hosts)
+    problems += _check_groups(members, hosts, [name for name in groups if name not in GROUPS])
     if settings is None or any(name not in own for names in members.values() for name in names):
         return None, problems
     machines = {
@@ -264,7 +265,7 @@ def examine(
         problems.append(
             Problem(
                 f"the workers' ports would pass {HIGHEST_WORKER_PORT}, the highest that Dynamo accepts",
-                "wideep_worker_port_base",
+                "wideep_worker_port_base + wideep_port_offset",
                 f"keep wideep_worker_port_base + wideep_port_offset at most {highest_base}",
             )
         )
@@ -367,7 +368,10 @@ def _address(name: str, variables: Mapping[str, Any], host: HostSettings) -> str
     return str(variables.get("ansible_host", name))
 
 
-def _check_groups(members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any]) -> list[Problem]:
+def _check_groups(
+    members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any], others: Sequence[str]
+) -> list[Problem]:
+    """Check our groups. others: the inventory's other groups, among which may be a misspelled one."""
     problems = [
         Problem(
             "the host has no variables: it is in no inventory",
@@ -393,11 +397,13 @@ def _check_groups(members: Mapping[str, Sequence[str]], hosts: Mapping[str, Any]
     prefill, decode, aggregated = members["prefill"], members["decode"], members["aggregated"]
     for there, missing in (("prefill", "decode"), ("decode", "prefill")):
         if members[there] and not members[missing]:
+            near = get_close_matches(missing, others, n=1, cutoff=0.75)
+            meant = f"did you mean group {near[0]}? Else " if near else ""
             problems.append(
                 Problem(
                     f"group {there} has hosts, but {missing} has none: no request could complete",
                     f"inventory group {missing}",
-                    f"add hosts to {missing}, or move those of {there} to the group aggregated",
+                    f"{meant}add hosts to {missing}, or move those of {there} to the group aggregated",
                 )
             )
     if aggregated and (prefill or decode):

@@ -104,8 +104,8 @@ def test_an_interpreter_is_asked_for_where_dynamo_runs() -> None:
     groups, hosts = cluster(control=3, wideep_runtime="existing")
     problems = refusal(groups, hosts)
     names = ["control-0", "prefill-0", "prefill-1", "decode-0", "decode-1"]
-    assert [p.where for p in problems] == [f"wideep_python on host {name}" for name in names]
-    assert "wideep_runtime: venv" in problems[0].remedy
+    assert [p.where for p in problems] == ["wideep_python on 5 hosts (control-0, …)"]
+    assert "wideep_runtime" in problems[0].remedy
     for name in names:
         hosts[name]["wideep_python"] = "/opt/dynamo/bin/python"
     assert make_plan(groups, hosts).launches["decode-1"][0].argv[0] == "/opt/dynamo/bin/python"

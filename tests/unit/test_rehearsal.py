@@ -180,9 +180,8 @@ def test_places_are_short_and_different() -> None:
 def test_hosts_that_went_away_are_noticed() -> None:
     before = made(*cluster(decode=3)).inventory
     now = made(*cluster(decode=2)).inventory
-    assert retired(before, now)
-    assert not retired(now, before)
-    assert not retired({}, now)
+    assert retired(before, now) == ["decode-2"]
+    assert retired(now, before) == retired({}, now) == []
 
 
 def test_the_action_writes_a_private_inventory(short: Path) -> None:
@@ -198,9 +197,12 @@ def test_the_action_writes_a_private_inventory(short: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]["wideep_engine"] == "mocker"
     assert run_action("rehearsal", arguments, inventory=source)["changed"] is False
-    # The other inventory of the same deployment has fewer hosts: those of the first must go first.
+    # The other inventory of the same deployment has fewer hosts: those that only the first had must go first.
     other = run_action("rehearsal", arguments, inventory=source.with_name("deepseek_r1_trtllm"))
     assert Path(other["retired"]).read_text(encoding="utf-8") != path.read_text(encoding="utf-8")
+    assert set(other["retired_hosts"]) == {
+        f"{pool}0{n}.example.com" for pool in ("prefill", "decode") for n in (3, 4)
+    }
 
 
 def test_the_action_refuses_as_the_plan_does(short: Path) -> None:

@@ -87,11 +87,16 @@ def test_unhealthy_and_absent_services_are_explained() -> None:
     assert "nats on a: failed; port 4222: connection refused; log: /var/lib/wideep/log/nats.log" in text
     assert "prefill-0 on a: planned, but not there; run playbooks/site.yml" in text
     assert "are healthy" not in text
-    assert missing(PLAN, {}) == [("a", "nats"), ("a", "prefill-0")]
+    assert missing(PLAN, {"a": []}) == [("a", "nats"), ("a", "prefill-0")]
+    # Of a host that did not answer nobody knows.
+    assert missing(PLAN, {}) == []
+    assert status_report(PLAN, {}, []) == ""
+    partial = status_report({**PLAN, "hosts": {**PLAN["hosts"], "b": {"launches": {}}}}, GOOD, INSTANCES)
+    assert "are healthy" not in partial
 
 
 def test_nothing_deployed_says_what_deploys() -> None:
-    for found in ({}, {"a": []}, {"a": [service("nats", state="absent", healthy=None)]}):
+    for found in ({"a": []}, {"a": [service("nats", state="absent", healthy=None)]}):
         assert status_report(PLAN, found, None).startswith(
             "prod: nothing is deployed on these hosts; `make up`"
         )

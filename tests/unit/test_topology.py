@@ -332,7 +332,7 @@ REFUSALS: dict[str, tuple[tuple[Groups, Hosts], str, str, str]] = {
     ),
     "worker ports beyond the last": (
         cluster(wideep_worker_port_base=29769),
-        "wideep_worker_port_base",
+        "wideep_worker_port_base + wideep_port_offset",
         "would pass 32767",
         "at most 29768",
     ),

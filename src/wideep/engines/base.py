@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from wideep.launch import Launch
+from wideep.memory import Budget
 from wideep.problems import Problem
 from wideep.runtime import Site
 from wideep.topology import Deployment, Node, Pool, Replica
@@ -28,6 +29,10 @@ class Engine(Protocol):
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what is wrong with the deployment for this engine, catalogue checks included."""
+        ...
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
+        """Return pool -> the memory of one GPU, where model and GPU are known."""
         ...
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from wideep.catalogue import load
 from wideep.launch import File, Health, Launch, Listener
+from wideep.memory import Budget
 from wideep.problems import Problem, suggest
 from wideep.runtime import PLANE_FLAGS, Site
 from wideep.topology import PORTS_PER_WORKER, WORKER_PORTS, Deployment, Node, Pool, Replica
@@ -96,6 +97,10 @@ class Mocker:
                 )
             )
         return problems
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:  # noqa: ARG002 - the same for every engine
+        """It has no GPU."""
+        return {}
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
         """Return the mocker for a replica's head, a stand-in for its other ranks."""

@@ -13,6 +13,7 @@ from wideep.catalogue import Catalogue, load
 from wideep.engines.sglang_options import DISPATCH_ENV, Case, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import Health, Launch, Listener
+from wideep.memory import Budget
 from wideep.problems import Problem
 from wideep.rules.sglang import FLAGS, check
 from wideep.runtime import Site
@@ -65,6 +66,11 @@ class Sglang:
             routed=not deployment.settings.on_kubernetes,
         )
         return list(dict.fromkeys(problems))
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
+        """Return pool -> the memory of one GPU, where model and GPU are known."""
+        cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
+        return {case.role: budget for case in cases if (budget := case.budget())}
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
         """Return one node's process: the head of a replica answers requests, the other ranks work for it."""

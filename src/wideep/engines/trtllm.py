@@ -22,6 +22,7 @@ from wideep.engines.options import parse_options
 from wideep.engines.trtllm_options import Case, TrtllmOptions, case_of
 from wideep.hardware import hardware_cards
 from wideep.launch import File, Health, Launch, Listener
+from wideep.memory import Budget
 from wideep.problems import Problem
 from wideep.rules.trtllm import check
 from wideep.runtime import Site
@@ -63,6 +64,11 @@ class Trtllm:
         problems += check(cases)
         problems += network.check(replicas, disaggregated=deployment.disaggregated)
         return list(dict.fromkeys(problems))
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
+        """Return pool -> the memory of one GPU, where model and GPU are known."""
+        cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
+        return {case.role: budget for case in cases if (budget := case.budget())}
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
         """Return one node's service: the head runs `mpirun`, the others what it starts on their hosts."""

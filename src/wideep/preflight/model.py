@@ -106,7 +106,10 @@ class ModelDirectory:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who listens on a port. pid 0: not visible to our user. state_dir, service: set for services of ours."""
+    """Who listens on a port.
+
+    pid 0: not visible to our user. state_dir, deployment, service: set for services of ours.
+    """
 
     address: str
     port: int
@@ -115,6 +118,7 @@ class Listener:
     process: str = ""
     cmdline: str = ""
     state_dir: str = ""
+    deployment: str = ""
     service: str = ""
 
 

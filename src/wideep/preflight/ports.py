@@ -61,11 +61,12 @@ def free(host: Host, _settings: Settings) -> Iterator[Check]:
 
 
 def _taken_by_deployment(host: Host, state_dir: str, held: list[Listener]) -> Check:
+    name = f" -e wideep_deployment={held[0].deployment}" if held[0].deployment else ""
     services = ", ".join(f"{name} (pid {pid})" for name, pid in {x.service: x.pid for x in held}.items())
     seen = f"ports {ranges([x.port for x in held])} are held by the deployment in {state_dir}: {services}"
     remedy = (
         "move this deployment's ports with wideep_port_offset, or remove the other one"
-        f" (playbooks/teardown.yml -e wideep_state_dir={state_dir})"
+        f" (playbooks/teardown.yml{name} -e wideep_state_dir={state_dir})"
     )
     return Check(host.name, "ports", "fail", seen, "free", remedy)
 
