@@ -3,8 +3,8 @@
 
 Streams completions of a fixed length (`ignore_eos`) to prompts of random words that no prefix cache knows,
 and counts tokens from the server's own `usage`: an answer of another length is an error, whatever its status.
-Times in milliseconds; `output_tokens_per_s` is over the whole run. Told to stop (SIGTERM), it asks nothing new
-and reports; a client that got an error waits 0.25 s before it asks again. Needs aiohttp.
+Times in milliseconds; `output_tokens_per_s` is over the whole run. Told to stop (SIGTERM), it asks nothing
+new and reports; a client that got an error waits 0.25 s before it asks again. Needs aiohttp.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ WORDS = ["able", "about", "above", "after", "again", "air", "all", "along", "als
 
 @dataclass
 class Result:
-    """One request: when it ended (s after the first began), first and last token after its start (s), tokens,
-    and what went wrong."""
+    """One request: its end (s after the first began), first and last token after its start (s), its tokens.
+
+    error: what went wrong.
+    """
 
     ended: float = 0.0
     first: float = 0.0
