@@ -5,10 +5,10 @@ On the machine, in a checkout:
 
     tools/gpu_proof/several_gpus.py --results DIR [--steps machine,preflight,…] [--engine-python PATH]
 
-As proof.py, with the inventory sglang_single_node: prefill on the first half of the GPUs, decode on the other,
-attention by data in each. Its options stay SGLang's and ours; what is changed is the place, random weights, and
-with --triton the attention kernels (for a machine without FlashAttention 3). `kill_…` use the deployment of
-`wide_dp`, which stays until the next one or `down`.
+As proof.py, with the inventory sglang_single_node: prefill on the first half of the GPUs, decode on the
+other, attention by data in each. Its options are kept; what is changed is the place, random weights, and with
+PROOF_TRITON=1 in the environment the attention kernels (for a machine without FlashAttention 3). `kill_…` use
+the deployment of `wide_dp`, which stays until the next one or `down`.
 """
 
 from __future__ import annotations
