@@ -157,10 +157,12 @@ def test_a_shape_speaks_the_vocabulary_of_its_tokenizer() -> None:
         ("ninja-missing", "compiler-missing", "ninja"),
         ("cuda-out-of-memory", "cuda-out-of-memory", "GPU"),
         ("fraction-too-low", "memory-fraction-low", "0.527"),
+        ("attention-by-data", "attention-by-data", "Llama"),
+        ("gpu-taken", "gpu-taken", "other processes"),
     ],
 )
 def test_the_cause_in_a_real_log_of_a_crash_loop(log: str, pattern: str, word: str) -> None:
-    """Recorded on an H200. The newest start has written only what our launcher says."""
+    """Recorded on an H200 and on four H100. The newest start has written only what our launcher says."""
     lines = tail(str(Path(__file__).parent / "logs" / f"{log}.log"), 200)
     (cause,) = explain(lines)
     assert cause.pattern == pattern
