@@ -30,7 +30,10 @@ from typing import Any
 import proof as one
 from proof import FRONTEND, HERE, MODELS, REPOSITORY, Proof, StepError, end_group, main_process
 
-MODELS |= {"deepseek_v3_small_fp8": "wideep/deepseek-v3-shape-fp8"}
+MODELS |= {
+    "deepseek_v3_small_fp8": "wideep/deepseek-v3-shape-fp8",
+    "qwen3_8b": "wideep/qwen3-8b-shape",
+}
 STEPS: one.Steps = {name: one.STEPS[name] for name in ("machine", "preflight", "down")}
 # SGLang's own names of GPUs, and the files of configs/hardware.
 GPUS = {"H100": "h100-80gb", "H200": "h200-141gb"}
@@ -67,7 +70,7 @@ class Several(Proof):
             "wideep_start_deadline_s": 300,
             "nats_install_method": "pypi",
             "verify_words": False,
-        } | self.shape("llama_8b")
+        } | self.shape("qwen3_8b")
         if self.engine_python:
             given |= {"wideep_runtime": "existing", "wideep_python": self.engine_python}
         if self.etcd:
@@ -259,7 +262,7 @@ def argv(proof: Proof, service: str) -> str:
 
 def killed(proof: Several, service: str, rank: int, patience_s: float) -> dict[str, Any]:
     """Kill one rank's scheduler under load and watch; the load client says what its users saw."""
-    model = MODELS["llama_8b"]
+    model = MODELS["qwen3_8b"]
     words = [proof.python, str(HERE / "load.py"), proof.url, model, "--requests", "100000"]
     words += ["--concurrency", "16", "--tokens", "256", "--timeout", "30"]
     out = proof.log_dir / "load.json"
@@ -317,7 +320,7 @@ def head_now(service: str) -> int:
 @step(420)
 def wide_dp(proof: Several) -> dict[str, Any]:
     """The inventory as it is: a dense model, attention by data, prefill and decode on different GPUs."""
-    return serve(proof, "llama_8b", proof.half())
+    return serve(proof, "qwen3_8b", proof.half())
 
 
 @step(200)
@@ -335,8 +338,24 @@ def kill_prefill(proof: Several) -> dict[str, Any]:
 @step(400)
 def kill_decode_without_cache(proof: Several) -> dict[str, Any]:
     """The same with UCX told to keep no mapping of its peers' memory."""
-    made = serve(proof, "llama_8b", proof.half({"UCX_CUDA_IPC_CACHE": "n"}))
+    made = serve(proof, "qwen3_8b", proof.half({"UCX_CUDA_IPC_CACHE": "n"}))
     return {"made": made, "kill": killed(proof, "decode-0", 1, 120)}
+
+
+@step(420)
+def mappings_kept_or_not(proof: Several) -> dict[str, Any]:
+    """What it costs that UCX maps its peer's memory for each transfer: long prompts, short answers."""
+    found: dict[str, Any] = {}
+    for kept in ("n", "y"):
+        proof.deploy(**proof.half({"UCX_CUDA_IPC_CACHE": kept}))
+        sizes = {"requests": 96, "words": 4000, "tokens": 16}
+        rounds = [
+            proof.load(proof.url, MODELS["qwen3_8b"], **sizes, concurrency=width, seed=seed)
+            for seed, width in ((1, 8), (2, 8), (3, 8), (4, 1))
+        ]
+        found[f"UCX_CUDA_IPC_CACHE={kept}"] = rounds
+        (proof.log_dir / "found.json").write_text(json.dumps(found, indent=1))
+    return found
 
 
 @step(420)
