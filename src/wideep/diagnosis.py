@@ -125,8 +125,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     (
         "attention-by-data",
         r"view size is not compatible with input tensor's size and stride",
-        "a tensor has another shape than the engine expects; with data_parallel_size above 1 the model is one "
-        "whose attention SGLang cannot divide by data (a Llama, a Qwen2)",
+        "a tensor has another shape than the engine expects; with data_parallel_size above 1 the model is "
+        "one whose attention SGLang cannot divide by data (a Llama, a Qwen2)",
         "set data_parallel_size: 1, or serve a model that can; `architecture` in the model's card "
         "(configs/models) lets the plan refuse this",
     ),

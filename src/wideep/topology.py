@@ -39,8 +39,8 @@ WORKER_PORTS = {
     "tcp_store": 18,
     "kv_events": 20,
 }
-# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.unit), those of NIXL's
-# all-to-all at `tcp_store`; KV events use one port for each DP rank from `kv_events` on.
+# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.unit), those of
+# NIXL's all-to-all at `tcp_store`; KV events use one port for each DP rank from `kv_events` on.
 SERVICE_PORTS = (
     "frontend_port",
     "nats_port",

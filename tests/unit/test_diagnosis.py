@@ -42,7 +42,8 @@ LINES = {
     # package: the CUDA runtime's text
     "gpu-broken": "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
     # package: sglang; seen on four H100
-    "gpu-taken": "RuntimeError: The memory capacity is unbalanced. Some GPUs may be occupied by other processes.",
+    "gpu-taken": "RuntimeError: The memory capacity is unbalanced. Some GPUs may be occupied by other "
+    "processes. pre_model_load_memory=8.07",
     "attention-by-data": "RuntimeError: view size is not compatible with input tensor's size and stride",
     "memory-fraction-low": "ValueError: Loaded weights leave no GPU memory for the KV cache under "
     "--mem-fraction-static=0.5. Raise --mem-fraction-static above 0.533 (minimum viable = …)",

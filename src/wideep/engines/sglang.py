@@ -35,8 +35,8 @@ DERIVED_PORTS = {
     "load": 6,
     "handshake": 13,
 }
-# UCX keeps what it has mapped of a peer's GPU memory, and SGLang never lets go of a peer: with it, a decode
-# worker that died has its KV cache kept by the prefill workers of its host, and its next start finds little left.
+# UCX keeps what it has mapped of a peer's GPU memory, and SGLang never lets go of a peer: the KV cache of a
+# decode worker that died stays with the prefill workers of its host, and its next start finds little left.
 MAPPINGS_KEPT = "UCX_CUDA_IPC_CACHE"
 # A rank without an endpoint is well when it has lived so long; what it lacks its head reports.
 SETTLE_S = 10

@@ -10,8 +10,8 @@ from wideep.rules.base import warn
 from wideep.rules.sglang.registry import rule
 
 # Classes of SGLang 0.5.16 that make their attention for the GPUs of one attention replica (attn_tp_size in
-# its models/*.py), by the names in a model's config.json. Others, Llama and Qwen2 among them, divide it by all
-# GPUs while the KV cache has the heads of one replica.
+# its models/*.py), by their names in a config.json. Others, Llama and Qwen2 among them, divide it by all GPUs
+# while the KV cache has the heads of one replica.
 BY_DATA = frozenset(
     {
         "BailingMoEForCausalLM",
