@@ -20,6 +20,10 @@ options:
     description: Names of services that were configured before; without O(launches) and O(names), all of them.
     type: list
     elements: str
+  keep:
+    description: All services that were configured before, but these.
+    type: list
+    elements: str
   state:
     description:
       - V(started) starts what does not run and restarts what runs with another digest than the launch.
@@ -93,6 +97,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.status import Servic
 OPTIONS = {
     "launches": {"type": "list", "elements": "dict"},
     "names": {"type": "list", "elements": "str"},
+    "keep": {"type": "list", "elements": "str"},
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
     "purge": {"type": "bool", "default": False},
     "supervisord": {"type": "path"},
@@ -101,12 +106,17 @@ OPTIONS = {
 
 
 def main() -> None:
-    module = ServiceModule(OPTIONS, mutually_exclusive=[["launches", "names"]])
+    module = ServiceModule(OPTIONS, mutually_exclusive=[["launches", "names", "keep"]])
     params = module.params
-    launches = launches_.select(params["state_dir"], params["launches"], params["names"])
+    wanted = params["names"]
+    if params["keep"] is not None:
+        wanted = sorted(set(launches_.names(params["state_dir"])) - set(params["keep"]))
+    launches = launches_.select(params["state_dir"], params["launches"], wanted)
     module.hide(list(launches.values()))
     manager = module.manager()
     healthy = False
+    if params["keep"] is not None and not launches:
+        module.exit_json(changed=False, actions={}, healthy=healthy, manager=manager.kind)
     try:
         if params["state"] == "started":
             actions = started(manager, launches, check=module.check_mode, changing=params["changing"])
@@ -115,7 +125,7 @@ def main() -> None:
         elif params["state"] == "stopped":
             actions = stopped(manager, launches, check=module.check_mode)
         else:
-            whole = params["launches"] is None and params["names"] is None
+            whole = params["launches"] is None and wanted is None
             actions = absent(manager, launches, whole=whole, purge=params["purge"], check=module.check_mode)
     except ServiceError as problem:
         module.fail_json(str(problem))

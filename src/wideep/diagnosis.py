@@ -117,6 +117,20 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "its pool if it comes back",
     ),
     (
+        "gpu-taken",
+        r"memory capacity is unbalanced\. Some GPUs may be occupied",
+        "other processes hold memory of some of the replica's GPUs",
+        "nvidia-smi names them; `status` shows services of this deployment that are not in the plan any more",
+    ),
+    (
+        "attention-by-data",
+        r"view size is not compatible with input tensor's size and stride",
+        "a tensor has another shape than the engine expects; with data_parallel_size above 1 the model is "
+        "one whose attention SGLang cannot divide by data (a Llama, a Qwen2)",
+        "set data_parallel_size: 1, or serve a model that can; `architecture` in the model's card "
+        "(configs/models) lets the plan refuse this",
+    ),
+    (
         "memory-fraction-low",
         r"Raise --mem-fraction-static above ([\d.]*\d)|increase --mem-fraction-static",
         "mem_fraction_static leaves nothing for the KV cache after the weights (SGLang wants more than {0})",
@@ -390,6 +404,7 @@ _GENERAL = {"connection-refused", "permission-denied"}
 _ECHO = re.compile(
     r"server_args=ServerArgs\(|\bNCCL INFO\b|\bUCX +(?:INFO|DIAG|DEBUG|TRACE)\b"
     r"|Failed to load image Python extension"
+    r"|scheduler died .*exit code: (?!-9\)).*If exit code is -9"  # a hint about what did not happen
 )
 # What our own launcher notes at each start: said only where nothing else is known.
 _NOTE = "limit-low"

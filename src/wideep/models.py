@@ -58,12 +58,14 @@ class Experts(_Card):
 class ModelCard(_Card):
     """One model. All parameter counts are of the main model, without multi-token-prediction layers.
 
+    architecture: the class that serves it, as in `architectures` of its config.json; empty where unknown.
     dense_layers: layers with a plain feed-forward block; all layers when there are no experts.
     weights: type of the linear layers' weights; `block`: rows and columns that share a scale (FP8).
     """
 
     names: tuple[str, ...]
     source: str
+    architecture: str = ""
     weights: Literal["bf16", "fp8", "fp4"]
     block: int = Field(default=1, ge=1)
     layers: Count

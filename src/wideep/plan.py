@@ -49,6 +49,12 @@ PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
 # What a worker's command asks for by a word, and the package that brings it.
 MODULE_OF = {"deepep": "deep_ep", "mooncake": "mooncake-transfer-engine"}
 SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
+# What a worker's environment has where DeepEP talks between hosts, and not what an operator may add.
+NVSHMEM_BETWEEN_HOSTS = (
+    "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME",
+    "NVSHMEM_HCA_LIST",
+    "NVSHMEM_IB_GID_INDEX",
+)
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
     ("nats", "client"): "nats_port",
@@ -269,7 +275,7 @@ class Plan:
             "card": host.gpu,
             "min_driver": versions().minimum["nvidia-driver"],
             **host.network.model_dump(mode="json"),
-            "nvshmem": any(name.startswith("NVSHMEM_") for launch in workers for name in launch.env),
+            "nvshmem": any(name in launch.env for launch in workers for name in NVSHMEM_BETWEEN_HOSTS),
             "online_eplb": online,
             # A container with memory of its own has that; the plan judges its size.
             "shm_gb": 0.0

@@ -31,9 +31,17 @@ from wideep.settings import (
 # which other pools it serves, so they stay the same when it joins one more.
 PORTS_PER_WORKER = 100
 PORTS_PER_POOL = 1000
-WORKER_PORTS = {"system": 0, "rpc": 1, "bootstrap": 2, "dist_init": 3, "unit": 17, "kv_events": 20}
-# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.unit); KV events use
-# one port for each DP rank from `kv_events` on.
+WORKER_PORTS = {
+    "system": 0,
+    "rpc": 1,
+    "bootstrap": 2,
+    "dist_init": 3,
+    "unit": 17,
+    "tcp_store": 18,
+    "kv_events": 20,
+}
+# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.unit), those of
+# NIXL's all-to-all at `tcp_store`; KV events use one port for each DP rank from `kv_events` on.
 SERVICE_PORTS = (
     "frontend_port",
     "nats_port",

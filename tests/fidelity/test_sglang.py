@@ -82,8 +82,8 @@ def config_json(card: ModelCard) -> dict[str, Any]:
     }
     if e is None:
         return config | {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "architectures": [card.architecture],
+            "model_type": card.architecture.removesuffix("ForCausalLM").lower(),
             "num_key_value_heads": a.kv_heads,
             "head_dim": a.head_dim,
         }

@@ -253,8 +253,17 @@ def test_from_nothing_to_healthy_and_back_through_ansible(bed: Bed, port: Callab
     assert bed.module("service_state", state="stopped", names=["b"])["actions"] == {"b": "stopped"}
     assert not bed.module("service_state", state="stopped", names=["b"])["changed"]
 
+    # What a plan does not have any more goes; the others are not touched.
+    assert not bed.module("service_state", state="absent", keep=["a", "b", "new"])["changed"]
+    pid = bed.look(first)["pid"]
+    only_a = {"state": "absent", "keep": ["a", "new"]}
+    assert bed.module("service_state", check=True, **only_a)["changed"]
+    assert bed.module("service_state", **only_a)["actions"] == {"b": "removed"}
+    assert not bed.module("service_state", **only_a)["changed"]
+    assert bed.look(first)["pid"] == pid
+
     result = bed.module("service_state", state="absent")
-    assert result["actions"] == {"a": "stopped, removed", "b": "removed"}
+    assert result["actions"] == {"a": "stopped, removed"}
     assert sorted(path.name for path in bed.state.iterdir()) == ["log", "secrets", "server.py"]
     assert not bed.manager._daemons()
     assert bed.module("service_info")["services"] == []

@@ -14,12 +14,14 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-distill-llama-8b"
+R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-0528-qwen3-8b"
+LLAMA = "deepseek-r1-distill-llama-8b"
 SHAPE_MOE, SHAPE_DENSE = "shape-deepseek-v3", "shape-llama-8b"
 NAMES = {
     R1: "deepseek-ai/DeepSeek-R1",
     LITE: "deepseek-ai/DeepSeek-V2-Lite-Chat",
-    DENSE: "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    DENSE: "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B",
+    LLAMA: "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
     SHAPE_MOE: "wideep/deepseek-v3-shape",
     SHAPE_DENSE: "wideep/llama-8b-shape",
 }
@@ -140,6 +142,7 @@ RIGHT = [
     right("dense decode", DENSE, D),
     right("dense, tensor parallel", DENSE, D, options=PLAIN_TP),
     right("dense, 128k", DENSE, P, options={"context_length": 131072}),
+    right("a Llama, tensor parallel", LLAMA, D, both=PLAIN_TP),
     right("dense, FlashAttention 3 on Ampere", DENSE, P, both={"attention_backend": "fa3"}, variables=A100),
 ]  # fmt: skip
 WRONG = [
@@ -245,7 +248,9 @@ STRICTER = [
     stricter("statistics per pass", R1, P, "EPLB gets no statistics: fails at the first placement",
              extra={"expert-distribution-recorder-mode": "per_pass"}),
     stricter("deprecated flag", R1, D, "one number after it captured that size only", extra={"cuda-graph-bs": 128}),
-    stricter("MLA kernel for a Llama", DENSE, P, "fails when the kernel is made", both={"attention_backend": "flashmla"}),
+    stricter("attention by data in a Llama", LLAMA, D, "the cache has other heads than a rank: fails at the first batch",
+             both={"data_parallel_size": 2}),
+    stricter("MLA kernel for a dense model", DENSE, P, "fails when the kernel is made", both={"attention_backend": "flashmla"}),
     stricter("devices that DeepEP cannot drive", R1, D, "its kernels write to ConnectX's queues: fails at start",
              variables={"wideep_network": {"link": "ib", "rdma_devices": ["bnxt_re0"]}}),
     stricter("Triton behind DeepEP", R1, P, "nothing turns DeepEP's tokens into its input: asserted at the first",
@@ -308,7 +313,7 @@ def deployment(
     groups = {"control": ["c0"], "frontend": ["c0"]}
     for pool in ("prefill", "decode"):
         groups[pool] = [f"{pool}{n}" for n in range(4)] if big else ["c0"]
-    gpus = {R1: 8, LITE: 4, DENSE: 2}[combination.model]
+    gpus = {R1: 8, LITE: 4, DENSE: 2, LLAMA: 2}[combination.model]
     pools: dict[str, Any] = {}
     for pool in ("prefill", "decode"):
         options: dict[str, Any] = {"data_parallel_size": 4 * gpus if big else gpus}

@@ -41,6 +41,10 @@ LINES = {
     "runtime version'",
     # package: the CUDA runtime's text
     "gpu-broken": "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+    # package: sglang; seen on four H100
+    "gpu-taken": "RuntimeError: The memory capacity is unbalanced. Some GPUs may be occupied by other "
+    "processes. pre_model_load_memory=8.07",
+    "attention-by-data": "RuntimeError: view size is not compatible with input tensor's size and stride",
     "memory-fraction-low": "ValueError: Loaded weights leave no GPU memory for the KV cache under "
     "--mem-fraction-static=0.5. Raise --mem-fraction-static above 0.533 (minimum viable = …)",
     "cuda-out-of-memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 7.00 GiB.",
@@ -278,6 +282,11 @@ def test_a_real_line_names_its_cause_first(name: str) -> None:
             "shared-memory",
         ),
         ("ended: terminated by SIGKILL", "host-out-of-memory"),
+        (
+            "RuntimeError: Rank 0 scheduler died during initialization (exit code: -9). If exit code is -9"
+            " (SIGKILL), a common cause is the OS OOM killer.",
+            "host-out-of-memory",
+        ),
         ("wideep: rank 2 on decode03 was killed by SIGKILL", "host-out-of-memory"),
         ("waits for rank 2 on decode03, rank 3 on decode04", "rank-missing"),
         (

@@ -46,6 +46,18 @@ def test_the_recorded_virtual_machine(tmp_path: Path, monkeypatch: pytest.Monkey
     assert facts.kernel.transparent_hugepages == "madvise"
 
 
+def test_the_recorded_virtual_machine_with_four_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fabric is registered by a manager outside of it: there is neither the service nor a switch here."""
+    facts = typed(gather("h100-vm", tmp_path, monkeypatch))
+    assert [(gpu.name, gpu.memory_mib) for gpu in facts.gpus] == [("NVIDIA H100 80GB HBM3", 81559)] * 4
+    assert [(gpu.links_up, gpu.links_down, gpu.fabric_state) for gpu in facts.gpus] == [
+        (18, (), "Completed")
+    ] * 4
+    assert [gpu.nics for gpu in facts.gpus] == [{}] * 4
+    assert facts.params["NvLinkDisable"] == "0"
+    assert (facts.rdma, facts.nvswitches, facts.fabric_manager) == ((), 0, "unknown")
+
+
 def test_a_healthy_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = typed(gather("h100-ib", tmp_path, monkeypatch))
     assert [gpu.links_up for gpu in facts.gpus] == [18] * 8

@@ -117,6 +117,11 @@ def test_a_healthy_host_is_ok_in_every_topic(recorded: Recorded) -> None:
             {"card": "h200-141gb", "gpus": 1, "rdma_devices": (), "link": "none", "nvshmem": False},
             [],
         ),
+        (
+            "h100-vm",
+            {"gpus": 4, "rdma_devices": (), "link": "none", "nvshmem": False},
+            [],
+        ),
         ("no-driver", {}, [("driver", "fail")]),
         ("driver-mismatch", {}, [("driver", "fail")]),
     ],

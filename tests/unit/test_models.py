@@ -19,7 +19,12 @@ def card(name: str) -> ModelCard:
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("deepseek-r1", 671e9), ("deepseek-r1-distill-llama-8b", 8.03e9), ("deepseek-v2-lite", 15.7e9)],
+    [
+        ("deepseek-r1", 671e9),
+        ("deepseek-r1-distill-llama-8b", 8.03e9),
+        ("deepseek-r1-0528-qwen3-8b", 8.19e9),
+        ("deepseek-v2-lite", 15.7e9),
+    ],
 )
 def test_the_parameters_add_up_to_the_published_total(name: str, published: float) -> None:
     assert card(name).parameters == pytest.approx(published, rel=0.001)

@@ -110,7 +110,12 @@ def test_an_engine_finds_the_compilers_of_its_environment_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "card"), [("llama_8b", "shape-llama-8b"), ("deepseek_v3_small", "shape-deepseek-v3")]
+    ("shape", "card"),
+    [
+        ("llama_8b", "shape-llama-8b"),
+        ("deepseek_v3_small", "shape-deepseek-v3"),
+        ("deepseek_v3_small_fp8", "shape-deepseek-v3-fp8"),
+    ],
 )
 def test_the_card_of_a_shape_is_its_configuration(shape: str, card: str) -> None:
     config = json.loads((configs_dir() / "models" / "shapes" / f"{shape}.json").read_text())
@@ -124,6 +129,9 @@ def test_the_card_of_a_shape_is_its_configuration(shape: str, card: str) -> None
         "context_length": "max_position_embeddings",
     }
     assert {k: getattr(found, k) for k in names} == {k: config[v] for k, v in names.items()}
+    quantized = config.get("quantization_config", {})
+    assert found.weights == quantized.get("quant_method", "bf16")
+    assert found.block == quantized.get("weight_block_size", [1])[0]
     assert found.attention.heads == config["num_attention_heads"]
     if found.experts:
         assert found.dense_layers == config["first_k_dense_replace"]
@@ -149,10 +157,12 @@ def test_a_shape_speaks_the_vocabulary_of_its_tokenizer() -> None:
         ("ninja-missing", "compiler-missing", "ninja"),
         ("cuda-out-of-memory", "cuda-out-of-memory", "GPU"),
         ("fraction-too-low", "memory-fraction-low", "0.527"),
+        ("attention-by-data", "attention-by-data", "Llama"),
+        ("gpu-taken", "gpu-taken", "other processes"),
     ],
 )
 def test_the_cause_in_a_real_log_of_a_crash_loop(log: str, pattern: str, word: str) -> None:
-    """Recorded on an H200. The newest start has written only what our launcher says."""
+    """Recorded on an H200 and on four H100. The newest start has written only what our launcher says."""
     lines = tail(str(Path(__file__).parent / "logs" / f"{log}.log"), 200)
     (cause,) = explain(lines)
     assert cause.pattern == pattern

@@ -12,6 +12,7 @@ from sglang_cases import (
     DRAFTS,
     HALF_TP,
     LITE,
+    LLAMA,
     NAMES,
     R1,
     RIGHT,
@@ -369,6 +370,44 @@ def test_the_head_lists_every_port_that_sglang_derives() -> None:
     follower = {p.purpose: p.port for p in launches["prefill-0-rank-3"].ports}
     assert set(follower) == {"system", "rpc", *(f"kv_events_{n}" for n in range(24, 32))}
     assert follower["kv_events_31"] == 21051
+
+
+def test_ranks_of_nixls_all_to_all_meet_at_a_port_of_the_plan() -> None:
+    """SGLang takes 29600 on every head otherwise, whoever else runs on that host."""
+    launches = workers(plan(R1, D, options={"a2a_backend": "nixl"}))
+    heads = {launch.env["SGLANG_TCP_STORE_PORT"] for name, launch in launches.items() if "decode" in name}
+    assert heads == {"22018"}
+    assert ("tcp_store", 22018) in [(p.purpose, p.port) for p in launches["decode-0-rank-0"].ports]
+    assert "SGLANG_TCP_STORE_PORT" not in launches["prefill-0-rank-0"].env
+
+
+def test_prefill_keeps_no_mapping_of_a_decode_worker_on_its_host() -> None:
+    """A killed decode worker's KV cache stayed on the GPU as long as the prefill worker had it mapped."""
+    beside, apart = workers(plan(LITE)), workers(plan(R1))
+    assert beside["prefill-0"].env["UCX_CUDA_IPC_CACHE"] == "n"
+    for launch in (beside["decode-0"], *apart.values()):
+        assert "UCX_CUDA_IPC_CACHE" not in launch.env
+    mooncake = workers(plan(LITE, variables={"wideep_kv_transfer": "mooncake"}))["prefill-0"]
+    assert "UCX_CUDA_IPC_CACHE" not in mooncake.env
+
+
+def test_the_operator_may_keep_mappings() -> None:
+    groups, hosts = deployment(Combination("", LITE, P), MODELS)
+    hosts["c0"]["wideep_pools"]["prefill"]["env"] = {"UCX_CUDA_IPC_CACHE": "y"}
+    assert workers(make_plan(groups, hosts))["prefill-0"].env["UCX_CUDA_IPC_CACHE"] == "y"
+
+
+def test_a_dense_model_that_cannot_divide_attention_by_data_is_named() -> None:
+    found = problems(Combination("", LLAMA, D, both={"data_parallel_size": 2}))
+    pools = ("prefill", "decode")
+    assert [p.where for p in found] == [f"wideep_pools.{pool}.options.data_parallel_size" for pool in pools]
+    assert all("LlamaForCausalLM" in p.message and "replicas_per_node" in p.remedy for p in found)
+
+
+def test_what_an_operator_adds_for_nvshmem_does_not_mean_deepep_between_hosts() -> None:
+    groups, hosts = deployment(Combination("", LITE, P), MODELS)
+    hosts["c0"]["wideep_pools"]["prefill"]["env"] = {"NVSHMEM_DISABLE_NVLS": "1"}
+    assert make_plan(groups, hosts).to_dict()["hosts"]["c0"]["needs"]["gpu"]["nvshmem"] is False
 
 
 def test_kv_events_bind_on_the_first_port_and_only_for_a_kv_router() -> None:

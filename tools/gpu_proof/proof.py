@@ -36,18 +36,19 @@ HERE = Path(__file__).resolve().parent
 INVENTORY = REPOSITORY / "inventories" / "one_gpu"
 MODELS = {"llama_8b": "wideep/llama-8b-shape", "deepseek_v3_small": "wideep/deepseek-v3-shape"}
 FRONTEND, OFFSET_OF_HAND = 8000, 500
-STEPS: dict[str, tuple[int, Callable[[Proof], dict[str, Any]]]] = {}
+Steps = dict[str, tuple[int, "Callable[[Proof], dict[str, Any]]"]]
+STEPS: Steps = {}
 
 
 class StepError(Exception):
     """What a step expected and did not see."""
 
 
-def step(deadline_s: int) -> Callable[..., Any]:
+def step(deadline_s: int, steps: Steps = STEPS) -> Callable[..., Any]:
     """Add a step, in this order, with its deadline."""
 
     def add(function: Callable[[Proof], dict[str, Any]]) -> Callable[[Proof], dict[str, Any]]:
-        STEPS[function.__name__] = (deadline_s, function)
+        steps[function.__name__] = (deadline_s, function)
         return function
 
     return add
@@ -55,6 +56,8 @@ def step(deadline_s: int) -> Callable[..., Any]:
 
 class Proof:
     """Where things are, and how they are run."""
+
+    inventory = INVENTORY
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.results: Path = given.results
@@ -110,7 +113,7 @@ class Proof:
 
     def playbook(self, name: str, variables: dict[str, Any], *options: str) -> tuple[int, str, float]:
         """Run one of our playbooks on this machine."""
-        argv = [sys.executable, "-m", "ansible", "playbook", "-i", str(INVENTORY)]
+        argv = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory)]
         argv += [f"playbooks/{name}.yml", "-e", json.dumps(self.variables() | variables), *options]
         return self.run(
             f"{name}.log", argv, ANSIBLE_CONFIG=str(REPOSITORY / "ansible.cfg"), ANSIBLE_NOCOLOR="1"
@@ -127,7 +130,7 @@ class Proof:
         libraries = os.environ.get("LD_LIBRARY_PATH", "")
         if libraries:
             # Services get none of the login's environment; some images have the driver's libraries only here.
-            pools = inventory_pools()
+            pools = self.inventory_pools()
             for pool in pools.values():
                 pool["env"] = {"LD_LIBRARY_PATH": libraries}
             given["wideep_pools"] = pools
@@ -135,12 +138,19 @@ class Proof:
 
     def pools(self, **changes: Any) -> dict[str, Any]:
         """Return the inventory's pools with changed options (`extra_args` for those)."""
-        pools = self.variables().get("wideep_pools") or inventory_pools()
+        pools = self.variables().get("wideep_pools") or self.inventory_pools()
         for pool in pools.values():
             extra = changes.get("extra_args", {})
             pool["options"] = {**pool["options"], **{k: v for k, v in changes.items() if k != "extra_args"}}
             pool["extra_args"] = {**pool["extra_args"], **extra}
         return {"wideep_pools": pools}
+
+    def inventory_pools(self) -> dict[str, Any]:
+        """Return `wideep_pools` of the inventory."""
+        import yaml  # noqa: PLC0415 - the controller has it
+
+        text = (self.inventory / "group_vars" / "all.yml").read_text()
+        return dict(yaml.safe_load(text)["wideep_pools"])
 
     def model(self, shape: str) -> Path:
         """Return the directory of a model shape: our tokenizer, the shape's configuration, no weights."""
@@ -197,13 +207,6 @@ class Proof:
 
 
 # ---- small things ----------------------------------------------------------------------------------
-
-
-def inventory_pools() -> dict[str, Any]:
-    """Return `wideep_pools` of the inventory."""
-    import yaml  # noqa: PLC0415 - the controller has it
-
-    return dict(yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text())["wideep_pools"])
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -293,6 +296,7 @@ def machine(proof: Proof) -> dict[str, Any]:
         "nvidia-smi-q-x.xml": ["nvidia-smi", "-q", "-x"],
         "nvidia-smi-topo-m.txt": ["nvidia-smi", "topo", "-m"],
         "nvidia-smi-nvlink-s.txt": ["nvidia-smi", "nvlink", "-s"],
+        "nvidia-smi-topo-p2p-r.txt": ["nvidia-smi", "topo", "-p2p", "r"],
         "nvidia-smi.txt": ["nvidia-smi"],
         "nvcc.txt": ["nvcc", "--version"],
         "lscpu.txt": ["lscpu"],
@@ -305,7 +309,8 @@ def machine(proof: Proof) -> dict[str, Any]:
             "-c",
             "cd / && grep -rs '' proc/driver/nvidia/version proc/driver/nvidia/params"
             " proc/sys/kernel/osrelease proc/sys/kernel/numa_balancing proc/sys/vm/nr_hugepages proc/meminfo"
-            " sys/kernel/mm/transparent_hugepage/enabled",
+            " sys/kernel/mm/transparent_hugepage/enabled sys/class/infiniband/*/ports/*/state"
+            " sys/bus/pci/devices/*/iommu_group/type; ls -d dev/nvidia*",
         ],
     }
     for name, argv in raw.items():
@@ -660,12 +665,12 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
-def main() -> int:
+def main(make: type[Proof] = Proof, steps: Steps = STEPS) -> int:
     """Run the steps; return the number that failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--state", type=Path, default=Path("/var/tmp/wideep-proof/state"))
-    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--steps", default=",".join(steps))
     parser.add_argument("--engine-python", default="", help="has SGLang and Dynamo; unset: installed by us")
     parser.add_argument("--address", default=own_address())
     parser.add_argument(
@@ -677,14 +682,14 @@ def main() -> int:
     given = parser.parse_args()
     given.results = given.results.resolve()
     names = [name for name in given.steps.split(",") if name]
-    if unknown := [name for name in names if name not in STEPS]:
-        parser.error(f"unknown steps {', '.join(unknown)}; there are {', '.join(STEPS)}")
-    proof, failed = Proof(given), 0
+    if unknown := [name for name in names if name not in steps]:
+        parser.error(f"unknown steps {', '.join(unknown)}; there are {', '.join(steps)}")
+    proof, failed = make(given), 0
     given.results.mkdir(parents=True, exist_ok=True)
     book = given.results / "results.json"
     results = json.loads(book.read_text()) if book.exists() else {}
     for name in names:
-        deadline, function = STEPS[name]
+        deadline, function = steps[name]
         proof.name, proof.until = name, time.monotonic() + deadline
         proof.log_dir.mkdir(exist_ok=True)
         begin, entry = time.time(), {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

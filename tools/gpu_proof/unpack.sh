@@ -6,13 +6,17 @@ chunks=$1
 place=$2
 python=${3:-python3}
 mkdir -p "$place"
-if command -v xz >/dev/null; then
-  cat "$chunks"/payload.tar.xz.* | xz -dT0 | tar -x -C "$place"
-else
-  cat "$chunks"/payload.tar.xz.* | "$python" -c '
+for first in "$chunks"/*.tar.xz.00; do
+  if command -v xz >/dev/null; then
+    cat "${first%00}"* | xz -dT0 | tar -x -C "$place" &
+  else
+    cat "${first%00}"* | "$python" -c '
 import sys, tarfile
-tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="tar")' "$place"
-fi
+tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="tar")' "$place" &
+  fi
+  archives="${archives:-} $!"
+done
+for archive in $archives; do wait "$archive"; done
 mkdir -p "$place/repo"
 tar -x -C "$place/repo" -f "$chunks/snapshot.tar"
 for name in engine controller; do

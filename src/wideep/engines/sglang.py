@@ -36,6 +36,9 @@ DERIVED_PORTS = {
     "load": 6,
     "handshake": 13,
 }
+# UCX keeps what it has mapped of a peer's GPU memory, and SGLang never lets go of a peer: the KV cache of a
+# decode worker that died stays with the prefill workers of its host, and its next start finds little left.
+MAPPINGS_KEPT = "UCX_CUDA_IPC_CACHE"
 # A rank without an endpoint is well when it has lived so long; what it lacks its head reports.
 SETTLE_S = 10
 
@@ -97,6 +100,7 @@ class Sglang:
             env=site.worker_env(node)
             | site.compilers()
             | self._env(case, replica, node, cache)
+            | ({MAPPINGS_KEPT: "n"} if self._fills_neighbour(deployment, pool, node) else {})
             | pool.settings.env,
             env_files=site.worker_env_files,
             files=scripts,
@@ -117,6 +121,12 @@ class Sglang:
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
         )
+
+    @staticmethod
+    def _fills_neighbour(deployment: Deployment, pool: Pool, node: Node) -> bool:
+        """Whether a worker writes its KV cache into that of a process on its own host, through UCX."""
+        beside = {replica.pool for replica, _ in deployment.workers_of[node.host.name]}
+        return pool.name == "prefill" and "decode" in beside and deployment.settings.kv_transfer == "nixl"
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:
@@ -172,6 +182,8 @@ class Sglang:
         dispatch = DISPATCH_ENV.get(options.a2a_backend or "none")
         if dispatch and options.deepep_mode != "normal":
             env[dispatch] = str(options.dispatch_tokens_per_rank)
+        if options.a2a_backend == "nixl":
+            env["SGLANG_TCP_STORE_PORT"] = str(replica.head.port("tcp_store"))
         return env | network.environment(
             host,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
@@ -232,6 +244,8 @@ def _listeners(case: Case, replica: Replica, node: Node) -> tuple[Listener, ...]
     ports = {"system": node.port("system"), "rpc": node.port("rpc")}
     if node == replica.head:
         ports["dist_init"] = first = node.port("dist_init")
+        if case.options.a2a_backend == "nixl":
+            ports["tcp_store"] = node.port("tcp_store")
         if case.role == "prefill":
             ports["bootstrap"] = node.port("bootstrap")
         if case.options.dp_attention:

@@ -9,6 +9,48 @@ from wideep.problems import Problem
 from wideep.rules.base import warn
 from wideep.rules.sglang.registry import rule
 
+# Classes of SGLang 0.5.16 that make their attention for the GPUs of one attention replica (attn_tp_size in
+# its models/*.py), by their names in a config.json. Others, Llama and Qwen2 among them, divide it by all GPUs
+# while the KV cache has the heads of one replica.
+BY_DATA = frozenset(
+    {
+        "BailingMoEForCausalLM",
+        "BailingMoeForCausalLM",
+        "BailingMoeV2ForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV4ForCausalLM",
+        "Exaone4ForCausalLM",
+        "ExaoneMoEForCausalLM",
+        "FalconH1ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "Grok1ForCausalLM",
+        "Grok1ModelForCausalLM",
+        "KimiLinearForCausalLM",
+        "LagunaForCausalLM",
+        "Llama4ForCausalLM",
+        "LLaDA2MoeModelLM",
+        "MellumForCausalLM",
+        "MiMoV2FlashForCausalLM",
+        "MiMoV2ForCausalLM",
+        "MiniMaxM2ForCausalLM",
+        "MiniMaxM3SparseForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "SarvamMLAForCausalLM",
+        "SarvamMoEForCausalLM",
+        "SDARForCausalLM",
+        "SDARMoeForCausalLM",
+        "Step3p5ForCausalLM",
+    }
+)
+
 
 @rule
 def world_size(case: Case) -> Iterator[Problem]:
@@ -71,6 +113,20 @@ def dp_attention_alone(case: Case) -> Iterator[Problem]:
             "dp_attention does nothing with data_parallel_size 1",
             case.at("dp_attention"),
             f"set data_parallel_size, e.g. {case.tp}",
+        )
+
+
+@rule
+def dp_attention_of_the_model(case: Case) -> Iterator[Problem]:
+    """Not every model of SGLang's can divide attention by data; it fails later, at the first batch."""
+    name = case.card.architecture if case.card else ""
+    if case.dp > 1 and case.options.dp_attention and name and name not in BY_DATA:
+        yield Problem(
+            f"SGLang's {name} ({case.settings.model}) cannot divide attention by data: its workers start and"
+            " end at the first batch",
+            case.at("data_parallel_size"),
+            "set data_parallel_size: 1 (its GPUs divide the model) and, for more copies, fewer gpus_per_node"
+            " with replicas_per_node; or serve a model that can, e.g. a Qwen3",
         )
 
 
