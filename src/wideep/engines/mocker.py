@@ -98,7 +98,7 @@ class Mocker:
             )
         return problems
 
-    def memory(self, deployment: Deployment) -> dict[str, Budget]:  # noqa: ARG002 - the same for every engine
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
         """It has no GPU."""
         return {}
 
