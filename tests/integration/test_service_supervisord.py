@@ -247,6 +247,9 @@ def test_from_nothing_to_healthy_and_back_through_ansible(bed: Bed, port: Callab
         ("a", "running", True, True, 0),
         ("b", "running", True, True, 0),
     ]
+    # A check that would have written a file of environment says who starts again with it.
+    soon = bed.module("service_state", check=True, **given, changing=list(first["env_files"]))
+    assert soon["actions"] == dict.fromkeys(("a", "b"), "restarted: its configuration changed")
     assert services[0]["rss_bytes"] > 1_000_000
     assert services[0]["log_tail"][-1].startswith("serving ")
 

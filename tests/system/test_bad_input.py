@@ -150,6 +150,15 @@ def test_a_full_disk(fresh: Deployment) -> None:
     assert "larger disk" in message
 
 
+def test_a_limit_that_cuts_a_replica_in_two() -> None:
+    """Its ranks restart together; no host of the inventory exists, and none is contacted."""
+    result = runner.run("site", ROOT / "inventories" / "deepseek_r1_sglang", limit="decode02.example.com")
+    [failure] = result.failures
+    assert failure.task == "Refuse to restart a part of a replica"
+    assert "leaves out decode01.example.com, " in failure.message
+    assert "name all of decode01.example.com,decode02.example.com," in failure.message
+
+
 def test_an_old_python_on_the_controller(tmp_path: Path) -> None:
     """`make setup` finds no usable Python: it says which it needs, and makes nothing."""
     old = tmp_path / "python3"

@@ -96,3 +96,13 @@ def test_a_budget() -> None:
 def test_sizes_are_readable() -> None:
     assert gib(3 * GIB / 2) == "1.5 GiB"
     assert listed({"small": GIB, "large": 2 * GIB}) == "large 2.0 + small 1.0 GiB"
+
+
+def test_a_budget_in_one_line() -> None:
+    budget = Budget(
+        80 * GIB, 0.85, {"experts": 30 * GIB, "attention": 10 * GIB}, 1 << 20, {"graphs": 2 * GIB}
+    )
+    assert budget.text == (
+        "of 80.0 GiB: weights 40.0 GiB, KV cache 28.0 GiB (28672 tokens), beside them 12.0 GiB, of which an"
+        " estimated 2.0 GiB are needed"
+    )

@@ -140,3 +140,32 @@ def test_report_prints_and_hands_over(capsys: pytest.CaptureFixture[str]) -> Non
     assert stats["data"] == {"wideep_summary": "two\nlines\n\n", "wideep_data": {"a": 1}}
     assert (stats["per_host"], stats["aggregate"]) == (False, False)
     assert "wideep_data" not in run_action("report", {"text": "x"})["ansible_stats"]["data"]
+
+
+def test_a_misspelled_variable_of_a_role_is_told(tmp_path: Path) -> None:
+    wrong = {"nats_prot": 1, "secrets_hub_tokn": "x", "wideep_log_level": "info", "frontend_team": "blue"}
+    result = run_action(PLAN, {}, inventory=inventory(tmp_path, **wrong))
+    notes = {note["where"]: note["remedy"] for note in result["notes"]}
+    assert notes["nats_prot on 2 hosts (b, …)"] == "did you mean nats_port?"
+    assert notes["secrets_hub_tokn on 2 hosts (b, …)"] == "did you mean secrets_hub_token?"
+    # The operator's own, though a role's name begins it.
+    assert not any("frontend_team" in where for where in notes)
+
+
+def test_the_hosts_that_restart_together(tmp_path: Path) -> None:
+    pools = {"aggregated": {"nodes_per_replica": 2}}
+    for variables, together in (({}, ["a"]), ({"wideep_pools": pools}, ["b", "a"])):
+        result = run_action(PLAN, {}, inventory=inventory(tmp_path, **variables))
+        assert result["hosts"]["a"]["together"] == together
+
+
+def test_what_all_hosts_lack_of_secrets_is_said_once(tmp_path: Path) -> None:
+    wrong = {"secrets_hub_token": {"env": "NO_SUCH_NAME"}, "secrets_nats_user": "dynamo"}
+    result = run_action(
+        "secret_files",
+        {"check_only": True},
+        inventory=inventory(tmp_path, **wrong),
+        ansible_play_hosts_all=["b", "a"],
+    )
+    assert (result["failed"], result["wideep_refused"]) == (True, True)
+    assert [p["where"] for p in result["problems"]] == ["secrets_hub_token", "secrets_nats_password"]

@@ -114,6 +114,13 @@ def test_a_good_host_is_ok_in_every_topic() -> None:
             "wideep_port_offset",
         ),
         (
+            {"listeners": (replace(OTHER, state_dir="/opt/else", deployment="else", service="frontend"),)},
+            "ports",
+            "fail",
+            "are held by the deployment in /opt/else: frontend",
+            "teardown.yml -e wideep_deployment=else -e wideep_state_dir=/opt/else",
+        ),
+        (
             {"listeners": (replace(OTHER, state_dir=STATE, service="decode-0"),)},
             "ports",
             "warn",

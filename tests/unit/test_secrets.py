@@ -76,6 +76,8 @@ def test_an_account_is_whole() -> None:
     assert problems(secrets_nats_user="dynamo") == [
         ("secrets_nats_password", "it is needed with secrets_nats_user")
     ]
+    [(where, message)] = problems(secrets_nats_user="dynamo", secrets_nats_password={"env": "NO_SUCH_NAME"})
+    assert (where, "empty or unset" in message) == ("secrets_nats_password", True)
     assert problems(secrets_nats_password=LONG) == [("secrets_nats_user", "a password without a user")]
     assert problems(secrets_etcd_user="dynamo", secrets_etcd_password=LONG) == [
         ("secrets_etcd_root_password", "it is needed with secrets_etcd_user")

@@ -229,6 +229,12 @@ REFUSALS: dict[str, tuple[tuple[Groups, Hosts], str, str, str]] = {
         "group prefill has hosts, but decode has none",
         "add hosts to decode",
     ),
+    "a misspelled group": (
+        ({**_without("decode")[0], "decod": ["decode-0", "decode-1"]}, cluster()[1]),
+        "inventory group decode",
+        "decode has none",
+        "did you mean group decod?",
+    ),
     "decode without prefill": (
         _without("prefill"),
         "inventory group prefill",
