@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -409,7 +410,14 @@ class TestTerminal:
         env = {**os.environ, "TERM": "xterm"}
         argv = ["-c", start, *arguments]
         return pexpect.spawn(
-            sys.executable, argv, env=env, encoding="utf-8", dimensions=(30, 100), timeout=30
+            sys.executable,
+            argv,
+            env=env,
+            encoding="utf-8",
+            dimensions=(30, 100),
+            timeout=60,
+            # A shell's background jobs ignore Ctrl-C, and what they start does, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def test_live_view(self, project: Path) -> None:

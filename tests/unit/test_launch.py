@@ -19,6 +19,7 @@ PYTHON = "/srv/wideep/venv/ai-dynamo-1.4.2/bin/python"
 # Every Dynamo process of inventories/local.
 SHARED_ENV = {
     "DYN_LOG": "info",
+    "DYN_SDK_DISABLE_ANSI_LOGGING": "1",
     "DYN_DISCOVERY_BACKEND": "etcd",
     "DYN_REQUEST_PLANE": "tcp",
     "DYN_EVENT_PLANE": "nats",

@@ -118,8 +118,8 @@ class Listener:
     process: str = ""
     cmdline: str = ""
     state_dir: str = ""
-    deployment: str = ""
     service: str = ""
+    deployment: str = ""
 
 
 @dataclass(frozen=True)
