@@ -208,6 +208,12 @@ def test_teardown_knows_what_is_its_own(
         assert "there is no namespace" in leftover.platform_kept(cluster, "none", "v1alpha1", mine)
         # With a second deployment in the namespace the volume stays, and that it was filled.
         other = manifests("trtllm").graph
+        # As k8s/README.md says, by hand: refused, never taken over, and it may read the volume.
+        apply(kubeconfig, *other)
+        assert len(objects.foreign(cluster, other)) == len(other)
+        assert objects.owned(cluster, "dynamo", "v1alpha1", "deepseek-r1-trtllm") == []
+        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
+        assert left == ["DynamoGraphDeployment"]
         apply(kubeconfig, *(objects.marked(item, "deepseek-r1-trtllm") for item in other))
         left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
         assert left == ["DynamoGraphDeployment"]

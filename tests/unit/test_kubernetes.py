@@ -114,6 +114,12 @@ def test_reference_manifests_are_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_is_applied_by_hand_is_not_marked_as_ours() -> None:
+    """The playbooks mark what they make, and refuse or leave the rest."""
+    items = (*made("trtllm").model, *made("trtllm").graph)
+    assert not any("managed-by" in str(item) for item in items)
+
+
 def test_crds_of_the_test_chart_are_current() -> None:
     command = [sys.executable, str(REPOSITORY / "tests" / "cluster" / "make_crd.py"), "--check"]
     assert subprocess.run(command).returncode == 0
