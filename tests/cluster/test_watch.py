@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, controller, crd, load, wait
+from conftest import REPOSITORY, controller, crd, load, make_manifests, wait
 from kubernetes import client
 from test_cluster import apply, manifests, ready
 
@@ -56,7 +56,9 @@ def test_image_that_cannot_be_pulled(
 ) -> None:
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig, frontend_image="registry.example.com/no-such-image:1.4.2")
+        event(api, "Pod", f"{NAME}-frontend-0", "Failed", "of a predecessor", uid="2")
         says(cluster, f"pod {NAME}-frontend-0 on cpu-0: ImagePullBackOff", "Failed to pull image: not found")
+        assert "predecessor" not in watch.trouble(cluster, GRAPH)
         assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
 
 
@@ -83,9 +85,27 @@ def test_operator_that_does_not_answer(
         )
 
 
-def event(api: client.ApiClient, kind: str, name: str, reason: str, message: str) -> None:
-    of = {"kind": kind, "name": name, "namespace": "dynamo"}
-    body = {"metadata": {"generateName": "test-"}, "involvedObject": of, "type": "Warning"}
+def test_operator_that_does_not_see_a_change(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """All was well, and its last word says so: of the version before."""
+    with crd(api, "v1alpha1"):
+        with controller(kubeconfig):
+            put(kubeconfig)
+            wait("the graph is ready", lambda: ready(api, NAME))
+        put(kubeconfig, frontend_replicas=2)
+        behind = "the operator has not seen the change (generation 2, it reports on 1)"
+        look = watch.graph(cluster, "dynamo", NAME, "v1alpha1")
+        assert look == watch.Look(False, f"{behind}; pods: 9 ready")
+        assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
+        made = make_manifests.plan("kubernetes_sglang").to_dict()
+        assert "NOT READY" in watch.status(cluster, made)["text"]
+        assert behind in watch.status(cluster, made)["text"]
+
+
+def event(api: client.ApiClient, kind: str, name: str, reason: str, message: str, **more: Any) -> None:
+    of = {"kind": kind, "name": name, "namespace": "dynamo", "uid": more.pop("uid", "1")}
+    body = {"metadata": {"generateName": "test-"}, "involvedObject": of, "type": "Warning", **more}
     client.CoreV1Api(api).create_namespaced_event("dynamo", body | {"reason": reason, "message": message})
 
 
@@ -104,11 +124,14 @@ def test_the_operators_own_reason(
         event(api, "PodClique", f"{NAME}-0-prefill-0-prefill-ldr", "FailedCreate", "exceeded quota: gpus")
         event(api, "ReplicaSet", f"{NAME}-frontend-abc", "FailedCreate", "violates PodSecurity")
         event(api, "ReplicaSet", f"{NAME}s-are-others", "FailedCreate", "of somebody else")
+        old = {"lastTimestamp": "2020-01-01T00:00:00Z"}
+        event(api, "ReplicaSet", f"{NAME}-frontend-old", "FailedCreate", "of a predecessor", **old)
         says(cluster, f"the operator says: failed: {message}", "event of PodClique", "exceeded quota: gpus")
         text = watch.trouble(cluster, GRAPH)
         assert "event of DynamoGraphDeployment deepseek-r1-wideep: Refused: it is not valid" in text
         assert "violates PodSecurity" in text
         assert "somebody else" not in text
+        assert "predecessor" not in text
         assert "does not answer" not in text
         assert message in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
 
