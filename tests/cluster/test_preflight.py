@@ -103,6 +103,14 @@ def test_chart_of_another_release(tmp_path: Path) -> None:
     assert "is version 1.3.0, dynamo_version is 1.4.2" in refused(chart_ref=str(file.parent))
 
 
+def test_chart_of_another_version_than_asked_for() -> None:
+    """Helm takes a path as it is."""
+    own = Platform(chart_ref=CHART, chart_version="1.3.0")
+    only(failures(own), "chart", "is version 1.4.2, platform_chart_version is 1.3.0", "unset")
+    assert "platform_chart_version is 1.3.0" in refused(chart_version="1.3.0")
+    assert failures(Platform(chart_ref=CHART, chart_version="v1.4.2")) == []
+
+
 def test_chart_that_is_not_there() -> None:
     only(failures(Platform(chart_ref="/nowhere/chart.tgz")), "chart", "/nowhere/chart.tgz", "absolute path")
 
@@ -325,6 +333,22 @@ def cache(**own: Any) -> dict[str, Any]:
 
 def test_storage_class_that_is_not_there() -> None:
     only(failures(**cache(storage_class="fast")), "storage", "no storage class fast", "kwok-volume")
+
+
+def test_a_claim_keeps_its_class(api: client.ApiClient, namespace: str) -> None:
+    labels = {"app.kubernetes.io/managed-by": "wideep"}
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Ti"}}}
+    spec["storageClassName"] = "kwok-volume"
+    body = {"metadata": {"name": "model-cache", "labels": labels}, "spec": spec}
+    client.CoreV1Api(api).create_namespaced_persistent_volume_claim(namespace, body)
+
+    def warned(storage_class: str) -> list[str]:
+        made = plan(**cache(storage_class=storage_class))
+        report = judge(made, Platform(chart_ref=CHART), Secrets(TOKEN))
+        return [c.seen for c in report.checks if c.topic == "storage" and c.status == "warn"]
+
+    assert warned("lustre-fast") == ["claim model-cache keeps its class kwok-volume"]
+    assert warned("") == warned("kwok-volume") == []
 
 
 def test_storage_class_of_one_node(api: client.ApiClient) -> None:

@@ -262,7 +262,7 @@ def test_what_deployments_share(
     mine = model()
     apply(kubeconfig, *mine)
     other = cache(
-        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "1Gi"}
+        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "700Gi"}
     )
     theirs = model("trtllm", **other)
     assert downloads.needed(cluster, theirs) == downloads.obsolete(cluster, theirs) == []

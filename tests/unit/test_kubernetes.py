@@ -625,6 +625,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "wideep_kubernetes.model_cache.access_mode",
         "written",
     ),
+    "a claim smaller than the model": (
+        cluster(model_cache={"size": "100Gi"}),
+        "wideep_kubernetes.model_cache.size",
+        "the weights of deepseek-ai/DeepSeek-R1 alone are 673 GB",
+    ),
     "claim of one node": (
         cluster(model_cache={"access_mode": "ReadWriteOnce"}),
         "wideep_kubernetes.model_cache.access_mode",
@@ -672,6 +677,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         pools(extra_args={"log-level": "a'b$c"}),
         "wideep_pools.prefill",
         "shell",
+    ),
+    "a long name": ({"wideep_deployment": "a" * 57}, "wideep_deployment", "57 characters, 32 at most"),
+    "a long namespace": (
+        cluster(namespace="a" * 64),
+        "wideep_kubernetes.namespace",
+        "64 characters, 63 at most",
     ),
     "unknown API": ({"wideep_graph_api": "v2"}, "wideep_graph_api", "not one of its values"),
 }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, labels_of
+from wideep.kubernetes.check import NUMBERS
 from wideep.kubernetes.platform import Platform, Release
 from wideep.problems import Problem
 
@@ -48,13 +49,18 @@ def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | N
     words += [f"--version={platform.chart_version}"] if platform.chart_version else []
     well, said = run(*words)
     found = re.search(r"^version: *[\"']?([^\s\"']+)", said, re.MULTILINE) if well else None
-    wanted = plan["settings"]["dynamo_version"]
+    wanted, given = plan["settings"]["dynamo_version"], platform.chart_version.removeprefix("v")
     if not found:
         remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
         return "", Problem(f"{platform.chart_ref}: {said}", "chart", remedy)
     if found[1].removeprefix("v").partition("+")[0] != wanted:
         message = f"{platform.chart_ref} is version {found[1]}, dynamo_version is {wanted}"
         remedy = f"set platform_chart_ref or platform_chart_version to the chart of {wanted}"
+        return found[1], Problem(message, "chart", remedy)
+    # Of a path or URL Helm ignores the version that is asked for. Of a repository it may be a range.
+    if NUMBERS.fullmatch(given) and found[1].removeprefix("v") != given:
+        message = f"{platform.chart_ref} is version {found[1]}, platform_chart_version is {given}"
+        remedy = "unset platform_chart_version, which a path or URL does not need, or name another chart"
         return found[1], Problem(message, "chart", remedy)
     return found[1], None
 

@@ -412,6 +412,11 @@ def _storage(case: _Case, checks: _Checks) -> None:
         if there.get("status", {}).get("phase") == "Lost":
             remedy = "its volume is gone: delete the claim"
             checks.fail("storage", f"claim {claim} is Lost", "Bound", remedy)
+        has, wanted = there["spec"].get("storageClassName", ""), cache["storage_class"]
+        if cache["create"] and wanted not in ("", has):
+            remedy = "nothing, if that is what you want; else name another claim in"
+            remedy += " wideep_kubernetes.model_cache.claim"
+            checks.warn("storage", f"claim {claim} keeps its class {has}", f"it has {wanted}", remedy)
         return
     if not cache["create"]:
         remedy = "create it, or set wideep_kubernetes.model_cache.create: true"
