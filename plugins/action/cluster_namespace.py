@@ -35,5 +35,5 @@ class ActionModule(ActionBase):
         except ClusterError as error:
             return {**result, "failed": True, "msg": str(error)}
         if why:
-            self._display.display(f"the namespace stays: {why}")
+            self._display.display(why)
         return {**result, "changed": False, "remove": not why, "why": why}

@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         leaving = settings["kubernetes"]["namespace"], plan["deployment"]
         why = leftover.platform_kept(cluster, own.namespace, settings["graph_api"], leaving)
         if why:
-            self._display.display(f"the platform stays: {why}")
+            self._display.display(why)
         return {"remove": not why, "why": why, "mark": objects.platform_mark(own.namespace)}
 
     @staticmethod

@@ -202,14 +202,14 @@ def test_teardown_knows_what_is_its_own(
         assert kept == ["DynamoGraphDeployment", "Job"]
         # The fixture made the namespace, so it is not ours.
         kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
-        assert kept == "wideep did not make the namespace dynamo"
+        assert kept == "the namespace stays: wideep did not make the namespace dynamo"
         core.patch_namespace("dynamo", objects.namespace("dynamo"))
         # The operator's key has no owner; it is of no use without graphs.
         assert leftover.namespace_kept(cluster, "dynamo", leaving=owned) == ""
         rbac = client.RbacAuthorizationV1Api(api)
         rbac.create_namespaced_role("dynamo", {"metadata": {"name": "theirs"}, "rules": []})
         kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
-        assert kept == "the namespace dynamo holds Role theirs"
+        assert kept == "the namespace stays: dynamo holds Role theirs"
         # What a release of Helm leaves is known by its label.
         labels = {"app.kubernetes.io/instance": "dynamo-platform"}
         data = {"metadata": {"name": "data-nats-0", "labels": labels}}
@@ -218,17 +218,31 @@ def test_teardown_knows_what_is_its_own(
         assert "PersistentVolumeClaim data-nats-0" in leftover.left_in(cluster, "dynamo", leaving=owned)
         left = leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform")
         assert left == ["Role theirs"]
+        # So is Helm's own record, which a check still finds.
+        helm = {"owner": "helm", "name": "dynamo-platform"}
+        record = {"metadata": {"name": "sh.helm.release.v1.dynamo-platform.v1", "labels": helm}}
+        core.create_namespaced_secret("dynamo", record)
+        left = leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform")
+        assert left == ["Role theirs"]
+        # By-products of a graph that is gone already, as after a teardown that ended half way.
+        labels = {watch.GRAPH_LABEL: "gone"}
+        core.create_namespaced_config_map("dynamo", {"metadata": {"name": "by-product", "labels": labels}})
+        assert leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform") == left
+        left = leftover.left_in(cluster, "dynamo", release="dynamo-platform")
+        assert f"DynamoGraphDeployment {NAME}" in left
         # The platform is ours where the namespace is, or where it is marked; and stays for graphs of others.
         mine = "dynamo", NAME
         assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
         core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
         kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine)
-        assert kept == "wideep did not install the platform in dynamo"
+        assert kept == "the platform stays: wideep did not install the platform in dynamo"
         core.create_namespaced_config_map("dynamo", objects.platform_mark("dynamo"))
         assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
         kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", ("dynamo", "chat"))
-        assert kept == f"DynamoGraphDeployment {NAME} in dynamo needs the platform"
-        assert "there is no namespace" in leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        assert kept == f"the platform stays: DynamoGraphDeployment {NAME} in dynamo needs it"
+        kept = leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        assert kept == "there is no platform: there is no namespace none"
+        assert leftover.namespace_kept(cluster, "none") == "there is no namespace none"
         # With a second deployment in the namespace the volume stays, and that it was filled.
         other = manifests("trtllm").graph
         # As k8s/README.md says, by hand: refused, never taken over, and it may read the volume.
