@@ -197,12 +197,12 @@ def granted(api: client.ApiClient, namespace: str, rights: Mapping[str, Sequence
 
 
 @contextmanager
-def controller(kubeconfig: str, *options: str) -> Iterator[None]:
+def controller(kubeconfig: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the test controller."""
     argv = [sys.executable, str(HERE / "controller.py"), "--kubeconfig", kubeconfig, *options]
     process = subprocess.Popen(argv, env=dict(os.environ))
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

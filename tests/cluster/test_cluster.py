@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -280,6 +281,48 @@ def _completion(port: int, model: str) -> dict[str, Any]:
 
 
 # ---- the bed itself ------------------------------------------------------------------------------
+
+
+def test_the_controllers_processes_are_those_of_its_pods(
+    kubeconfig: str, api: client.ApiClient, namespace: str, dynamo_bin: Path, tmp_path: Path
+) -> None:
+    """Whatever ends a pod or the controller, none stays in discovery; the next controller begins anew."""
+    made, name = manifests("trtllm"), "deepseek-r1-trtllm"
+    model = REPOSITORY / "configs" / "models" / "rehearsal"
+    etcd = f"http://127.0.0.1:{23790 + int(BED[-1])}"
+    serve = ("--serve", str(tmp_path), "--python", str(dynamo_bin / "python"), "--model", str(model))
+    heads = {f"{name}-{head}" for head in ("frontend-0", "prefill-0-ldr", "decode-0-ldr")}
+
+    def running() -> set[int]:
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                found |= {int(folder.name)} if (folder / "cwd").readlink() == tmp_path else set()
+        return found
+
+    def anew(before: set[str]) -> set[str]:
+        uids = {n: pod.metadata.uid for n, pod in pods(api).items() if n in heads}
+        well = ready(api, name) and len(running()) == len(heads) == len(uids)
+        return set(uids.values()) if well and not before & set(uids.values()) else set()
+
+    with crd(api, "v1alpha1"):
+        with controller(kubeconfig, *serve, "--etcd", etcd):
+            apply(kubeconfig, *made.model, *made.graph)
+            first = wait("the graph is ready", lambda: anew(set()), 120)
+        assert running() == set()
+        with controller(kubeconfig, *serve, "--etcd", etcd) as process:
+            second = wait("all heads are new", lambda: anew(first), 120)
+            for head in heads:
+                client.CoreV1Api(api).delete_namespaced_pod(head, namespace, grace_period_seconds=0)
+            wait("all heads are new again", lambda: anew(second | first), 120)
+            process.kill()
+            wait("they end with their controller", lambda: not running())
+        with controller(kubeconfig, *serve, "--etcd", etcd):
+            wait("the heads run again", lambda: anew(second | first), 120)
+            client.CustomObjectsApi(api).delete_namespaced_custom_object(
+                "nvidia.com", "v1alpha1", namespace, "dynamographdeployments", name
+            )
+            wait("they end with their graph", lambda: not running())
 
 
 def test_beds_stand_side_by_side_and_leave_nothing(kubeconfig: str, tmp_path: Path) -> None:
