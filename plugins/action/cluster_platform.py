@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
         try:
             return {**result, "changed": False, **judge(Cluster(), plain(task_vars["wideep_plan"]), own)}
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
 
     def _kept(self, cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
         settings = plan["settings"]

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.kubernetes.access import Cluster, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.kubernetes.forward import Forward
 
 SLICE_S = 5.0
@@ -29,10 +29,10 @@ class ActionModule(ActionBase):
         try:
             with Forward(Cluster(), way["namespace"], way["service"], int(way["port"])) as forward:
                 return {**result, **self._serving(arguments, task_vars, forward)}
-        except UnreachableError as error:
+        except ClusterError as error:
             if self._task.check_mode:
                 return {**result, "skipped": True, "msg": f"not verified, the deployment is not up: {error}"}
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
 
     def _serving(
         self, arguments: dict[str, Any], task_vars: dict[str, Any], forward: Forward | None = None

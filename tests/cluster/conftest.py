@@ -103,7 +103,11 @@ def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
     core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
 
     def empty() -> bool:
-        left = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim)
+        left = (
+            client.BatchV1Api(api).list_namespaced_job,
+            core.list_namespaced_pod,
+            core.list_namespaced_persistent_volume_claim,
+        )
         return not any(listed("dynamo").items for listed in left)
 
     wait("the namespace is empty", empty)

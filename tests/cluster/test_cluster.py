@@ -21,7 +21,7 @@ from conftest import BED, REPOSITORY, controller, crd, make_manifests, wait
 from kubernetes import client, config
 
 from wideep.kubernetes import forward, server
-from wideep.kubernetes.access import Cluster, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.kubernetes.manifests import Manifests, to_yaml
 
 ENGINES = ("sglang", "trtllm")
@@ -247,7 +247,7 @@ def test_a_way_that_was_not_there_yet(
                 listens.shutdown()
         with (
             forward.Forward(Cluster(), namespace, "none", 8000) as none,
-            pytest.raises(UnreachableError, match='services "none" not found'),
+            pytest.raises(ClusterError, match='services "none" not found'),
         ):
             none.url()
     finally:

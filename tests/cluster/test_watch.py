@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,31 @@ def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.Monkey
     assert "gave up" not in done["msg"]
 
 
+def wait_for_graph() -> str:
+    """Return how a wait for the graph ends that has an hour's time."""
+    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    own = {"target": "graph", "name": NAME, "namespace": "dynamo", "deadline_s": 3600}
+    done = run_action("cluster_wait", own)
+    assert done["failed"]
+    assert "gave up" not in done["msg"]
+    return str(done["msg"])
+
+
 def test_image_that_cannot_be_pulled(
-    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+    kubeconfig: str,
+    api: client.ApiClient,
+    namespace: str,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig, frontend_image="registry.example.com/no-such-image:1.4.2")
         event(api, "Pod", f"{NAME}-frontend-0", "Failed", "of a predecessor", uid="2")
         says(cluster, f"pod {NAME}-frontend-0 on cpu-0: ImagePullBackOff", "Failed to pull image: not found")
         assert "predecessor" not in watch.trouble(cluster, GRAPH)
+        monkeypatch.setattr(watch, "PULL_S", 2)
+        why = "no use: pod deepseek-r1-wideep-frontend-0 has been without its image for 0 minutes"
+        assert f"{why} (ImagePullBackOff)" in wait_for_graph()
         assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
 
 
@@ -66,6 +84,9 @@ def test_crash_loop(kubeconfig: str, api: client.ApiClient, namespace: str, clus
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig, annotations={"bed.wideep/crashes": "CUDA out of memory"})
         says(cluster, "CrashLoopBackOff", "exit code 1 (Error) CUDA out of memory", "event BackOff")
+        said = wait_for_graph()
+        assert re.search(rf"no use: pod {NAME}-\S+ has crashed \d+ times while all pods ran\nready: ", said)
+        assert "CUDA out of memory" in said
 
 
 def test_no_gpus_are_free(kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
@@ -100,6 +121,7 @@ def test_operator_that_does_not_see_a_change(
         assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
         made = make_manifests.plan("kubernetes_sglang").to_dict()
         assert "NOT READY" in watch.status(cluster, made)["text"]
+        assert "try next" not in watch.status(cluster, made)["text"]
         assert behind in watch.status(cluster, made)["text"]
 
 

@@ -8,7 +8,7 @@ import subprocess
 from tempfile import TemporaryFile
 from typing import IO
 
-from wideep.kubernetes.access import Cluster, UnreachableError
+from wideep.kubernetes.access import Cluster, ClusterError
 
 START_S, STOP_S = 20, 5
 # Of kubectl's words: the last ones say why.
@@ -51,13 +51,13 @@ class Forward:
         """Return the URL on this machine; start kubectl where it does not run.
 
         Raises:
-            UnreachableError: the way was never there: kubectl is missing, or says why it cannot.
+            ClusterError: the way was never there: kubectl is missing, or says why it cannot.
         """
         if self._process and self._process.poll() is None:
             return self._url
         said = self._start()
         if said and not self._url:
-            raise UnreachableError(f"{self._what}: {said}")
+            raise ClusterError(f"{self._what}: {said}")
         return self._url
 
     def said(self) -> str:
@@ -78,7 +78,7 @@ class Forward:
             )
         except OSError as error:
             self._process = None
-            raise UnreachableError(f"kubectl cannot be run on this machine: {error.strerror}") from error
+            raise ClusterError(f"kubectl cannot be run on this machine: {error.strerror}") from error
         assert self._process.stdout is not None
         # It says so as soon as it listens; the rest of its output is a line for each connection.
         answers, _, _ = select.select([self._process.stdout], [], [], START_S)

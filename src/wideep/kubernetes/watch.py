@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
 
+from wideep.diagnosis import CRASH_LOOP
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError
 from wideep.kubernetes.site import HTTP_PORT
 from wideep.status import answer, request
@@ -25,6 +26,10 @@ OPERATOR_LOG = (
 )
 # Of the operator's own words in a line of progress, characters.
 SAID = 200
+# kubelet tries again after five minutes at the latest: two such tries did not bring the image.
+PULL_S = 600
+PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
+BEGINS = frozenset({"ContainerCreating", "PodInitializing"})
 Object = Mapping[str, Any]
 
 
@@ -197,6 +202,46 @@ def summary(pods: Iterable[Object]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
 
 
+def restarts(pod: Object) -> int:
+    """Return how many times the containers of a pod were started again."""
+    found = (pod["status"].get(kind) or () for kind in ("initContainerStatuses", "containerStatuses"))
+    return sum(status.get("restartCount", 0) for statuses in found for status in statuses)
+
+
+@dataclass
+class Patience:
+    """What a wait has seen of pods, so that it ends where waiting is of no use.
+
+    crashes: restarts by pod when they began to count; unpulled: since when a pod has no image. By uid.
+    """
+
+    crashes: dict[str, int] = field(default_factory=dict)
+    unpulled: dict[str, float] = field(default_factory=dict)
+
+    def ends(self, pods: Iterable[Object], now: float) -> str:
+        """Return why waiting is of no use; empty while it may be. now: seconds, of any clock."""
+        found = {pod["metadata"]["uid"]: pod for pod in pods}
+        # A head may crash until the pods of its other ranks run: these have an image to pull, too.
+        if any(_begins(pod) for pod in found.values()):
+            self.crashes = {}
+        without = {uid for uid, pod in found.items() if reason(pod) in PULLS}
+        self.unpulled = {uid: self.unpulled.get(uid, now) for uid in without}
+        for uid, pod in found.items():
+            name, state = pod["metadata"]["name"], reason(pod)
+            times = restarts(pod) - self.crashes.setdefault(uid, restarts(pod))
+            if state == "CrashLoopBackOff" and times >= CRASH_LOOP:
+                return f"pod {name} has crashed {times} times while all pods ran"
+            since = now - self.unpulled.get(uid, now)
+            if since >= PULL_S:
+                return f"pod {name} has been without its image for {since / 60:.0f} minutes ({state})"
+        return ""
+
+
+def _begins(pod: Object) -> bool:
+    """Whether a pod has no node yet, or its containers have not been started."""
+    return not pod["status"].get("containerStatuses") or reason(pod) in BEGINS
+
+
 def _containers(pod: Object) -> list[dict[str, Any]]:
     """Return the states of a pod's containers, those first that the others wait for."""
     status = pod["status"]
@@ -341,7 +386,7 @@ def status(
             "pod": pod["metadata"]["name"],
             "node": pod["spec"].get("nodeName", ""),
             "state": reason(pod),
-            "restarts": sum(c.get("restartCount", 0) for c in pod["status"].get("containerStatuses") or ()),
+            "restarts": restarts(pod),
         }
         for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     ]
@@ -358,7 +403,9 @@ def status(
     if verified:
         where = f"service {name}-frontend, through a port-forward"
         text += f"{plan['settings']['model']} serves at {where}\n{answer(plan, verified)}\n"
+    if not look.done:
+        return {"text": text.rstrip() + "\n", "ready": False, "services": rows}
     port = plan["frontend_url"].rpartition(":")[2]
     forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
     text += f"try next:\n  {forward}\n{request(plan)}"
-    return {"text": text, "ready": look.done, "services": rows}
+    return {"text": text, "ready": True, "services": rows}
