@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
                 Cluster(), own["name"], leaving=own["leaving"], release=own["release"]
             )
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
         if why:
-            self._display.display(f"the namespace stays: {why}")
+            self._display.display(why)
         return {**result, "changed": False, "remove": not why, "why": why}

@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
             sort = self._leaving if own["removing"] else self._sort
             return {**result, "changed": False, "tmp": folder, **sort(Cluster(), plan)}
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
 
     @staticmethod
     def _owned(cluster: Cluster, plan: dict[str, Any]) -> tuple[bool, list[dict[str, Any]]]:

@@ -28,14 +28,14 @@ class ActionModule(ActionBase):
         try:
             return {**result, "changed": False, **judge(Cluster(), plain(task_vars["wideep_plan"]), own)}
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
 
     def _kept(self, cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
         settings = plan["settings"]
         leaving = settings["kubernetes"]["namespace"], plan["deployment"]
         why = leftover.platform_kept(cluster, own.namespace, settings["graph_api"], leaving)
         if why:
-            self._display.display(f"the platform stays: {why}")
+            self._display.display(why)
         return {"remove": not why, "why": why, "mark": objects.platform_mark(own.namespace)}
 
     @staticmethod

@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
                 if not there or cluster.apply(objects.path_of(o), o, dry_run=dry_run)
             ]
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
         return {**result, "changed": bool(changed), "names": changed, "generation": generation}
 
     @staticmethod

@@ -25,4 +25,4 @@ class ActionModule(ActionBase):
         try:
             return {**result, "changed": False, **watch.status(Cluster(), plan, arguments["verified"])}
         except ClusterError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}

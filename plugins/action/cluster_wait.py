@@ -39,10 +39,14 @@ class ActionModule(ActionBase):
         if self._task.check_mode and not because:
             return {**result, "skipped": True, "msg": "nothing was applied, so nothing is waited for"}
         started = shown = time.monotonic()
+        patience, useless = watch.Patience(), ""
         while True:
             try:
                 cluster = Cluster()
                 look = target.look(cluster)
+                if not look.done:
+                    pods = watch.pods_of(cluster, target.namespace, target.labels)
+                    useless = patience.ends(pods, time.monotonic())
             except RefusedByServerError as error:
                 # Waiting brings no right.
                 look, cluster = watch.Look(False, str(error), failed=error.status in {401, 403}), None
@@ -52,9 +56,11 @@ class ActionModule(ActionBase):
             now = time.monotonic()
             if look.done and not because:
                 return {**result, "changed": False, "progress": look.progress}
-            if because or look.failed or now - started >= own["deadline_s"]:
-                late = "" if because or look.failed else f"gave up after {now - started:.0f} s: "
-                lines = [because, late + look.progress, self._detail(cluster, target)]
+            at_once = because or look.failed or useless
+            if at_once or now - started >= own["deadline_s"]:
+                late = "" if at_once else f"gave up after {now - started:.0f} s: "
+                useless = f"waiting longer is of no use: {useless}" if useless else ""
+                lines = [because, useless, late + look.progress, self._detail(cluster, target)]
                 return {**result, "failed": True, "msg": "\n".join(filter(None, lines))}
             if look.progress != before or now - shown >= SHOW_S:
                 display.display(f"{look.progress}; {now - started:.0f} s of {own['deadline_s']:.0f} s")

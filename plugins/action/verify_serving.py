@@ -9,8 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.kubernetes.access import Cluster, UnreachableError
-from wideep.kubernetes.forward import forwarded
+from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.kubernetes.forward import Forward
 
 SLICE_S = 5.0
 display = Display()
@@ -27,18 +27,22 @@ class ActionModule(ActionBase):
         if not way:
             return {**result, **self._serving(arguments, task_vars)}
         try:
-            with forwarded(Cluster(), way["namespace"], way["service"], int(way["port"])) as url:
-                return {**result, **self._serving({**arguments, "base_url": url}, task_vars)}
-        except UnreachableError as error:
+            with Forward(Cluster(), way["namespace"], way["service"], int(way["port"])) as forward:
+                return {**result, **self._serving(arguments, task_vars, forward)}
+        except ClusterError as error:
             if self._task.check_mode:
                 return {**result, "skipped": True, "msg": f"not verified, the deployment is not up: {error}"}
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": error.told}
 
-    def _serving(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    def _serving(
+        self, arguments: dict[str, Any], task_vars: dict[str, Any], forward: Forward | None = None
+    ) -> dict[str, Any]:
         started = time.monotonic()
         # In check mode one look is enough: nothing is on its way.
         slice_s = 0.0 if self._task.check_mode else SLICE_S
         while True:
+            if forward:
+                arguments = {**arguments, "base_url": forward.url()}
             outcome = self._execute_module(
                 "wideep.dynamo.verify_serving",
                 module_args={**arguments, "slice_s": slice_s},
@@ -46,6 +50,9 @@ class ActionModule(ActionBase):
             )
             if outcome.get("failed") or outcome.pop("ready", False):
                 return dict(outcome)
+            if forward and (why := forward.said()):
+                outcome["progress"] += f"; {why}"
+                outcome["report"] += f"\n  way to it:    {why}"
             host = task_vars.get("inventory_hostname", "")
             if self._task.check_mode:
                 reason = f"not verified, the deployment is not up: {outcome['progress']}"

@@ -88,11 +88,16 @@ def _check_engine(settings: Settings) -> list[Problem]:
 def download_gb(settings: Settings) -> float:
     """Return the size of the weights that a download brings, in GB (10^9 bytes); 0 if none, or unknown.
 
-    By the model card: the checkpoint is a little larger (DeepSeek-R1's also has a multi-token-prediction
-    layer). The download itself looks at the exact sizes before it begins.
+    The download itself looks at the exact sizes before it begins.
     """
-    if model_source(settings) in ("packaged", "path"):
-        return 0.0
+    return 0.0 if model_source(settings) in ("packaged", "path") else weights_gb(settings)
+
+
+def weights_gb(settings: Settings) -> float:
+    """Return the size of the model's weights in GB (10^9 bytes) by its card; 0 where there is none.
+
+    The checkpoint is a little larger (DeepSeek-R1's also has a multi-token-prediction layer).
+    """
     card, _ = find_model(settings.model_card, settings.model)
     return round(sum(weights(card, WHOLE).values()) / GB, 1) if card else 0.0
 

@@ -32,6 +32,8 @@ PATTERNS = {
     MOUNT: "write /source:/destination or /source:/destination:ro, absolute paths without spaces and colons",
     PODMAN_OPTION: "write one option of podman run with its value, in one word: --name=value",
 }
+# Of texts that have one: the greatest length. Who is told of characters looks for a wrong one.
+LONGEST = {DEPLOYMENT_NAME: 32}
 COMPARED = {
     "greater_than_equal": ("is less than", "ge", "{} or more"),
     "greater_than": ("is not more than", "gt", "more than {}"),
@@ -87,7 +89,11 @@ def explain(item: Mapping[str, Any]) -> tuple[str, str]:
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{value} is not one of its values", suggest(str(item.get("input")), choices)
     if kind == "string_pattern_mismatch":
-        return f"{value} has characters that are not allowed", PATTERNS.get(context["pattern"], "")
+        pattern, length = context["pattern"], len(str(item.get("input")))
+        most = LONGEST.get(pattern, length)
+        says = f"is too long: {length} characters, {most} at most"
+        says = says if length > most else "has characters that are not allowed"
+        return f"{value} {says}", PATTERNS.get(pattern, "")
     for begins, says, wanted in KINDS:
         if kind.startswith(begins):
             return f"{value} {says}", wanted

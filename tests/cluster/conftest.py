@@ -103,7 +103,11 @@ def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
     core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
 
     def empty() -> bool:
-        left = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim)
+        left = (
+            client.BatchV1Api(api).list_namespaced_job,
+            core.list_namespaced_pod,
+            core.list_namespaced_persistent_volume_claim,
+        )
         return not any(listed("dynamo").items for listed in left)
 
     wait("the namespace is empty", empty)
@@ -197,12 +201,12 @@ def granted(api: client.ApiClient, namespace: str, rights: Mapping[str, Sequence
 
 
 @contextmanager
-def controller(kubeconfig: str, *options: str) -> Iterator[None]:
+def controller(kubeconfig: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the test controller."""
     argv = [sys.executable, str(HERE / "controller.py"), "--kubeconfig", kubeconfig, *options]
     process = subprocess.Popen(argv, env=dict(os.environ))
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

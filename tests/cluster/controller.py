@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -271,8 +271,12 @@ def make_service(graph: Mapping[str, Any], component: Component) -> dict[str, An
 
 @dataclass
 class Process:
-    """A process that stands for a pod's main container, and the port that its readiness is asked at."""
+    """A process that stands for a pod's main container, and the port that its readiness is asked at.
 
+    uid: of the pod; a later one may have its name.
+    """
+
+    uid: str
     handle: subprocess.Popen[bytes]
     port: int
     log: Path
@@ -333,7 +337,8 @@ class Processes:
                 words += ["--bootstrap-ports", str(bootstrap)]
         log = self.folder / f"{name}.log"
         handle = subprocess.Popen(
-            [self.python, *words],
+            # Without its controller a process would stay in discovery, and be taken for one of the next.
+            ["setpriv", "--pdeathsig", "TERM", self.python, *words],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -342,7 +347,13 @@ class Processes:
             start_new_session=True,
         )
         threading.Thread(target=write_log, args=(handle, log), daemon=True).start()
-        self.running[name] = Process(handle, port, log)
+        self.running[name] = Process(pod["metadata"]["uid"], handle, port, log)
+
+    def stop_others(self, uids: Collection[str]) -> None:
+        """End processes whose pods are gone, e.g. with their graph, and those that have ended."""
+        for name, process in list(self.running.items()):
+            if process.uid not in uids or process.handle.poll() is not None:
+                self.stop(name)
 
     def stop(self, name: str) -> None:
         """End a pod's process."""
@@ -410,11 +421,13 @@ class Controller:
 
     def step(self) -> None:
         """Look once."""
+        there = self.pods()
+        if self.processes:
+            self.processes.stop_others({pod["metadata"]["uid"] for pod in there.values()})
         version = self.version()
         if not version:
             return
         graphs = self.custom.list_namespaced_custom_object(GROUP, version, self.namespace, PLURAL)["items"]
-        there = self.pods()
         wanted: set[str] = set()
         for graph in graphs:
             if "deletionTimestamp" not in graph["metadata"]:
@@ -477,6 +490,10 @@ class Controller:
         if self.processes and HELD in now["metadata"]["annotations"]:
             self.serve(graph, component, now)
             return False
+        if self.processes and HELD in pod["metadata"]["annotations"] and name not in self.processes.running:
+            # Ready, but its process has ended, or was that of a controller before this one.
+            self.remove(name)
+            return False
         conditions = {c["type"]: c["status"] for c in now.get("status", {}).get("conditions", [])}
         return conditions.get("Ready") == "True"
 
@@ -503,6 +520,7 @@ class Controller:
             ("Logs", "logs", {"logs": [{"containers": ["main"], "logsFile": str(process.log)}]}),
         ):
             body = {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+            self.forget(plural, metadata["name"])
             self.custom.create_namespaced_custom_object(
                 "kwok.x-k8s.io", "v1alpha1", self.namespace, plural, body
             )
@@ -512,12 +530,16 @@ class Controller:
         if self.processes:
             self.processes.stop(name)
         for plural in ("portforwards", "logs"):
-            with contextlib.suppress(client.ApiException):
-                self.custom.delete_namespaced_custom_object(
-                    "kwok.x-k8s.io", "v1alpha1", self.namespace, plural, name
-                )
+            self.forget(plural, name)
         with contextlib.suppress(client.ApiException):
             self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=0)
+
+    def forget(self, plural: str, name: str) -> None:
+        """Remove what kwok knows of a pod."""
+        with contextlib.suppress(client.ApiException):
+            self.custom.delete_namespaced_custom_object(
+                "kwok.x-k8s.io", "v1alpha1", self.namespace, plural, name
+            )
 
     def write_status(
         self, graph: Mapping[str, Any], version: str, report: Mapping[str, Mapping[str, int]]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from conftest import BED, REPOSITORY, controller, crd, make_manifests, wait
 from kubernetes import client, config
 
-from wideep.kubernetes import server
+from wideep.kubernetes import forward, server
+from wideep.kubernetes.access import Cluster, ClusterError
 from wideep.kubernetes.manifests import Manifests, to_yaml
 
 ENGINES = ("sglang", "trtllm")
@@ -198,6 +203,66 @@ def test_a_forwarded_request_is_answered(
         assert "http" in logs
 
 
+def test_a_way_that_was_not_there_yet(
+    kubeconfig: str, api: client.ApiClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubectl listens, and ends with the first connection that it cannot make; it is started again."""
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", kubeconfig)
+    core = client.CoreV1Api(api)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    labels = {"app": "web"}
+    spec = {"nodeName": "cpu-0", "containers": [{"name": "web", "image": "registry.example.com/web"}]}
+    core.create_namespaced_pod(namespace, {"metadata": {"name": "web", "labels": labels}, "spec": spec})
+    service = {"selector": labels, "ports": [{"port": 8000, "targetPort": 8000}]}
+    core.create_namespaced_service(namespace, {"metadata": {"name": "web"}, "spec": service})
+    wait("the pod runs", lambda: core.read_namespaced_pod("web", namespace).status.phase == "Running")
+    custom = client.CustomObjectsApi(api)
+    place = ("kwok.x-k8s.io", "v1alpha1", namespace, "portforwards")
+    forwards = [{"ports": [8000], "target": {"address": "127.0.0.1", "port": port}}]
+    body = {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "PortForward", "metadata": {"name": "web"}}
+    custom.create_namespaced_custom_object(*place, {**body, "spec": {"forwards": forwards}})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def answers(url: str) -> bool:
+        try:
+            with opener.open(url, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    way = {"namespace": namespace, "service": "web", "port": 8000}
+    try:
+        with forward.Forward(Cluster(), **way) as found:
+            wait("kubectl says why", lambda: not answers(found.url()) and "lost connection" in found.said())
+            own = {"forward": way, "base_url": "", "model": "m", "deadline_s": 1}
+            own["expected"] = {"decode": {"component": "backend", "count": 1}}
+            said = ansible("verify_serving", own)
+            assert "kubectl port-forward to service/web in dynamo: " in said
+            assert "lost connection to pod" in said
+            with HTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler) as listens:
+                Thread(target=listens.serve_forever, daemon=True).start()
+                wait("it is answered", lambda: answers(found.url()))
+                listens.shutdown()
+        with (
+            forward.Forward(Cluster(), namespace, "none", 8000) as none,
+            pytest.raises(ClusterError, match='services "none" not found'),
+        ):
+            none.url()
+    finally:
+        custom.delete_namespaced_custom_object(*place, "web")
+
+
+def ansible(module: str, arguments: dict[str, Any]) -> str:
+    """Return what Ansible says of a module on this machine."""
+    words = [str(Path(sys.executable).with_name("ansible")), "localhost", f"--args={json.dumps(arguments)}"]
+    env = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
+    words.append(f"--module-name=wideep.dynamo.{module}")
+    done = subprocess.run(words, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
 def _open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -216,6 +281,48 @@ def _completion(port: int, model: str) -> dict[str, Any]:
 
 
 # ---- the bed itself ------------------------------------------------------------------------------
+
+
+def test_the_controllers_processes_are_those_of_its_pods(
+    kubeconfig: str, api: client.ApiClient, namespace: str, dynamo_bin: Path, tmp_path: Path
+) -> None:
+    """Whatever ends a pod or the controller, none stays in discovery; the next controller begins anew."""
+    made, name = manifests("trtllm"), "deepseek-r1-trtllm"
+    model = REPOSITORY / "configs" / "models" / "rehearsal"
+    etcd = f"http://127.0.0.1:{23790 + int(BED[-1])}"
+    serve = ("--serve", str(tmp_path), "--python", str(dynamo_bin / "python"), "--model", str(model))
+    heads = {f"{name}-{head}" for head in ("frontend-0", "prefill-0-ldr", "decode-0-ldr")}
+
+    def running() -> set[int]:
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                found |= {int(folder.name)} if (folder / "cwd").readlink() == tmp_path else set()
+        return found
+
+    def anew(before: set[str]) -> set[str]:
+        uids = {n: pod.metadata.uid for n, pod in pods(api).items() if n in heads}
+        well = ready(api, name) and len(running()) == len(heads) == len(uids)
+        return set(uids.values()) if well and not before & set(uids.values()) else set()
+
+    with crd(api, "v1alpha1"):
+        with controller(kubeconfig, *serve, "--etcd", etcd):
+            apply(kubeconfig, *made.model, *made.graph)
+            first = wait("the graph is ready", lambda: anew(set()), 120)
+        assert running() == set()
+        with controller(kubeconfig, *serve, "--etcd", etcd) as process:
+            second = wait("all heads are new", lambda: anew(first), 120)
+            for head in heads:
+                client.CoreV1Api(api).delete_namespaced_pod(head, namespace, grace_period_seconds=0)
+            wait("all heads are new again", lambda: anew(second | first), 120)
+            process.kill()
+            wait("they end with their controller", lambda: not running())
+        with controller(kubeconfig, *serve, "--etcd", etcd):
+            wait("the heads run again", lambda: anew(second | first), 120)
+            client.CustomObjectsApi(api).delete_namespaced_custom_object(
+                "nvidia.com", "v1alpha1", namespace, "dynamographdeployments", name
+            )
+            wait("they end with their graph", lambda: not running())
 
 
 def test_beds_stand_side_by_side_and_leave_nothing(kubeconfig: str, tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_what_is_right_is_accepted() -> None:
 
 def test_no_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(tmp_path / "none"))
-    only(failures(), "api", "kubeconfig")
+    only(failures(), "api", f"no usable kubeconfig at {tmp_path / 'none'}: ", "kubectl version")
+    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    assert "fix: correct ~/.kube/config" in run_action("cluster_status", {}, wideep_plan=plan())["msg"]
 
 
 def test_no_helm() -> None:
@@ -103,6 +105,24 @@ def test_chart_of_another_release(tmp_path: Path) -> None:
     assert "is version 1.3.0, dynamo_version is 1.4.2" in refused(chart_ref=str(file.parent))
 
 
+def test_chart_of_another_version_than_asked_for() -> None:
+    """Helm takes a path as it is."""
+    own = Platform(chart_ref=CHART, chart_version="1.3.0")
+    only(failures(own), "chart", "is version 1.4.2, platform_chart_version is 1.3.0", "unset")
+    assert "platform_chart_version is 1.3.0" in refused(chart_version="1.3.0")
+    assert failures(Platform(chart_ref=CHART, chart_version="v1.4.2")) == []
+
+
+def test_values_that_the_chart_does_not_take(tmp_path: Path) -> None:
+    """Its schema, and its templates."""
+    found = failures(Platform(chart_ref=CHART, values={"dynamo-operator": {"natsAddr": 1}}))
+    only(found, "release", "natsAddr", "platform_values")
+    shutil.copytree(CHART, tmp_path / "chart")
+    template = '{{ required "a value is missing" .Values.test.hook }}'
+    (tmp_path / "chart" / "templates" / "more.tpl").write_text(template, encoding="utf-8")
+    only(failures(Platform(chart_ref=str(tmp_path / "chart"))), "release", "a value is missing")
+
+
 def test_chart_that_is_not_there() -> None:
     only(failures(Platform(chart_ref="/nowhere/chart.tgz")), "chart", "/nowhere/chart.tgz", "absolute path")
 
@@ -112,8 +132,14 @@ def test_chart_that_is_not_there() -> None:
 
 def test_user_without_rights(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
-    found = [check for check in failures() if check.topic == "rights"]
-    only(found, "rights", "you may not get namespaces in dynamo, get dynamographdeployments", "administrator")
+    mine, all_of_it, theirs = (check for check in failures() if check.topic == "rights")
+    begins = "you may not in namespace dynamo: namespaces: get; dynamographdeployments.nvidia.com: get, list,"
+    only([mine], "rights", begins, "configmaps: get, list, create, patch, delete;", "administrator")
+    assert "more" not in mine.seen
+    only(
+        [all_of_it], "rights", "you may not in the whole cluster: dynamographdeployments", "platform_install"
+    )
+    only([theirs], "rights", "you may not in namespace dynamo-system: namespaces: get", "platform_install")
 
 
 def test_a_missing_right_is_named(
@@ -124,11 +150,12 @@ def test_a_missing_right_is_named(
     with granted(api, namespace, RIGHTS):
         assert "rights" not in {check.topic for check in failures(THEIRS)}
         found = [check.seen for check in failures() if check.topic == "rights"]
-        assert "you may not list dynamographdeployments.nvidia.com" in found[0]
+        assert "in the whole cluster: dynamographdeployments.nvidia.com: list" in found[0]
     for resource in ("namespaces", "jobs.batch", "events"):
         with granted(api, namespace, {n: v for n, v in RIGHTS.items() if n != resource}):
             (check,) = (check for check in failures(THEIRS) if check.topic == "rights")
-            assert f"{resource} in {namespace}" in check.seen
+            wanted = ", ".join(RIGHTS[resource])
+            assert check.seen == f"you may not in namespace {namespace}: {resource}: {wanted}"
     assert "validatingwebhookconfigurations.admissionregistration.k8s.io" in PLATFORM_RIGHTS
 
 
@@ -258,7 +285,7 @@ def test_no_gpu_nodes(allocatable: Callable[[str, str], None]) -> None:
 
 def test_nodes_too_small(allocatable: Callable[[str, str], None]) -> None:
     allocatable(GPU, "4")
-    only(failures(), "nodes", "0 of 8 GPU nodes are free", "has 4 of nvidia.com/gpu, 8 are needed")
+    only(failures(), "nodes", "0 of 8 GPU nodes take a worker", "has 4 of nvidia.com/gpu, 8 are needed")
 
 
 def test_no_rdma_on_the_nodes(allocatable: Callable[[str, str], None]) -> None:
@@ -271,7 +298,7 @@ def test_too_few_nodes() -> None:
         "prefill": {"replicas": 1, "nodes_per_replica": 4, "options": {"data_parallel_size": 32}},
         "decode": {"replicas": 2, "nodes_per_replica": 4, "options": {"data_parallel_size": 32}},
     }
-    only(failures(wideep_pools=pools), "nodes", "8 of 8 GPU nodes are free", "12 for 12 worker pods")
+    only(failures(wideep_pools=pools), "nodes", "8 of 8 GPU nodes take a worker", "12 for 12 worker pods")
 
 
 def test_taint_that_is_not_tolerated() -> None:
@@ -291,7 +318,7 @@ def test_nothing_takes_the_frontend(api: client.ApiClient) -> None:
 
 
 def test_shared_memory_that_no_node_has() -> None:
-    only(failures(shared_memory="3Ti"), "nodes", "of memory, 3Ti are needed")
+    only(failures(shared_memory="3Ti"), "nodes", "has 2Ti of memory, 3Ti are needed")
 
 
 def test_another_gpu_than_planned() -> None:
@@ -307,7 +334,7 @@ def test_pods_of_others(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
     core.create_namespaced_pod("default", {"metadata": {"name": "theirs", "labels": labels}, "spec": spec})
     try:
-        only(failures(), "nodes", "7 of 8 GPU nodes are free", "a worker of chat in default is on it")
+        only(failures(), "nodes", "7 of 8 GPU nodes take a worker", "a worker of chat in default is on it")
     finally:
         core.delete_namespaced_pod("theirs", "default", grace_period_seconds=0)
 
@@ -325,6 +352,22 @@ def cache(**own: Any) -> dict[str, Any]:
 
 def test_storage_class_that_is_not_there() -> None:
     only(failures(**cache(storage_class="fast")), "storage", "no storage class fast", "kwok-volume")
+
+
+def test_a_claim_keeps_its_class(api: client.ApiClient, namespace: str) -> None:
+    labels = {"app.kubernetes.io/managed-by": "wideep"}
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Ti"}}}
+    spec["storageClassName"] = "kwok-volume"
+    body = {"metadata": {"name": "model-cache", "labels": labels}, "spec": spec}
+    client.CoreV1Api(api).create_namespaced_persistent_volume_claim(namespace, body)
+
+    def warned(storage_class: str) -> list[str]:
+        made = plan(**cache(storage_class=storage_class))
+        report = judge(made, Platform(chart_ref=CHART), Secrets(TOKEN))
+        return [c.seen for c in report.checks if c.topic == "storage" and c.status == "warn"]
+
+    assert warned("lustre-fast") == ["claim model-cache keeps its class kwok-volume"]
+    assert warned("") == warned("kwok-volume") == []
 
 
 def test_storage_class_of_one_node(api: client.ApiClient) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, controller, crd, load, wait
+from conftest import REPOSITORY, controller, crd, load, make_manifests, wait
 from kubernetes import client
 from test_cluster import apply, manifests, ready
 
@@ -51,12 +52,31 @@ def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.Monkey
     assert "gave up" not in done["msg"]
 
 
+def wait_for_graph() -> str:
+    """Return how a wait for the graph ends that has an hour's time."""
+    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    own = {"target": "graph", "name": NAME, "namespace": "dynamo", "deadline_s": 3600}
+    done = run_action("cluster_wait", own)
+    assert done["failed"]
+    assert "gave up" not in done["msg"]
+    return str(done["msg"])
+
+
 def test_image_that_cannot_be_pulled(
-    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+    kubeconfig: str,
+    api: client.ApiClient,
+    namespace: str,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig, frontend_image="registry.example.com/no-such-image:1.4.2")
+        event(api, "Pod", f"{NAME}-frontend-0", "Failed", "of a predecessor", uid="2")
         says(cluster, f"pod {NAME}-frontend-0 on cpu-0: ImagePullBackOff", "Failed to pull image: not found")
+        assert "predecessor" not in watch.trouble(cluster, GRAPH)
+        monkeypatch.setattr(watch, "PULL_S", 2)
+        why = "no use: pod deepseek-r1-wideep-frontend-0 has been without its image for 0 minutes"
+        assert f"{why} (ImagePullBackOff)" in wait_for_graph()
         assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
 
 
@@ -64,6 +84,9 @@ def test_crash_loop(kubeconfig: str, api: client.ApiClient, namespace: str, clus
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig, annotations={"bed.wideep/crashes": "CUDA out of memory"})
         says(cluster, "CrashLoopBackOff", "exit code 1 (Error) CUDA out of memory", "event BackOff")
+        said = wait_for_graph()
+        assert re.search(rf"no use: pod {NAME}-\S+ has crashed \d+ times while all pods ran\nready: ", said)
+        assert "CUDA out of memory" in said
 
 
 def test_no_gpus_are_free(kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
@@ -83,9 +106,28 @@ def test_operator_that_does_not_answer(
         )
 
 
-def event(api: client.ApiClient, kind: str, name: str, reason: str, message: str) -> None:
-    of = {"kind": kind, "name": name, "namespace": "dynamo"}
-    body = {"metadata": {"generateName": "test-"}, "involvedObject": of, "type": "Warning"}
+def test_operator_that_does_not_see_a_change(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """All was well, and its last word says so: of the version before."""
+    with crd(api, "v1alpha1"):
+        with controller(kubeconfig):
+            put(kubeconfig)
+            wait("the graph is ready", lambda: ready(api, NAME))
+        put(kubeconfig, frontend_replicas=2)
+        behind = "the operator has not seen the change (generation 2, it reports on 1)"
+        look = watch.graph(cluster, "dynamo", NAME, "v1alpha1")
+        assert look == watch.Look(False, f"{behind}; pods: 9 ready")
+        assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
+        made = make_manifests.plan("kubernetes_sglang").to_dict()
+        assert "NOT READY" in watch.status(cluster, made)["text"]
+        assert "try next" not in watch.status(cluster, made)["text"]
+        assert behind in watch.status(cluster, made)["text"]
+
+
+def event(api: client.ApiClient, kind: str, name: str, reason: str, message: str, **more: Any) -> None:
+    of = {"kind": kind, "name": name, "namespace": "dynamo", "uid": more.pop("uid", "1")}
+    body = {"metadata": {"generateName": "test-"}, "involvedObject": of, "type": "Warning", **more}
     client.CoreV1Api(api).create_namespaced_event("dynamo", body | {"reason": reason, "message": message})
 
 
@@ -104,11 +146,14 @@ def test_the_operators_own_reason(
         event(api, "PodClique", f"{NAME}-0-prefill-0-prefill-ldr", "FailedCreate", "exceeded quota: gpus")
         event(api, "ReplicaSet", f"{NAME}-frontend-abc", "FailedCreate", "violates PodSecurity")
         event(api, "ReplicaSet", f"{NAME}s-are-others", "FailedCreate", "of somebody else")
+        old = {"lastTimestamp": "2020-01-01T00:00:00Z"}
+        event(api, "ReplicaSet", f"{NAME}-frontend-old", "FailedCreate", "of a predecessor", **old)
         says(cluster, f"the operator says: failed: {message}", "event of PodClique", "exceeded quota: gpus")
         text = watch.trouble(cluster, GRAPH)
         assert "event of DynamoGraphDeployment deepseek-r1-wideep: Refused: it is not valid" in text
         assert "violates PodSecurity" in text
         assert "somebody else" not in text
+        assert "predecessor" not in text
         assert "does not answer" not in text
         assert message in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
 
@@ -179,14 +224,14 @@ def test_teardown_knows_what_is_its_own(
         assert kept == ["DynamoGraphDeployment", "Job"]
         # The fixture made the namespace, so it is not ours.
         kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
-        assert kept == "wideep did not make the namespace dynamo"
+        assert kept == "the namespace stays: wideep did not make the namespace dynamo"
         core.patch_namespace("dynamo", objects.namespace("dynamo"))
         # The operator's key has no owner; it is of no use without graphs.
         assert leftover.namespace_kept(cluster, "dynamo", leaving=owned) == ""
         rbac = client.RbacAuthorizationV1Api(api)
         rbac.create_namespaced_role("dynamo", {"metadata": {"name": "theirs"}, "rules": []})
         kept = leftover.namespace_kept(cluster, "dynamo", leaving=owned)
-        assert kept == "the namespace dynamo holds Role theirs"
+        assert kept == "the namespace stays: dynamo holds Role theirs"
         # What a release of Helm leaves is known by its label.
         labels = {"app.kubernetes.io/instance": "dynamo-platform"}
         data = {"metadata": {"name": "data-nats-0", "labels": labels}}
@@ -195,19 +240,39 @@ def test_teardown_knows_what_is_its_own(
         assert "PersistentVolumeClaim data-nats-0" in leftover.left_in(cluster, "dynamo", leaving=owned)
         left = leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform")
         assert left == ["Role theirs"]
+        # So is Helm's own record, which a check still finds.
+        helm = {"owner": "helm", "name": "dynamo-platform"}
+        record = {"metadata": {"name": "sh.helm.release.v1.dynamo-platform.v1", "labels": helm}}
+        core.create_namespaced_secret("dynamo", record)
+        left = leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform")
+        assert left == ["Role theirs"]
+        # By-products of a graph that is gone already, as after a teardown that ended half way.
+        labels = {watch.GRAPH_LABEL: "gone"}
+        core.create_namespaced_config_map("dynamo", {"metadata": {"name": "by-product", "labels": labels}})
+        assert leftover.left_in(cluster, "dynamo", leaving=owned, release="dynamo-platform") == left
+        left = leftover.left_in(cluster, "dynamo", release="dynamo-platform")
+        assert f"DynamoGraphDeployment {NAME}" in left
         # The platform is ours where the namespace is, or where it is marked; and stays for graphs of others.
         mine = "dynamo", NAME
         assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
         core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
         kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine)
-        assert kept == "wideep did not install the platform in dynamo"
+        assert kept == "the platform stays: wideep did not install the platform in dynamo"
         core.create_namespaced_config_map("dynamo", objects.platform_mark("dynamo"))
         assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
         kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", ("dynamo", "chat"))
-        assert kept == f"DynamoGraphDeployment {NAME} in dynamo needs the platform"
-        assert "there is no namespace" in leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        assert kept == f"the platform stays: DynamoGraphDeployment {NAME} in dynamo needs it"
+        kept = leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        assert kept == "there is no platform: there is no namespace none"
+        assert leftover.namespace_kept(cluster, "none") == "there is no namespace none"
         # With a second deployment in the namespace the volume stays, and that it was filled.
         other = manifests("trtllm").graph
+        # As k8s/README.md says, by hand: refused, never taken over, and it may read the volume.
+        apply(kubeconfig, *other)
+        assert len(objects.foreign(cluster, other)) == len(other)
+        assert objects.owned(cluster, "dynamo", "v1alpha1", "deepseek-r1-trtllm") == []
+        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
+        assert left == ["DynamoGraphDeployment"]
         apply(kubeconfig, *(objects.marked(item, "deepseek-r1-trtllm") for item in other))
         left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
         assert left == ["DynamoGraphDeployment"]
@@ -233,7 +298,7 @@ def test_what_deployments_share(
     mine = model()
     apply(kubeconfig, *mine)
     other = cache(
-        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "1Gi"}
+        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "700Gi"}
     )
     theirs = model("trtllm", **other)
     assert downloads.needed(cluster, theirs) == downloads.obsolete(cluster, theirs) == []

@@ -114,6 +114,12 @@ def test_reference_manifests_are_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_is_applied_by_hand_is_not_marked_as_ours() -> None:
+    """The playbooks mark what they make, and refuse or leave the rest."""
+    items = (*made("trtllm").model, *made("trtllm").graph)
+    assert not any("managed-by" in str(item) for item in items)
+
+
 def test_crds_of_the_test_chart_are_current() -> None:
     command = [sys.executable, str(REPOSITORY / "tests" / "cluster" / "make_crd.py"), "--check"]
     assert subprocess.run(command).returncode == 0
@@ -619,6 +625,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "wideep_kubernetes.model_cache.access_mode",
         "written",
     ),
+    "a claim smaller than the model": (
+        cluster(model_cache={"size": "100Gi"}),
+        "wideep_kubernetes.model_cache.size",
+        "the weights of deepseek-ai/DeepSeek-R1 alone are 673 GB",
+    ),
     "claim of one node": (
         cluster(model_cache={"access_mode": "ReadWriteOnce"}),
         "wideep_kubernetes.model_cache.access_mode",
@@ -666,6 +677,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         pools(extra_args={"log-level": "a'b$c"}),
         "wideep_pools.prefill",
         "shell",
+    ),
+    "a long name": ({"wideep_deployment": "a" * 57}, "wideep_deployment", "57 characters, 32 at most"),
+    "a long namespace": (
+        cluster(namespace="a" * 64),
+        "wideep_kubernetes.namespace",
+        "64 characters, 63 at most",
     ),
     "unknown API": ({"wideep_graph_api": "v2"}, "wideep_graph_api", "not one of its values"),
 }

@@ -9,6 +9,7 @@ import pytest
 from test_kubernetes_platform import plan
 
 from wideep.kubernetes import nodes
+from wideep.kubernetes.check import quantity
 
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 H100 = "NVIDIA-H100-80GB-HBM3"
@@ -82,10 +83,15 @@ def test_the_same_gpu_by_other_names() -> None:
 
 def test_shared_memory_counts() -> None:
     _, against, _ = judged(eight(), shared_memory="3Ti")
-    assert "of memory, 3Ti are needed" in against
+    assert "has 2Ti of memory, 3Ti are needed" in against
     # Beside a pod of others, too.
     theirs = [pod("gpu-0", memory="1900Gi")]
     assert judged(eight(), theirs, shared_memory="800Gi")[1] == "1 (gpu-0): memory is taken by other pods"
+
+
+def test_quantities_for_people() -> None:
+    texts = {"2113530120Ki": "1.968Ti", "80Gi": "80Gi", "8": "8", "500m": "0.5", "1000": "1000", "3Mi": "3Mi"}
+    assert {text: nodes.shown(quantity(text)) for text in texts} == texts
 
 
 def test_quantities_of_other_peoples_pods() -> None:

@@ -88,6 +88,15 @@ def test_own_values_win_and_null_brings_the_charts_back() -> None:
     assert found["dynamo-operator"]["controllerManager"] is None
 
 
+def test_what_was_there_is_shown() -> None:
+    there = Release({"test": {"silent": False, "hook": ""}, "other": None})
+    wanted = {"test": None, "other": None, "new": {"a.b": 1}}
+    assert platform.changes(there, wanted) == [
+        'test: null (was {"silent": false, "hook": ""})',
+        "new.a.b: 1 (was not set)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("own", "queue"), [({"queue": "team"}, "team"), ({"scheduler": "kai-scheduler"}, "dynamo"), ({}, "")]
 )

@@ -18,9 +18,18 @@ INSTANCE = "app.kubernetes.io/instance"
 class ClusterError(Exception):
     """A request to the cluster got no usable answer."""
 
+    remedy = ""
+
+    @property
+    def told(self) -> str:
+        """Return what is wrong and what to do."""
+        return f"{self}\n    fix: {self.remedy}" if self.remedy else str(self)
+
 
 class UnreachableError(ClusterError):
     """There is no answer from the API server, or nothing says where it is."""
+
+    remedy = "correct ~/.kube/config, K8S_AUTH_KUBECONFIG or K8S_AUTH_CONTEXT; try `kubectl version`"
 
 
 class RefusedByServerError(ClusterError):
@@ -47,7 +56,8 @@ class Cluster:
         try:
             self.api = config.new_client_from_config(self.kubeconfig, self.context)
         except (config.ConfigException, OSError) as error:
-            raise UnreachableError(f"no usable kubeconfig: {error}") from error
+            where = self.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            raise UnreachableError(f"no usable kubeconfig at {where}: {error}") from error
         # Its discovery of kinds is not for us: it asks for all of them.
         self._client = DynamicClient(self.api, discoverer=lambda *_: None)
 

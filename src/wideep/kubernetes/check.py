@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from wideep.engines.base import Engine
 from wideep.kubernetes.site import OPERATOR_ENV
 from wideep.launch import Launch
+from wideep.model_source import weights_gb
 from wideep.problems import Problem
 from wideep.topology import Deployment, Pool
 from wideep.versions import versions
@@ -155,6 +156,14 @@ def _volumes(deployment: Deployment) -> Iterator[Problem]:
             f"{settings.model_path} is not on the model cache, which is mounted at {cache.mount_path}",
             "wideep_model_path",
             f"set it to a directory below {cache.mount_path}, or change {WHERE}.model_cache.mount_path",
+        )
+    needed = weights_gb(settings)
+    if cache.create and quantity(cache.size) < Decimal(str(needed)) * 1000**3:
+        yield Problem(
+            f"the claim asks for {cache.size or 'nothing'},"
+            f" the weights of {settings.model} alone are {needed:.0f} GB",
+            f"{WHERE}.model_cache.size",
+            "raise it above that; a second revision beside it needs as much again",
         )
     if cache.access_mode == "ReadOnlyMany" and (cache.create or cache.download):
         yield Problem(

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError, labels_of
+from wideep.kubernetes.check import NUMBERS
 from wideep.kubernetes.platform import Platform, Release
 from wideep.problems import Problem
 
 HELM_S = 60
 
 
-def run(*words: str) -> tuple[bool, str]:
-    """Run a program; return whether it went well and what it said."""
+def run(*words: str, given: str = "") -> tuple[bool, str]:
+    """Run a program; return whether it went well and what it said. given: what it reads."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=HELM_S, check=False)
+        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=HELM_S, check=False)
     except OSError as error:
         return False, f"{words[0]} cannot be run: {error.strerror}"
     except subprocess.TimeoutExpired:
@@ -43,12 +44,9 @@ def program(platform: Platform) -> tuple[str, Problem | None]:
 
 def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | None]:
     """Return the chart's version; a problem where it cannot be read or is of another release."""
-    words = [platform.helm or "helm", "show", "chart", platform.chart_ref]
-    words += [f"--repo={platform.chart_repo_url}"] if platform.chart_repo_url else []
-    words += [f"--version={platform.chart_version}"] if platform.chart_version else []
-    well, said = run(*words)
+    well, said = run(platform.helm or "helm", "show", "chart", *_source(platform))
     found = re.search(r"^version: *[\"']?([^\s\"']+)", said, re.MULTILINE) if well else None
-    wanted = plan["settings"]["dynamo_version"]
+    wanted, given = plan["settings"]["dynamo_version"], platform.chart_version.removeprefix("v")
     if not found:
         remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
         return "", Problem(f"{platform.chart_ref}: {said}", "chart", remedy)
@@ -56,7 +54,30 @@ def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | N
         message = f"{platform.chart_ref} is version {found[1]}, dynamo_version is {wanted}"
         remedy = f"set platform_chart_ref or platform_chart_version to the chart of {wanted}"
         return found[1], Problem(message, "chart", remedy)
+    # Of a path or URL Helm ignores the version that is asked for. Of a repository it may be a range.
+    if NUMBERS.fullmatch(given) and found[1].removeprefix("v") != given:
+        message = f"{platform.chart_ref} is version {found[1]}, platform_chart_version is {given}"
+        remedy = "unset platform_chart_version, which a path or URL does not need, or name another chart"
+        return found[1], Problem(message, "chart", remedy)
     return found[1], None
+
+
+def _source(platform: Platform) -> list[str]:
+    """Return the words that say where the chart is."""
+    words = [platform.chart_ref]
+    words += [f"--repo={platform.chart_repo_url}"] if platform.chart_repo_url else []
+    return words + ([f"--version={platform.chart_version}"] if platform.chart_version else [])
+
+
+def rendered(cluster: Cluster, platform: Platform, values: Mapping[str, Any]) -> Problem | None:
+    """Return why Helm would not render the chart with these values: its templates, or its schema of them."""
+    version = (cluster.get("/version") or {})["gitVersion"]
+    groups = (cluster.get("/apis") or {}).get("groups", ())
+    served = [f"--api-versions={v['groupVersion']}" for group in groups for v in group["versions"]]
+    words = ["template", platform.release, *_source(platform), f"--namespace={platform.namespace}"]
+    words += ["--values=-", f"--kube-version={version}", *served]
+    well, said = run(platform.helm or "helm", *words, given=json.dumps(values))
+    return None if well else Problem(said, "release", "correct platform_values, or name another chart")
 
 
 def state(cluster: Cluster, platform: Platform) -> tuple[str, int]:

@@ -52,7 +52,6 @@ def left_in(
         RefusedByServerError: we may not look at everything.
     """
     gone = {(item["kind"], item["metadata"]["name"]) for item in leaving}
-    graphs = {own for kind, own in gone if kind == "DynamoGraphDeployment"}
     found = []
     for kind, item in cluster.everything(name, BYPRODUCTS):
         metadata, labels = item["metadata"], labels_of(item)
@@ -62,8 +61,9 @@ def left_in(
             or metadata.get("ownerReferences")
             or "deletionTimestamp" in metadata
             or labels.get(MANAGED[0]) in OPERATORS
-            or labels.get(GRAPH_LABEL) in graphs
-            or (release and labels.get(INSTANCE) == release)
+            # Of a graph that stays, the graph itself keeps the namespace.
+            or GRAPH_LABEL in labels
+            or (release and release in (labels.get(INSTANCE), _of_helm(labels)))
             or this == ("ConfigMap", PLATFORM_MARK)
         )
         # A token or account of Kubernetes belongs to its account.
@@ -73,39 +73,44 @@ def left_in(
     return sorted(set(found))
 
 
+def _of_helm(labels: Mapping[str, str]) -> str:
+    """Return the release whose record a Secret is; a check looks while it is still there."""
+    return labels.get("name", "") if labels.get("owner") == "helm" else ""
+
+
 def namespace_kept(
     cluster: Cluster, name: str, *, leaving: Iterable[Mapping[str, Any]] = (), release: str = ""
 ) -> str:
-    """Return why teardown keeps a namespace; empty where it removes it. Arguments as for `left_in`."""
+    """Return what teardown says where it removes no namespace; else nothing. Arguments as for `left_in`."""
     there = cluster.get(f"/api/v1/namespaces/{name}")
     if there is None:
         return f"there is no namespace {name}"
     if not is_ours(there):
-        return f"wideep did not make the namespace {name}"
+        return f"the namespace stays: wideep did not make the namespace {name}"
     try:
         left = left_in(cluster, name, leaving=leaving, release=release)
     except RefusedByServerError as error:
-        return f"nobody can tell what else is in the namespace {name}: {error}"
+        return f"the namespace stays: nobody can tell what else is in {name}: {error}"
     if not left:
         return ""
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    return f"the namespace {name} holds {', '.join(left[:SHOWN])}{more}"
+    return f"the namespace stays: {name} holds {', '.join(left[:SHOWN])}{more}"
 
 
 def platform_kept(cluster: Cluster, name: str, version: str, leaving: tuple[str, str]) -> str:
-    """Return why teardown keeps the platform's release; empty where it removes it.
+    """Return what teardown says where it removes no platform; else nothing.
 
     Args:
         leaving: namespace and name of the graph that teardown has removed, or is about to.
     """
     there = cluster.get(f"/api/v1/namespaces/{name}")
     if there is None:
-        return f"there is no namespace {name}"
+        return f"there is no platform: there is no namespace {name}"
     mark = cluster.get(path_of(platform_mark(name)))
     if not is_ours(there) and not (mark and is_ours(mark)):
-        return f"wideep did not install the platform in {name}"
+        return f"the platform stays: wideep did not install the platform in {name}"
     for item in cluster.items(f"/apis/{GROUP}/{version}/{GRAPHS}"):
         found = item["metadata"]["namespace"], item["metadata"]["name"]
         if found != leaving:
-            return f"DynamoGraphDeployment {found[1]} in {found[0]} needs the platform"
+            return f"the platform stays: DynamoGraphDeployment {found[1]} in {found[0]} needs it"
     return ""

@@ -150,11 +150,11 @@ class _Writer:
     # ---- what all objects share ------------------------------------------------------------------
 
     def labels(self, component: str) -> dict[str, str]:
+        """Return common labels. Not managed-by: the playbooks add it (objects.marked) to what is theirs."""
         return {
             "app.kubernetes.io/name": "wideep",
             "app.kubernetes.io/instance": self.settings.deployment,
             "app.kubernetes.io/component": component,
-            "app.kubernetes.io/managed-by": "wideep",
         }
 
     def place(self, part: Component) -> dict[str, str]:

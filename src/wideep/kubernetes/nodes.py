@@ -76,9 +76,17 @@ class Room:
             yield f"a worker of {self.other} is on it"
         for name, amount in pod.needs.items():
             if self.has(name) < quantity(amount):
-                yield f"has {self.has(name):f} of {name}, {amount} are needed"
+                yield f"has {shown(self.has(name))} of {name}, {amount} are needed"
             if self.free.get(name, Decimal(0)) < quantity(amount):
                 yield f"{name} is taken by other pods"
+
+
+def shown(amount: Decimal) -> str:
+    """Return a quantity as a person writes it: 80Gi. What is below one Mi is a count."""
+    for power, unit in ((5, "Pi"), (4, "Ti"), (3, "Gi"), (2, "Mi")):
+        if amount >= 1024**power:
+            return f"{float(amount / 1024**power):.4g}{unit}"
+    return f"{amount.normalize():f}"
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

@@ -147,7 +147,8 @@ def owned(cluster: Cluster, name: str, version: str, deployment: str) -> list[Ob
     """Return references to all that wideep made for a deployment, and what it alone still shares."""
     found: list[Object] = []
     graphs = cluster.items(KINDS["DynamoGraphDeployment"].format(version=version, namespace=name))
-    others = any(is_ours(item) and labels_of(item).get(INSTANCE) != deployment for item in graphs)
+    # Also graphs that wideep did not make: they may read the volume.
+    others = any(not is_ours(item) or labels_of(item).get(INSTANCE) != deployment for item in graphs)
     for kind, path in KINDS.items():
         for item in cluster.items(path.format(version=version, namespace=name), dict([MANAGED])):
             owner = labels_of(item).get(INSTANCE)

@@ -120,16 +120,19 @@ def changes(release: Release, wanted: Mapping[str, Any]) -> list[str]:
     if release.values is None:
         return []
     before = dict(_leaves(release.values))
+    # What a value takes the place of may have been a mapping.
+    was = {path: at(release.values, *path) for path, _ in _leaves(wanted)}
     return [
-        f"{name}: {json.dumps(value)} (was {json.dumps(before[name]) if name in before else 'not set'})"
-        for name, value in _leaves(wanted)
-        if name not in before or before[name] != value
+        f"{'.'.join(path)}: {json.dumps(value)}"
+        f" (was {'not set' if was[path] is None else json.dumps(was[path])})"
+        for path, value in _leaves(wanted)
+        if path not in before or before[path] != value
     ]
 
 
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in tree.items():
-        place = f"{path}.{name}" if path else str(name)
+        place = (*path, str(name))
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, place)
         else:

@@ -134,8 +134,7 @@ def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Repo
         cluster = Cluster()
         known = cluster.get("/version") or {}
     except ClusterError as error:
-        remedy = "correct ~/.kube/config, K8S_AUTH_KUBECONFIG or K8S_AUTH_CONTEXT; try `kubectl version`"
-        checks.fail("api", str(error), "an API server that answers", remedy)
+        checks.fail("api", str(error), "an API server that answers", error.remedy or "try `kubectl version`")
         return Report((HOST,), tuple(checks.found))
     version = tuple(int(re.sub(r"\D.*", "", known[part]) or 0) for part in ("major", "minor"))
     if version < KUBERNETES:
@@ -248,7 +247,10 @@ def _release(case: _Case, checks: _Checks) -> values.Release:
         remedy = f"it is upgraded now; if that fails, too: helm -n {own.namespace} history {own.release}"
         checks.warn("release", f"the last revision of {own.release} failed", "deployed", remedy)
     release = helm.read(case.cluster, case.plan, own)
-    if changed := values.changes(release, values.values(case.plan, own, release.values)):
+    wanted = values.values(case.plan, own, release.values)
+    if not any(check.topic == "chart" and check.status == "fail" for check in checks.found):
+        checks.problem(helm.rendered(case.cluster, own, wanted))
+    if changed := values.changes(release, wanted):
         whose = f", and so do {', '.join(release.others)}" if release.others else ""
         remedy = f"nothing, if that is what you want: the operator starts again with it{whose}"
         checks.warn("release", f"{own.release} gets {'; '.join(changed)}", "as it is", remedy)
@@ -314,18 +316,21 @@ def _rights(case: _Case, checks: _Checks) -> None:
         asked += [(PLATFORM_RIGHTS, ""), (PLATFORM_OWN_RIGHTS, own.namespace)]
         if any(values.uses(case.plan, plane) and not own.address(plane) for plane in values.PLANES):
             asked.append(({"statefulsets.apps": INSTALL, "persistentvolumeclaims": ("get",)}, own.namespace))
-    missing = [
-        f"{verb} {resource}{f' in {place}' if place else ''}"
-        for rights, place in asked
-        for resource, verbs in rights.items()
-        for verb in verbs
-        if not case.cluster.allowed(verb, resource, place)
-    ]
-    if missing:
-        remedy = "let an administrator grant them, or install the platform (platform_install: false)"
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        checks.fail("rights", f"you may not {shown}", "what the roles do", remedy)
-    else:
+    well = True
+    for rights, place in asked:
+        missing = {
+            resource: [verb for verb in verbs if not case.cluster.allowed(verb, resource, place)]
+            for resource, verbs in rights.items()
+        }
+        # All of them: it is what an administrator is asked for.
+        shown = "; ".join(f"{resource}: {', '.join(verbs)}" for resource, verbs in missing.items() if verbs)
+        if shown:
+            well = False
+            remedy = "let an administrator grant it"
+            remedy += "" if rights is RIGHTS else ", or install the platform (platform_install: false)"
+            where = f"namespace {place}" if place else "the whole cluster"
+            checks.fail("rights", f"you may not in {where}: {shown}", "what the roles do", remedy)
+    if well:
         checks.ok("rights", "all that the roles do")
 
 
@@ -379,7 +384,7 @@ def _nodes(case: _Case, checks: _Checks) -> None:
         checks.fail("nodes", f"no node has {nodes.GPU}", f"{len(workers)} nodes with {gpus} GPUs", remedy)
         return
     free, against = nodes.place_workers(with_gpus, workers)
-    seen = f"{free} of {len(with_gpus)} GPU nodes are free"
+    seen = f"{free} of {len(with_gpus)} GPU nodes take a worker"
     if against:
         remedy = (
             "add or free nodes, have fewer replicas, or correct wideep_gpu, wideep_gpus_per_node and"
@@ -412,6 +417,11 @@ def _storage(case: _Case, checks: _Checks) -> None:
         if there.get("status", {}).get("phase") == "Lost":
             remedy = "its volume is gone: delete the claim"
             checks.fail("storage", f"claim {claim} is Lost", "Bound", remedy)
+        has, wanted = there["spec"].get("storageClassName", ""), cache["storage_class"]
+        if cache["create"] and wanted not in ("", has):
+            remedy = "nothing, if that is what you want; else name another claim in"
+            remedy += " wideep_kubernetes.model_cache.claim"
+            checks.warn("storage", f"claim {claim} keeps its class {has}", f"it has {wanted}", remedy)
         return
     if not cache["create"]:
         remedy = "create it, or set wideep_kubernetes.model_cache.create: true"

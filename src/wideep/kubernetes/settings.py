@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wideep.wording import PATTERNS
+from wideep.wording import LONGEST, PATTERNS
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?)?$"
@@ -17,6 +17,7 @@ PATTERNS |= {
     DNS_LABEL: "write up to 63 small letters, digits and dashes, a letter or digit first and last",
     QUANTITY: "write a number with a unit of Kubernetes, e.g. 80Gi, 500m, 1Ti",
 }
+LONGEST[DNS_LABEL] = 63
 Name = Annotated[str, Field(pattern=DNS_LABEL)]
 Quantity = Annotated[str, Field(pattern=QUANTITY)]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
 
+from wideep.diagnosis import CRASH_LOOP
 from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError
 from wideep.kubernetes.site import HTTP_PORT
 from wideep.status import answer, request
@@ -19,8 +20,16 @@ OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
 JOB_LABEL = "batch.kubernetes.io/job-name"
 # A report is for a person: of many pods with the same trouble the first ones say it all.
 PODS, EVENTS, LINES = 4, 3, 10
+OPERATOR_LOG = (
+    "look at the Dynamo operator's log"
+    " (kubectl -n dynamo-system logs -l app.kubernetes.io/name=dynamo-operator)"
+)
 # Of the operator's own words in a line of progress, characters.
 SAID = 200
+# kubelet tries again after five minutes at the latest: two such tries did not bring the image.
+PULL_S = 600
+PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
+BEGINS = frozenset({"ContainerCreating", "PodInitializing"})
 Object = Mapping[str, Any]
 
 
@@ -39,6 +48,15 @@ class Target:
         if self.kind == "operator":
             return OPERATOR_LABEL
         return {GRAPH_LABEL if self.kind == "graph" else JOB_LABEL: self.name}
+
+    def item(self, cluster: Cluster) -> Object:
+        """Return the object; empty where there is none, and for the operator."""
+        place = f"namespaces/{self.namespace}"
+        path = {
+            "graph": f"/apis/{GROUP}/{self.version}/{place}/{GRAPHS}/{self.name}",
+            "job": f"/apis/batch/v1/{place}/jobs/{self.name}",
+        }.get(self.kind)
+        return (path and cluster.get(path)) or {}
 
     def look(self, cluster: Cluster) -> Look:
         """Look once."""
@@ -68,34 +86,42 @@ def condition(item: Object, kind: str) -> Object:
 
 def graph(cluster: Cluster, namespace: str, name: str, version: str) -> Look:
     """Look at a DynamoGraphDeployment."""
-    item = cluster.get(f"/apis/{GROUP}/{version}/namespaces/{namespace}/{GRAPHS}/{name}")
-    if item is None:
+    item = Target("graph", namespace, name, version).item(cluster)
+    if not item:
         return Look(False, f"DynamoGraphDeployment {name} is not there")
     status = item.get("status") or {}
     ready = condition(item, "Ready")
-    # An older answer is about the version before.
-    seen = status.get("observedGeneration", ready.get("observedGeneration", item["metadata"]["generation"]))
-    current = seen >= item["metadata"]["generation"]
     pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
     if not status:
         made = f"the operator has not reported yet; pods: {summary(pods)}"
         return Look(False, made if pods else "the operator has not looked at it yet")
+    if behind := unseen(item):
+        return Look(False, f"{behind}; pods: {summary(pods)}")
     parts = status.get("services") or status.get("components") or {}
     counts = ", ".join(
         f"{part} {count.get('readyReplicas', 0)}/{count.get('replicas', 0)}" for part, count in parts.items()
     )
     line = f"ready: {counts or 'nothing'}; pods: {summary(pods)}"
-    done = current and ready.get("status") == "True"
+    done = ready.get("status") == "True"
     said = "" if done else str(ready.get("message") or "")
     if len(said) > SAID:
         said = f"{said[:SAID]}…"
     return Look(done, f"{line}; the operator says: {said}" if said else line)
 
 
+def unseen(graph: Object) -> str:
+    """Return that the operator's answer is about the version before; empty where it is about this one."""
+    status, wanted = graph.get("status") or {}, graph["metadata"]["generation"]
+    seen = status.get("observedGeneration", condition(graph, "Ready").get("observedGeneration", wanted))
+    if seen >= wanted:
+        return ""
+    return f"the operator has not seen the change (generation {wanted}, it reports on {seen})"
+
+
 def job(cluster: Cluster, namespace: str, name: str) -> Look:
     """Look at a Job."""
-    item = cluster.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")
-    if item is None:
+    item = Target("job", namespace, name).item(cluster)
+    if not item:
         return Look(False, f"Job {name} is not there")
     failure = condition(item, "Failed")
     if failure.get("status") == "True":
@@ -176,6 +202,46 @@ def summary(pods: Iterable[Object]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
 
 
+def restarts(pod: Object) -> int:
+    """Return how many times the containers of a pod were started again."""
+    found = (pod["status"].get(kind) or () for kind in ("initContainerStatuses", "containerStatuses"))
+    return sum(status.get("restartCount", 0) for statuses in found for status in statuses)
+
+
+@dataclass
+class Patience:
+    """What a wait has seen of pods, so that it ends where waiting is of no use.
+
+    crashes: restarts by pod when they began to count; unpulled: since when a pod has no image. By uid.
+    """
+
+    crashes: dict[str, int] = field(default_factory=dict)
+    unpulled: dict[str, float] = field(default_factory=dict)
+
+    def ends(self, pods: Iterable[Object], now: float) -> str:
+        """Return why waiting is of no use; empty while it may be. now: seconds, of any clock."""
+        found = {pod["metadata"]["uid"]: pod for pod in pods}
+        # A head may crash until the pods of its other ranks run: these have an image to pull, too.
+        if any(_begins(pod) for pod in found.values()):
+            self.crashes = {}
+        without = {uid for uid, pod in found.items() if reason(pod) in PULLS}
+        self.unpulled = {uid: self.unpulled.get(uid, now) for uid in without}
+        for uid, pod in found.items():
+            name, state = pod["metadata"]["name"], reason(pod)
+            times = restarts(pod) - self.crashes.setdefault(uid, restarts(pod))
+            if state == "CrashLoopBackOff" and times >= CRASH_LOOP:
+                return f"pod {name} has crashed {times} times while all pods ran"
+            since = now - self.unpulled.get(uid, now)
+            if since >= PULL_S:
+                return f"pod {name} has been without its image for {since / 60:.0f} minutes ({state})"
+        return ""
+
+
+def _begins(pod: Object) -> bool:
+    """Whether a pod has no node yet, or its containers have not been started."""
+    return not pod["status"].get("containerStatuses") or reason(pod) in BEGINS
+
+
 def _containers(pod: Object) -> list[dict[str, Any]]:
     """Return the states of a pod's containers, those first that the others wait for."""
     status = pod["status"]
@@ -207,8 +273,7 @@ def _nobody(target: Target, *, said: bool) -> str:
     where = " and ".join(f"{k}={v}" for k, v in target.labels.items())
     none = f"there are no pods with {where} in {target.namespace}"
     look = {
-        "graph": "look at the Dynamo operator's log"
-        " (kubectl -n dynamo-system logs -l app.kubernetes.io/name=dynamo-operator)",
+        "graph": OPERATOR_LOG,
         "job": f"ask for more with: kubectl -n {target.namespace} describe job {target.name}",
         "operator": f"ask for more with: kubectl -n {target.namespace} get events",
     }[target.kind]
@@ -219,18 +284,22 @@ def _nobody(target: Target, *, said: bool) -> str:
 def _said(cluster: Cluster, target: Target) -> Iterator[str]:
     """Yield what is said of the objects between a target and its pods: without pods that is all there is."""
     begins: tuple[str, ...] = ()
-    if target.kind == "graph":
-        folder = f"/apis/{GROUP}/{target.version}/namespaces/{target.namespace}/{GRAPHS}"
-        item = cluster.get(f"{folder}/{target.name}") or {}
-        ready = condition(item, "Ready")
-        if ready.get("message") and ready.get("status") != "True":
+    item = target.item(cluster)
+    if item and target.kind == "graph":
+        ready, behind = condition(item, "Ready"), unseen(item)
+        if behind:
+            yield f"{behind}; {OPERATOR_LOG}"
+        elif ready.get("message") and ready.get("status") != "True":
             yield f"the operator says: {ready.get('reason', 'not ready')}: {ready['message']}"
         spec = item.get("spec") or {}
         parts = [*spec.get("services", ()), *(part["name"] for part in spec.get("components", ()))]
         # As Grove (<graph>-0-<component>), LeaderWorkerSet and Deployments (<graph>-<component>) begin.
         begins = tuple(f"{target.name}-{part.lower()}" for part in ("0", *parts))
     found = []
+    since = str(item["metadata"]["creationTimestamp"]) if item else ""
     for event in _warnings(cluster, target.namespace):
+        if _when(event) < since:
+            continue  # of a predecessor with the same name
         kind, name = (event["involvedObject"].get(key, "") for key in ("kind", "name"))
         mine = target.kind == "operator" or name == target.name or name.startswith(begins)
         if mine and kind != "Pod":
@@ -261,7 +330,7 @@ def _pod(cluster: Cluster, namespace: str, pod: Object) -> Iterator[str]:
             )
         if not asked and (waits or ended):
             asked = status["name"]
-    for event in _warnings(cluster, namespace, name)[-EVENTS:]:
+    for event in _warnings(cluster, namespace, pod["metadata"]["uid"])[-EVENTS:]:
         yield f"  event {event.get('reason', '')}: {event.get('message', '')}"
     names = [container["name"] for container in pod["spec"]["containers"]]
     # Beside a sidecar the server wants to know which: the one in trouble, else the operator's name for ours.
@@ -269,12 +338,21 @@ def _pod(cluster: Cluster, namespace: str, pod: Object) -> Iterator[str]:
     yield from (f"  log: {line}" for line in _log(cluster, namespace, name, asked, previous=ran))
 
 
-def _warnings(cluster: Cluster, namespace: str, pod: str = "") -> list[dict[str, Any]]:
-    """Return the warnings of a namespace, or of a pod, the last ones last, each text once."""
+def _when(event: Object) -> str:
+    """Return to the second when an event was last seen, as a creation's time is written."""
+    when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+    return f"{str(when)[:19]}Z"
+
+
+def _warnings(cluster: Cluster, namespace: str, uid: str = "") -> list[dict[str, Any]]:
+    """Return the warnings of a namespace, or of a pod, the last ones last, each text once.
+
+    uid: of the pod; its name may have been another's.
+    """
     path = f"/api/v1/namespaces/{namespace}/events"
-    of = f",involvedObject.name={pod}" if pod else ""
+    of = f",involvedObject.uid={uid}" if uid else ""
     found = (cluster.get(path, fieldSelector=f"type=Warning{of}") or {}).get("items", ())
-    events = sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    events = sorted(found, key=_when)
     texts = {(e["involvedObject"].get("name"), e.get("reason"), e.get("message")): e for e in events}
     return list(texts.values())
 
@@ -308,7 +386,7 @@ def status(
             "pod": pod["metadata"]["name"],
             "node": pod["spec"].get("nodeName", ""),
             "state": reason(pod),
-            "restarts": sum(c.get("restartCount", 0) for c in pod["status"].get("containerStatuses") or ()),
+            "restarts": restarts(pod),
         }
         for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     ]
@@ -325,7 +403,9 @@ def status(
     if verified:
         where = f"service {name}-frontend, through a port-forward"
         text += f"{plan['settings']['model']} serves at {where}\n{answer(plan, verified)}\n"
+    if not look.done:
+        return {"text": text.rstrip() + "\n", "ready": False, "services": rows}
     port = plan["frontend_url"].rpartition(":")[2]
     forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
     text += f"try next:\n  {forward}\n{request(plan)}"
-    return {"text": text, "ready": look.done, "services": rows}
+    return {"text": text, "ready": True, "services": rows}
