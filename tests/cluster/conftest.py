@@ -117,13 +117,20 @@ def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
 def crd(api: client.ApiClient, version: str) -> Iterator[None]:
     """Serve DynamoGraphDeployments in one version."""
     extensions = client.ApiextensionsV1Api(api)
-    extensions.create_custom_resource_definition(make_crd.crd(version))
+    body = make_crd.crd(version)
+    extensions.create_custom_resource_definition(body)
+    plural, _, group = DGD.partition(".")
 
-    def established() -> bool:
-        found = extensions.read_custom_resource_definition(DGD).status.conditions or []
-        return any(c.type == "Established" and c.status == "True" for c in found)
+    def known(served: str) -> bool:
+        """Whether the API says so: kubectl asks it first, and a CRD is established a moment before."""
+        try:
+            found = client.CustomObjectsApi(api).get_api_resources(group, served).resources
+        except client.ApiException:
+            return False
+        return plural in {resource.name for resource in found}
 
-    wait("the CRD is established", established)
+    versions = [own["name"] for own in body["spec"]["versions"]]
+    wait("the CRD is known", lambda: all(map(known, versions)))
     try:
         yield
     finally:
@@ -132,7 +139,7 @@ def crd(api: client.ApiClient, version: str) -> Iterator[None]:
         def gone() -> bool:
             return DGD not in {c.metadata.name for c in extensions.list_custom_resource_definition().items}
 
-        wait("the CRD is gone", gone)
+        wait("the CRD is gone", lambda: gone() and not any(map(known, versions)))
 
 
 @contextmanager
