@@ -24,13 +24,7 @@ options:
     description: A release of Helm in it, whose objects go with the namespace.
     type: str
     default: ""
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

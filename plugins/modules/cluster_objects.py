@@ -16,13 +16,7 @@ options:
     description: Say what teardown removes, and nothing else.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

@@ -15,19 +15,14 @@ description:
     NATS and etcd that do not fit.
   - With O(removing), says whether teardown may remove it, and shows why not. It may where wideep installed it
     and no other graph of the cluster needs it.
-extends_documentation_fragment: wideep.dynamo.platform
+extends_documentation_fragment:
+  - wideep.dynamo.platform
+  - wideep.dynamo.reads_only
 options:
   removing:
     description: Whether this is teardown.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
 """
 
 EXAMPLES = r"""

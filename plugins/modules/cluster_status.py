@@ -14,13 +14,7 @@ options:
   verified:
     description: As M(wideep.dynamo.verify_serving) returns it, for the text.
     type: dict
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

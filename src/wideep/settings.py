@@ -411,15 +411,6 @@ def _role_variables() -> frozenset[str]:
 
 def _misspelled(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Return warnings of variables that are nearly those of a role. Others may be the operator's own."""
-    seen: dict[str, list[str]] = {}
-    for host, variables in hosts.items():
-        for variable in variables:
-            if (
-                not variable.startswith("wideep_")
-                and is_of_a_role(variable)
-                and variable not in role_defaults()
-            ):
-                seen.setdefault(variable, []).append(host)
     return [
         Problem(
             "no role has this variable",
@@ -427,23 +418,31 @@ def _misspelled(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
             f"did you mean {near[0]}?",
             "warning",
         )
-        for variable, names in seen.items()
-        if variable not in _role_variables()
+        for variable, names in _hosts_by_variable(hosts).items()
+        if is_of_a_role(variable)
+        and not variable.startswith("wideep_")
+        and variable not in role_defaults()
+        and variable not in _role_variables()
         and (near := get_close_matches(variable, sorted(_role_variables()), n=1, cutoff=0.85))
     ]
 
 
-def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    seen: dict[str, list[str]] = {}
+def _hosts_by_variable(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for host, variables in hosts.items():
         for variable in variables:
-            if variable.startswith("wideep_") and variable not in known_variables() | OWN_VARIABLES:
-                seen.setdefault(variable, []).append(host)
+            found.setdefault(variable, []).append(host)
+    return found
+
+
+def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    known = known_variables() | OWN_VARIABLES
     return [
         Problem(
             "unknown variable", f"{variable} on {some_hosts(names)}", suggest(variable, known_variables())
         )
-        for variable, names in seen.items()
+        for variable, names in _hosts_by_variable(hosts).items()
+        if variable.startswith("wideep_") and variable not in known
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 GRAPHS = "dynamographdeployments"
+# The operator writes it on what it makes for a graph.
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 GROUP = "nvidia.com"
 TIMEOUT_S = 15
 FIELD_MANAGER = "wideep"

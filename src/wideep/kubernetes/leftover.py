@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wideep.kubernetes.access import (
+    GRAPH_LABEL,
     GRAPHS,
     GROUP,
     INSTANCE,
@@ -15,7 +16,7 @@ from wideep.kubernetes.access import (
     is_ours,
     labels_of,
 )
-from wideep.kubernetes.objects import GRAPH_LABEL, PLATFORM_MARK, path_of, platform_mark
+from wideep.kubernetes.objects import PLATFORM_MARK, path_of, platform_mark
 
 # A message is for a person: of many objects the first ones say it all.
 SHOWN = 5

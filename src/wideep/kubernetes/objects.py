@@ -7,15 +7,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wideep.kubernetes.access import (
-    GRAPHS,
-    GROUP,
-    INSTANCE,
-    MANAGED,
-    Cluster,
-    is_ours,
-    labels_of,
-)
+from wideep.kubernetes.access import GRAPHS, GROUP, INSTANCE, MANAGED, Cluster, is_ours, labels_of
 from wideep.problems import Problem
 from wideep.secrets import Secrets, registry_auth
 
@@ -48,7 +40,6 @@ DOWNLOAD_LABEL = ("app.kubernetes.io/name", "model-download")
 REPOSITORY, REVISION = "wideep.dynamo/repository", "wideep.dynamo/revision"
 TARGET = "wideep.dynamo/directory"
 HUB_KEY = "HF_TOKEN"
-GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 # What a pod is refused for where Pod Security is `baseline`; variables of wideep_kubernetes.
 PRIVILEGES = ("host_network", "host_ipc", "privileged", "cache_host_path", "capabilities")
 POD_SECURITY = "pod-security.kubernetes.io/enforce"

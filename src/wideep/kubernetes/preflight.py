@@ -11,6 +11,7 @@ from typing import Any
 from wideep.kubernetes import downloads, helm, nodes, objects, server
 from wideep.kubernetes import platform as values
 from wideep.kubernetes.access import (
+    GRAPH_LABEL,
     GRAPHS,
     GROUP,
     Cluster,
@@ -20,7 +21,7 @@ from wideep.kubernetes.access import (
     labels_of,
 )
 from wideep.kubernetes.platform import Platform
-from wideep.kubernetes.watch import GRAPH_LABEL, OPERATOR_LABEL
+from wideep.kubernetes.watch import OPERATOR_LABEL
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
 from wideep.secrets import Secrets

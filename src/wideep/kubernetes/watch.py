@@ -10,12 +10,11 @@ from typing import Any
 from rich.table import Table
 
 from wideep.diagnosis import CRASH_LOOP
-from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, RefusedByServerError
+from wideep.kubernetes.access import GRAPH_LABEL, GRAPHS, GROUP, Cluster, RefusedByServerError
 from wideep.kubernetes.site import HTTP_PORT
 from wideep.status import answer, request
 from wideep.text import print_table
 
-GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
 JOB_LABEL = "batch.kubernetes.io/job-name"
 # A report is for a person: of many pods with the same trouble the first ones say it all.
