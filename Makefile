@@ -23,7 +23,7 @@ $(STAMP): requirements/bootstrap.lock requirements/controller.lock requirements/
 	@touch $@
 
 # Ansible names neither file nor line of a YAML error in group_vars, so that is looked at first.
-PLAYBOOK = $(BIN)/python -m wideep.inventory_files $(INVENTORY) && $(BIN)/ansible-playbook -i $(INVENTORY)
+PLAYBOOK = $(BIN)/python -m wideep.inventory.files $(INVENTORY) && $(BIN)/ansible-playbook -i $(INVENTORY)
 
 .PHONY: up
 up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion

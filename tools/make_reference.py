@@ -18,9 +18,9 @@ import yaml
 
 from wideep.engines.mocker import OPTIONS as MOCKER_OPTIONS
 from wideep.engines.options import CommonOptions
-from wideep.engines.sglang_options import SglangOptions
-from wideep.engines.trtllm_options import TrtllmOptions
-from wideep.settings import HOST_VARIABLES
+from wideep.engines.sglang.options import SglangOptions
+from wideep.engines.trtllm.options import TrtllmOptions
+from wideep.inventory.settings import HOST_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "reference" / "variables.md"

@@ -8,9 +8,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from wideep.kubernetes.access import FIELD_MANAGER
+from wideep.cluster.objects import Object, of_generation
 from wideep.kubernetes.manifests import to_yaml
-from wideep.kubernetes.objects import Object, of_generation
+from wideep.kubernetes.names import FIELD_MANAGER
 from wideep.plain import plain
 
 # The server changes them with everything; they say nothing to a person.

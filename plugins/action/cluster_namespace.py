@@ -8,8 +8,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from wideep.kubernetes import leftover
-from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.cluster import leftover
+from wideep.cluster.access import Cluster, ClusterError
 from wideep.plain import plain
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from wideep.kubernetes import downloads, objects
-from wideep.kubernetes.access import GRAPHS, GROUP, Cluster, ClusterError
+from wideep.cluster import downloads, objects
+from wideep.cluster.access import Cluster, ClusterError
+from wideep.kubernetes.names import GRAPHS, GROUP, env_secret
 from wideep.plain import plain
 from wideep.problems import describe
 
@@ -59,7 +60,7 @@ class ActionModule(ActionBase):
         if problems:
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
         # Applied by cluster_secrets, whose values are not in the plan.
-        env = {"kind": "Secret", "metadata": {"name": objects.env_secret(deployment)}}
+        env = {"kind": "Secret", "metadata": {"name": env_secret(deployment)}}
         applied = [*model, *graph, *([env] if plan["settings"]["secrets_env"] else [])]
         known = cluster.get(f"/apis/{GROUP}/{plan['settings']['graph_api']}") or {}
         return {

@@ -9,8 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import PLATFORM, platform_of
 
-from wideep.kubernetes import helm, leftover, objects, platform
-from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.cluster import helm, leftover, objects, platform
+from wideep.cluster.access import Cluster, ClusterError
 from wideep.plain import plain
 from wideep.problems import describe
 

@@ -15,7 +15,7 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import (
 )
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
-from wideep.kubernetes.preflight import judge
+from wideep.cluster.preflight import judge
 from wideep.plain import plain
 
 

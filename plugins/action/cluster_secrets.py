@@ -10,8 +10,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import SECRETS, secrets_of
 
-from wideep.kubernetes import objects
-from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.cluster import objects
+from wideep.cluster.access import Cluster, ClusterError
+from wideep.kubernetes.names import env_secret
 from wideep.plain import plain
 from wideep.problems import Problem, describe
 
@@ -39,7 +40,7 @@ class ActionModule(ActionBase):
             problems = [*problems, *(objects.foreign(cluster, wanted) if there else [])]
             if problems:
                 return {**result, "failed": True, "wideep_refused": True, "msg": describe(problems)}
-            generation = self._generation(cluster, wanted, objects.env_secret(deployment))
+            generation = self._generation(cluster, wanted, env_secret(deployment))
             dry_run = self._task.check_mode
             changed = [
                 o["metadata"]["name"]

@@ -10,8 +10,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.kubernetes import watch
-from wideep.kubernetes.access import Cluster, ClusterError, RefusedByServerError
+from wideep.cluster import watch
+from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError
 
 POLL_S, SHOW_S = 1.0, 10.0
 display = Display()

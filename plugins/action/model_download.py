@@ -11,9 +11,9 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.model_source import progress_line
 from wideep.preflight.model import ModelDirectory
 from wideep.preflight.storage import lacks
+from wideep.reports.download import progress_line
 
 # Seconds between two lines: often at first, when a mistake shows, then so that hours stay readable.
 SLICE_S, LONG_SLICE_S = 5.0, 30.0

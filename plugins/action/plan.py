@@ -13,11 +13,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
 try:
+    from wideep.deployment.build import GROUPS
+    from wideep.inventory.settings import is_of_a_role, planned_variables
     from wideep.plain import plain
     from wideep.plan import Plan, make_plan
     from wideep.problems import Problem, RefusedError
-    from wideep.settings import is_of_a_role, planned_variables
-    from wideep.topology import GROUPS
 except ImportError as error:
     raise AnsibleError(
         f"the Python package wideep is not in Ansible's environment ({error});"

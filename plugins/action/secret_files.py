@@ -10,8 +10,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
 
+from wideep.inventory.secrets import FILES
 from wideep.problems import Problem, RefusedError
-from wideep.secrets import FILES
 
 
 class ActionModule(ActionBase):

@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.diagnosis import CRASH_LOOP, failure_message, progress_line
+from wideep.reports.diagnosis import CRASH_LOOP, failure_message, progress_line
 
 SLICE_S = 5.0
 LOG_LINES = 200  # to look for causes in; the message shows the last of them

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from wideep.status import removal, status_report, summary
+from wideep.reports.status import removal, status_report, summary
 
 
 class ActionModule(ActionBase):

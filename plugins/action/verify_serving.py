@@ -9,8 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from wideep.kubernetes.access import Cluster, ClusterError
-from wideep.kubernetes.forward import Forward
+from wideep.cluster.access import Cluster, ClusterError
+from wideep.cluster.forward import Forward
 
 SLICE_S = 5.0
 display = Display()

@@ -11,8 +11,8 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import resolve
 
+from wideep.inventory.secrets import FILES
 from wideep.problems import RefusedError, suggest
-from wideep.secrets import FILES
 
 DOCUMENTATION = r"""
 ---

@@ -114,7 +114,7 @@ def _observe(  # noqa: PLR0917
 
 
 def unit_state(state_dir: str, name: str, pid: int) -> dict[str, Any]:
-    """Return what the watcher of a replica's rank (wideep.unit) says; {} for other services.
+    """Return what the watcher of a replica's rank (wideep.hosts.gang) says; {} for other services.
 
     What an earlier one wrote is older than the process. A pid would not tell: containers have their own.
     """

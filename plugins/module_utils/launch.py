@@ -1,4 +1,4 @@
-"""Launches on their host, as dictionaries of the form of `wideep.launch.Launch.to_dict`, and their places."""
+"""Launches on their host, as dictionaries (`wideep.deployment.launch.Launch.to_dict`), and their places."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ description:
   - Files that an earlier launch of the same service had and the present one has not are removed.
 options:
   launches:
-    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    description: The services, each in the form of C(wideep.deployment.launch.Launch.to_dict).
     type: list
     elements: dict
     required: true

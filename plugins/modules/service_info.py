@@ -11,7 +11,7 @@ description:
   - Needs no plan. Without O(launches) it reads the C(launch.json) files under O(state_dir).
 options:
   launches:
-    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    description: The services, each in the form of C(wideep.deployment.launch.Launch.to_dict).
     type: list
     elements: dict
   names:

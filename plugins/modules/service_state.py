@@ -13,7 +13,7 @@ description:
   - Processes of these services that no service manager owns any more (the manager was killed) are ended.
 options:
   launches:
-    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    description: The services, each in the form of C(wideep.deployment.launch.Launch.to_dict).
     type: list
     elements: dict
   names:

@@ -14,7 +14,7 @@ description:
     begin, or as soon as a service has ended three times since then.
 options:
   launches:
-    description: The services, each in the form of C(wideep.launch.Launch.to_dict).
+    description: The services, each in the form of C(wideep.deployment.launch.Launch.to_dict).
     type: list
     elements: dict
     required: true

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wideep.kubernetes.platform import Platform
+from wideep.cluster.platform import Platform
+from wideep.inventory.secrets import Secrets
 from wideep.plain import plain
-from wideep.secrets import Secrets
 
 Specification = dict[str, dict[str, Any]]
 PLATFORM: Specification = {

@@ -10,8 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 
 try:
+    from wideep.inventory.secrets import VARIABLES, Secrets
     from wideep.problems import Problem, RefusedError
-    from wideep.secrets import VARIABLES, Secrets
 except ImportError as error:
     raise AnsibleError(
         f"the Python package wideep is not in Ansible's environment ({error});"

@@ -16,9 +16,9 @@ from rich.console import Console
 from typer import rich_utils
 
 from wideep import __version__, runner
+from wideep.console.progress import LiveProgress, Progress, recap
+from wideep.console.result import Result
 from wideep.problems import Problem, RefusedError
-from wideep.progress import LiveProgress, Progress, recap
-from wideep.result import Result
 
 
 @dataclass(frozen=True)

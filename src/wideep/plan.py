@@ -12,27 +12,28 @@ from typing import Any
 
 from rich.table import Table
 
-from wideep import container, control_plane, unit
-from wideep.catalogue import check_environment, load
+from wideep.deployment.build import examine
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import Deployment, Host, Node, Replica
+from wideep.deployment.reach import meets, reached
+from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
-from wideep.engines.trtllm import mpi_programs
-from wideep.engines.trtllm_options import shared_experts
-from wideep.kubernetes import check as cluster
+from wideep.engines.trtllm.engine import mpi_programs
+from wideep.engines.trtllm.options import shared_experts
+from wideep.hosts import container, control_plane, gang
+from wideep.inventory.model_source import check as check_model_source
+from wideep.inventory.model_source import download_gb, model_source
+from wideep.inventory.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
+from wideep.kubernetes import check as pods
 from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make, to_yaml
 from wideep.kubernetes.site import PodSite
-from wideep.launch import Launch
-from wideep.model_source import check as check_model_source
-from wideep.model_source import download_gb, model_source
-from wideep.models import find_model
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
-from wideep.reach import meets, reached
-from wideep.runtime import WORKER_ENV, Site
-from wideep.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
-from wideep.text import print_table
-from wideep.topology import Deployment, Host, Node, Replica, examine
-from wideep.versions import versions
+from wideep.reference.catalogue import check_environment, load
+from wideep.reference.models import find_model
+from wideep.reference.versions import versions
+from wideep.reports.text import print_table
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What wideep_runtime is about; the control plane has installation methods of its own.
@@ -413,7 +414,7 @@ def site_of(deployment: Deployment, host: Host) -> Site:
 def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Build the deployment, let the engine and the catalogues judge it, and make every launch.
 
-    Args: see `wideep.topology.examine`.
+    Args: see `wideep.deployment.build.examine`.
 
     Raises:
         RefusedError: with every problem found.
@@ -430,7 +431,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     problems += engine.check(deployment)
     problems += _check_drain(deployment)
     if deployment.settings.on_kubernetes:
-        problems += cluster.check(deployment, engine)
+        problems += pods.check(deployment, engine)
     else:
         problems += check_model_source(deployment.settings)
         problems += container.check(deployment)
@@ -473,7 +474,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         launch = engine.launch(site_of(deployment, head.host), pool, pool.replicas[0], head)
         assert launch is not None, "the head of a replica has a service"
         if deployment.settings.on_kubernetes:
-            problems += cluster.check_words(pool, launch)
+            problems += pods.check_words(pool, launch)
         problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
     for host in deployment.frontends[:1]:
         site = site_of(deployment, host)
@@ -539,12 +540,12 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             ]
             # On Kubernetes the operator holds the pods of a replica together.
             bound = len(own) > 1 and not deployment.settings.on_kubernetes
-            family = unit.family([launch for _, launch in own]) if bound else ""
+            family = gang.family([launch for _, launch in own]) if bound else ""
             relays = not all(launch.argv for _, launch in own)
             for node, launch in own:
                 site = sites[node.host.name]
                 launches[node.host.name].append(
-                    unit.bind(site, replica, node, launch, family, relays=relays) if bound else launch
+                    gang.bind(site, replica, node, launch, family, relays=relays) if bound else launch
                 )
     if deployment.settings.in_container:
         launches = {

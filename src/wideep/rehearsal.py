@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from wideep.control_plane import PYPI_VERSIONS
+from wideep.deployment.build import GROUPS, LONGEST_STATE_DIR
+from wideep.hosts.control_plane import PYPI_VERSIONS
+from wideep.inventory.settings import HOST_VARIABLES, parse, planned_variables
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.settings import HOST_VARIABLES, parse, planned_variables
-from wideep.topology import GROUPS, LONGEST_STATE_DIR
 
 Variables = Mapping[str, Any]
 
@@ -83,7 +83,7 @@ def rehearse(
     """Make the rehearsal of an inventory.
 
     Args:
-        groups, hosts: the real inventory, see `wideep.topology.examine`.
+        groups, hosts: the real inventory, see `wideep.deployment.build.examine`.
         directory: absolute path; `<directory>/<deployment>/<host>` becomes a host's state directory.
         python: interpreter of this machine that runs Ansible's modules.
 

@@ -27,10 +27,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from wideep.inventory_files import yaml_problems
-from wideep.paths import COLLECTION, collection_root
+from wideep.console.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
+from wideep.inventory.files import yaml_problems
 from wideep.problems import Problem, RefusedError, suggest
-from wideep.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
+from wideep.reference.paths import COLLECTION, collection_root
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -180,7 +180,7 @@ def kind(
 
 @contextmanager
 def granted(api: client.ApiClient, namespace: str, rights: Mapping[str, Sequence[str]]) -> Iterator[None]:
-    """Give the user guest rights in a namespace, as wideep.kubernetes.preflight has them, and no others."""
+    """Give the user guest rights in a namespace, as wideep.cluster.preflight has them, and no others."""
     rules = []
     for resource, verbs in rights.items():
         name, _, group = resource.partition(".")

@@ -20,8 +20,8 @@ import pytest
 from conftest import BED, REPOSITORY, controller, crd, make_manifests, wait
 from kubernetes import client, config
 
-from wideep.kubernetes import forward, server
-from wideep.kubernetes.access import Cluster, ClusterError
+from wideep.cluster import forward, server
+from wideep.cluster.access import Cluster, ClusterError
 from wideep.kubernetes.manifests import Manifests, to_yaml
 
 ENGINES = ("sglang", "trtllm")

@@ -14,10 +14,10 @@ import yaml
 from conftest import HERE, REPOSITORY, crd, granted, kind, load, make_manifests, wait
 from kubernetes import client
 
-from wideep.kubernetes.platform import Platform
-from wideep.kubernetes.preflight import PLATFORM_RIGHTS, RIGHTS, judge
+from wideep.cluster.platform import Platform
+from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
+from wideep.inventory.secrets import Secrets
 from wideep.preflight.model import Check
-from wideep.secrets import Secrets
 
 INVENTORY = REPOSITORY / "inventories" / "kubernetes_sglang"
 CHART = str(HERE / "chart")

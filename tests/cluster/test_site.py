@@ -21,11 +21,11 @@ from conftest import BED, DGD, HERE, REPOSITORY, controller, granted, make_manif
 from kubernetes import client
 
 from wideep import runner
-from wideep.kubernetes import objects
-from wideep.kubernetes.objects import GENERATION
-from wideep.kubernetes.platform import Platform
-from wideep.kubernetes.preflight import RIGHTS, judge
-from wideep.secrets import Secrets
+from wideep.cluster import objects
+from wideep.cluster.objects import GENERATION
+from wideep.cluster.platform import Platform
+from wideep.cluster.preflight import RIGHTS, judge
+from wideep.inventory.secrets import Secrets
 
 INVENTORY = REPOSITORY / "inventories" / "kubernetes_trtllm"
 NAME, NAMESPACE = "deepseek-r1-trtllm", "dynamo"

@@ -11,8 +11,8 @@ from conftest import REPOSITORY, controller, crd, load, make_manifests, wait
 from kubernetes import client
 from test_cluster import apply, manifests, ready
 
-from wideep.kubernetes import downloads, leftover, objects, watch
-from wideep.kubernetes.access import Cluster
+from wideep.cluster import downloads, leftover, objects, watch
+from wideep.cluster.access import Cluster
 
 NAME = "deepseek-r1-wideep"
 GRAPH = watch.Target("graph", "dynamo", NAME)
@@ -339,7 +339,7 @@ def test_what_deployments_share(
 
 
 def test_secrets_are_not_shown(api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
-    from wideep.secrets import Secrets
+    from wideep.inventory.secrets import Secrets
 
     own = {"namespace": "dynamo", "hf_token_secret": "hf-token-secret", "image_pull_secrets": ["pull"]}
     account = {"server": "registry.example.com", "username": "u", "password": "only-for-tests"}

@@ -29,12 +29,12 @@ from sglang_cases import (
     inventory,
 )
 
+from wideep.deployment.build import examine
+from wideep.deployment.site import Site
 from wideep.engines import ENGINES
-from wideep.models import ModelCard
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
-from wideep.runtime import Site
-from wideep.topology import examine
+from wideep.reference.models import ModelCard
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("WIDEEP_SGLANG_PYTHON", REPOSITORY / ".cache" / "sglang" / "bin" / "python"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files" / "deregister.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "programs" / "deregister.py"
 
 
 def free_port() -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import secret_environment
 
+from wideep.inventory.secrets import NATS_SERVER, Secrets
 from wideep.plan import make_plan
-from wideep.secrets import NATS_SERVER, Secrets
 
 # What NATS would read as a number with a unit, a variable or a comment, and URLs as something else.
 PASSWORD = "12345678 #$x,@]:/?%"

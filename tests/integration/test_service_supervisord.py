@@ -21,7 +21,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
 
-from wideep.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Health, Launch, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

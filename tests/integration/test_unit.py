@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-FILES = Path(__file__).resolve().parents[2] / "src" / "wideep" / "files"
+FILES = Path(__file__).resolve().parents[2] / "src" / "wideep" / "programs"
 SCRIPT = FILES / "rank.py"
 DEADLINE_S = 30.0
 # An engine: says who it is, holds shared memory where told to, has a process of its own, ends as told.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import ROOT, Deployment, free_offset, until
-from wideep.container import container_name
+from wideep.hosts.container import container_name
 
 SERVICES = ("frontend", "prefill-0", "decode-0")
 CONF = ROOT / "molecule" / "hosts" / "containers.conf"

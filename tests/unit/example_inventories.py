@@ -9,9 +9,9 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
+from wideep.deployment.build import POOLS
 from wideep.plan import make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.topology import POOLS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GPUS = 8

@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from wideep import catalogue, paths
-from wideep.catalogue import Catalogue, Field, Flag, YamlCatalogue, check_environment, load, load_yaml
-from wideep.versions import versions
+from wideep.reference import catalogue, paths
+from wideep.reference.catalogue import (
+    Catalogue,
+    Field,
+    Flag,
+    YamlCatalogue,
+    check_environment,
+    load,
+    load_yaml,
+)
+from wideep.reference.versions import versions
 
 ROOT = Path(__file__).parents[2]
 DYNAMO = versions().dynamo
@@ -439,7 +447,7 @@ def test_configs_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_configs_of_the_installed_collection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "wideep" / "paths.py"))
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "wideep" / "reference" / "paths.py"))
     monkeypatch.setattr("sys.path", [""])
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{tmp_path / 'none'}:{tmp_path / 'here'}")

@@ -15,9 +15,10 @@ import pytest
 from rich.console import Console
 
 from wideep import cli, runner
+from wideep.console.progress import LiveProgress, Progress, label, recap
+from wideep.console.result import Events, Failure, HostStats, Result
 from wideep.problems import RefusedError
-from wideep.progress import LiveProgress, Progress, clock, label, recap
-from wideep.result import Events, Failure, HostStats, Result
+from wideep.reports.text import clock
 
 INVENTORY = """
 all:

@@ -15,7 +15,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.container_facts impo
 from ansible_collections.wideep.dynamo.plugins.module_utils.systemd import Systemd, quadlet
 from test_preflight import GOOD
 
-from wideep.launch import Launch
+from wideep.deployment.launch import Launch
 from wideep.plan import make_plan
 from wideep.preflight import Host, Needs, Settings, read_needs
 from wideep.preflight.container import podman

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from wideep import diagnosis
-from wideep.diagnosis import explain, failure_message, progress_line
+from wideep.reports import diagnosis
+from wideep.reports.diagnosis import explain, failure_message, progress_line
 
 LINES = {
     "unknown-flag": "__main__.py: error: unrecognized arguments: --enable-ep-moe",

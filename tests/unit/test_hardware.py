@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wideep.hardware import GIB, find_gpu, hardware_cards
+from wideep.reference.hardware import GIB, find_gpu, hardware_cards
 
 
 def test_every_card_is_plausible() -> None:

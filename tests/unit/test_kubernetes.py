@@ -15,7 +15,8 @@ import pytest
 import yaml
 from example_inventories import REPOSITORY, Groups, Hosts, refusal
 
-from wideep.kubernetes import objects, schema
+from wideep.cluster import objects
+from wideep.kubernetes import names, schema
 from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
@@ -218,8 +219,8 @@ def test_nothing_that_the_operator_adds(engine: str) -> None:
         assert not INJECTED & set(words), name
         assert "mpirun" not in part["container"]["command"]
         assert not any("$(" in word for word in words), "the operator's quoting breaks references"
-        names = {env["name"] for env in part["env"]}
-        assert not names & {"DYN_SYSTEM_PORT", "DYN_NAMESPACE", "CUDA_VISIBLE_DEVICES", "PATH", "HOME"}
+        given = {env["name"] for env in part["env"]}
+        assert not given & {"DYN_SYSTEM_PORT", "DYN_NAMESPACE", "CUDA_VISIBLE_DEVICES", "PATH", "HOME"}
 
 
 def test_a_pods_address_is_its_own() -> None:
@@ -450,9 +451,9 @@ def test_the_download_honours_its_variables() -> None:
     }
     assert pod["securityContext"]["runAsUser"] == 0
     assert job["metadata"]["annotations"] == {
-        objects.REPOSITORY: "team/model",
-        objects.REVISION: "0" * 40,
-        objects.TARGET: "/model-cache/deepseek-r1",
+        names.REPOSITORY: "team/model",
+        names.REVISION: "0" * 40,
+        names.TARGET: "/model-cache/deepseek-r1",
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_kubernetes_platform import plan
 
-from wideep.kubernetes import nodes
+from wideep.cluster import nodes
 from wideep.kubernetes.check import quantity
 
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}

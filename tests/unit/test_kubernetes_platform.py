@@ -8,8 +8,8 @@ import pytest
 import yaml
 from example_inventories import REPOSITORY
 
-from wideep.kubernetes import platform
-from wideep.kubernetes.platform import Platform, Release
+from wideep.cluster import platform
+from wideep.cluster.platform import Platform, Release
 from wideep.plan import make_plan
 
 OTHERS = ("chat in team-a",)

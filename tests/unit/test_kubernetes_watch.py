@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wideep.kubernetes.watch import PULL_S, Patience
+from wideep.cluster.watch import PULL_S, Patience
 
 
 def pod(uid: str, *, waits: str = "", restarts: int = 0, started: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 from example_inventories import GPUS, Groups, Hosts, cluster, local, valid
 from hypothesis import given
 
-from wideep.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.plan import Plan, make_plan
 
 PYTHON = "/srv/wideep/venv/ai-dynamo-1.4.2/bin/python"

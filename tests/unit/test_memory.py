@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wideep.hardware import GIB, hardware_cards
-from wideep.memory import (
+from wideep.reference.hardware import GIB, hardware_cards
+from wideep.reference.memory import (
     Budget,
     Layout,
     activations,
@@ -17,7 +17,7 @@ from wideep.memory import (
     low_latency_buffers,
     weights,
 )
-from wideep.models import WEIGHT_BYTES, find_model
+from wideep.reference.models import WEIGHT_BYTES, find_model
 
 R1, V2_LITE, LLAMA = (
     find_model(name, "")[0] for name in ("deepseek-r1", "deepseek-v2-lite", "deepseek-r1-distill-llama-8b")

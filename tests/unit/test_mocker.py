@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from example_inventories import cluster, local, refusal
 
-from wideep.catalogue import load
 from wideep.engines.mocker import OPTIONS, OWN_FLAGS
 from wideep.plan import make_plan
+from wideep.reference.catalogue import load
 
 
 def pools(key: str = "options", **values: Any) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from wideep.model_source import check, download_gb, model_source, progress_line
+from wideep.inventory.model_source import check, download_gb, model_source
+from wideep.inventory.settings import Settings, parse
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
-from wideep.settings import Settings, parse
+from wideep.reports.download import progress_line
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 HUB = {"model_cache_source": "hub", "model_cache_revision": COMMIT}

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from wideep.models import ModelCard, find_model
-from wideep.paths import configs_dir
+from wideep.reference.models import ModelCard, find_model
+from wideep.reference.paths import configs_dir
 
 
 def card(name: str) -> ModelCard:

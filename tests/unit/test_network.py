@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import pytest
 
-from wideep.hardware import hardware_cards
-from wideep.network import by_tcp, check, environment
-from wideep.settings import NetworkSettings
-from wideep.topology import Host, Node, Replica
+from wideep.deployment.model import Host, Node, Replica
+from wideep.deployment.network import by_tcp, check, environment
+from wideep.inventory.settings import NetworkSettings
+from wideep.reference.hardware import hardware_cards
 
 
 def host(name: str = "a", interface: str = "eth0", **network: Any) -> Host:

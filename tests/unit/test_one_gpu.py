@@ -15,12 +15,12 @@ import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
 from sglang_cases import inventory
 
-from wideep.diagnosis import explain
-from wideep.launch import Launch
-from wideep.models import ModelCard, find_model
-from wideep.paths import configs_dir
+from wideep.deployment.launch import Launch
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
+from wideep.reference.models import ModelCard, find_model
+from wideep.reference.paths import configs_dir
+from wideep.reports.diagnosis import explain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDRESS = "192.0.2.7"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wideep import paths
+from wideep.reference import paths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -37,8 +37,8 @@ def test_another_configs_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def installed(tmp_path: Path) -> Path:
     """Return a directory where the package lies alone, as pip would put it."""
     package = tmp_path / "site" / "lib" / "wideep"
-    package.mkdir(parents=True)
-    for name in ("__init__.py", "paths.py"):
+    (package / "reference").mkdir(parents=True)
+    for name in ("__init__.py", "reference/__init__.py", "reference/paths.py"):
         shutil.copy(REPOSITORY / "src" / "wideep" / name, package / name)
     return package.parent
 
@@ -46,7 +46,8 @@ def installed(tmp_path: Path) -> Path:
 def found(site: Path, home: Path, collections: str = "") -> str:
     """Return what an installed package finds, in a process of its own."""
     code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); from wideep import paths; print(paths.roles_dir())"
+        f"import sys; sys.path.insert(0, {str(site)!r}); from wideep.reference import paths;"
+        " print(paths.roles_dir())"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],

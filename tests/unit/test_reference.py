@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from wideep.launch import NOT_DECISIVE, File, Health, Launch, Listener
+from wideep.deployment.launch import NOT_DECISIVE, File, Health, Launch, Listener
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reference" / "variables.md"

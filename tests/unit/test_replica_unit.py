@@ -9,13 +9,13 @@ import pytest
 from example_inventories import Groups, Hosts, local
 from sglang_cases import inventory
 
-from wideep.launch import Launch
-from wideep.network import ROUTE
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import WORKER_PORTS
+from wideep.deployment.network import ROUTE
+from wideep.deployment.site import Site
+from wideep.hosts.gang import MARGIN_S, TIMES
 from wideep.plan import Plan, make_plan
 from wideep.problems import RefusedError
-from wideep.runtime import Site
-from wideep.topology import WORKER_PORTS
-from wideep.unit import MARGIN_S, TIMES
 
 # What a container adds around a command is another test's.
 RUNTIME = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}

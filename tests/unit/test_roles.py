@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from wideep.engines import ENGINES
-from wideep.settings import HOST_VARIABLES, PLANNED_ROLES, Settings, planned_variables, role_defaults
+from wideep.inventory.settings import (
+    HOST_VARIABLES,
+    PLANNED_ROLES,
+    Settings,
+    planned_variables,
+    role_defaults,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent for path in REPOSITORY.glob("roles/*/tasks/main.yml"))

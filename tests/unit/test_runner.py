@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from wideep import runner
+from wideep.console.result import HostStats, RunError, Tally
 from wideep.problems import RefusedError
-from wideep.result import HostStats, RunError, Tally
 
 HOSTS = """
 all:

@@ -16,10 +16,10 @@ from example_inventories import cluster, local, refusal
 from sglang_cases import inventory as of_hosts
 from test_kubernetes import inventory
 
-from wideep.catalogue import load
+from wideep.inventory.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret
+from wideep.inventory.settings import role_defaults
 from wideep.plan import make_plan
-from wideep.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret
-from wideep.settings import role_defaults
+from wideep.reference.catalogue import load
 
 LONG = "7pass word#$x:@/?"
 

@@ -15,7 +15,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.status import in_sta
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord, launcher_source
 from ansible_collections.wideep.dynamo.plugins.module_utils.systemd import Systemd, render_environment
 
-from wideep.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Health, Launch, Listener
 
 STATE = "/var/lib/wideep"
 NASTY = "a\\b \"q\" 'x' $HOME ${X} `id` %n 100% #1 ;"

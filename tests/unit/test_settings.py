@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from wideep.inventory.settings import HOST_VARIABLES, parse, planned_variables, role_defaults
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
-from wideep.settings import HOST_VARIABLES, parse, planned_variables, role_defaults
 
 # ---- anything at all -----------------------------------------------------------------------------
 

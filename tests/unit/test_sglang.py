@@ -27,15 +27,15 @@ from sglang_cases import (
     inventory,
 )
 
+from wideep.deployment.build import examine
+from wideep.deployment.launch import Launch
 from wideep.engines import ENGINES
-from wideep.engines.sglang_options import SglangOptions
-from wideep.launch import Launch
-from wideep.models import _cards
+from wideep.engines.sglang.options import SglangOptions
+from wideep.engines.sglang.rules import FLAGS, OWNED, RULES
+from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.rules.sglang import FLAGS, OWNED, RULES
-from wideep.settings import Settings
-from wideep.topology import examine
+from wideep.reference.models import _cards
 
 MODELS = "/models"
 IB = {"link": "ib", "rdma_devices": ["mlx5_0", "mlx5_1"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wideep.status import missing, removal, status_report, status_table, summary
+from wideep.reports.status import missing, removal, status_report, status_table, summary
 
 PORTS = [{"port": 8000}, {"port": 8001}]
 PLAN: dict[str, Any] = {

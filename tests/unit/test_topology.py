@@ -23,10 +23,11 @@ from example_inventories import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wideep.deployment.build import build, examine
+from wideep.deployment.model import is_loopback
+from wideep.inventory.settings import known_variables, planned_variables
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
-from wideep.settings import known_variables, planned_variables
-from wideep.topology import build, examine, is_loopback
 
 # ---- invariants ----------------------------------------------------------------------------------
 

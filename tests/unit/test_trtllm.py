@@ -12,18 +12,18 @@ import yaml
 from sglang_cases import REPOSITORY, inventory
 from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment, gpu
 
-from wideep.catalogue import load, load_yaml
+from wideep.deployment.build import examine
+from wideep.deployment.launch import Launch
 from wideep.engines import ENGINES
-from wideep.engines.trtllm_options import TrtllmOptions, choose_backend, graph_sizes, has_wideep, release
-from wideep.hardware import hardware_cards
-from wideep.launch import Launch
-from wideep.models import find_model
+from wideep.engines.trtllm.options import TrtllmOptions, choose_backend, graph_sizes, has_wideep, release
+from wideep.engines.trtllm.rules import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, RULES
+from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.rules.trtllm import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, RULES
-from wideep.settings import Settings
-from wideep.topology import examine
-from wideep.versions import versions
+from wideep.reference.catalogue import load, load_yaml
+from wideep.reference.hardware import hardware_cards
+from wideep.reference.models import find_model
+from wideep.reference.versions import versions
 
 VERSION = versions().engines["tensorrt-llm"]
 PREFILL, DECODE = "prefill-0-rank-0", "decode-0-rank-0"
@@ -178,7 +178,7 @@ def test_wideep_ends_with_the_release_candidate_that_is_known_to_have_it() -> No
 
 def test_a_version_without_wideep_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     later = versions().model_copy(update={"engines": {**versions().engines, "tensorrt-llm": "1.3.0rc24"}})
-    monkeypatch.setattr("wideep.rules.trtllm.versions", lambda: later)
+    monkeypatch.setattr("wideep.engines.trtllm.rules.versions", lambda: later)
     found = problems(Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72", **NO_EPLB)))
     assert "WIDEEP is gone from TensorRT-LLM 1.3.0rc24" in {p.message for p in found}
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from trtllm_cases import Change, deployment
 
-from wideep.launch import Launch
+from wideep.deployment.launch import Launch
 from wideep.plan import make_plan
 
 MPIRUN = os.environ.get("WIDEEP_MPIRUN") or shutil.which(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wideep.engines.base import Engine
 from wideep.engines.mocker import Mocker
-from wideep.engines.sglang import Sglang
-from wideep.engines.trtllm import Trtllm
+from wideep.engines.sglang.engine import Sglang
+from wideep.engines.trtllm.engine import Trtllm
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Mocker(), Sglang(), Trtllm())}

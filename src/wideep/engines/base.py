@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wideep.launch import Launch
-from wideep.memory import Budget
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import Deployment, Node, Pool, Replica
+from wideep.deployment.site import Site
 from wideep.problems import Problem
-from wideep.runtime import Site
-from wideep.topology import Deployment, Node, Pool, Replica
+from wideep.reference.memory import Budget
 
 
 class Engine(Protocol):

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from wideep.catalogue import Catalogue
+from wideep.deployment.model import Deployment, Host, Pool, Replica
 from wideep.engines.options import Options, parse_options
-from wideep.hardware import GpuCard, find_gpu
-from wideep.models import ModelCard, find_model, of_another_model
+from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.settings import Settings
-from wideep.topology import Deployment, Host, Pool, Replica
+from wideep.reference.catalogue import Catalogue
+from wideep.reference.hardware import GpuCard, find_gpu
+from wideep.reference.models import ModelCard, find_model, of_another_model
 
 
 @dataclass(frozen=True)

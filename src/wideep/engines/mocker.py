@@ -7,15 +7,15 @@ On the replica's other hosts a stand-in has each rank's place.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
-from wideep.catalogue import load
-from wideep.launch import File, Health, Launch, Listener
-from wideep.memory import Budget
+from wideep import programs
+from wideep.deployment.launch import File, Health, Launch, Listener
+from wideep.deployment.model import PORTS_PER_WORKER, WORKER_PORTS, Deployment, Node, Pool, Replica
+from wideep.deployment.site import PLANE_FLAGS, Site
 from wideep.problems import Problem, suggest
-from wideep.runtime import PLANE_FLAGS, Site
-from wideep.topology import PORTS_PER_WORKER, WORKER_PORTS, Deployment, Node, Pool, Replica
+from wideep.reference.catalogue import load
+from wideep.reference.memory import Budget
 
 BLOCK_SIZE = {"sglang": 64, "trtllm": 32}
 START_DEADLINE_S = 180
@@ -170,7 +170,7 @@ class Mocker:
         settings, head, ranks = site.deployment.settings, replica.head, len(replica.nodes)
         name = replica.service(node)
         path = f"{site.service_dir(name)}/rank_stand_in.py"
-        script = files("wideep").joinpath("files", "rank_stand_in.py").read_text(encoding="utf-8")
+        script = programs.source("rank_stand_in.py")
         meeting = (
             f"would meet the others at {head.host.address}:{head.port('dist_init')}"
             if settings.engine_flavour == "sglang"

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wideep.deployment.model import Pool
+from wideep.inventory.wording import explain
 from wideep.problems import Problem, suggest
-from wideep.topology import Pool
-from wideep.wording import explain
 
 SECTIONS = ("sglang", "trtllm")
 

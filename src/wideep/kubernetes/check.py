@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import PurePosixPath
 
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import Deployment, Pool
 from wideep.engines.base import Engine
+from wideep.inventory.model_source import weights_gb
 from wideep.kubernetes.site import OPERATOR_ENV
-from wideep.launch import Launch
-from wideep.model_source import weights_gb
 from wideep.problems import Problem
-from wideep.topology import Deployment, Pool
-from wideep.versions import versions
+from wideep.reference.versions import versions
 
 WHERE = "wideep_kubernetes"
 # Grove builds a pod's name from those of graph, component and role, and leaves so many characters for them.

@@ -16,21 +16,13 @@ from typing import Any
 
 import yaml
 
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import POD_ADDRESS, POD_CACHE, Deployment
 from wideep.engines.base import Engine
+from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.kubernetes.check import images, tag_version
-from wideep.kubernetes.objects import (
-    DEPLOYMENT,
-    DOWNLOAD_LABEL,
-    REPOSITORY,
-    REVISION,
-    ROLE,
-    TARGET,
-    env_secret,
-)
-from wideep.kubernetes.settings import KubernetesSettings
+from wideep.kubernetes.names import DEPLOYMENT, DOWNLOAD_LABEL, REPOSITORY, REVISION, ROLE, TARGET, env_secret
 from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
-from wideep.launch import Launch
-from wideep.topology import POD_ADDRESS, POD_CACHE, Deployment
 
 Object = dict[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from wideep.paths import configs_dir
 from wideep.problems import Problem
+from wideep.reference.paths import configs_dir
 
 PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float), "datetime": str}
 WORDS = {

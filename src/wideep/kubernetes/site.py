@@ -1,4 +1,4 @@
-"""A pod as a place: what `wideep.runtime.Site` is for a host."""
+"""A pod as a place: what `wideep.deployment.site.Site` is for a host."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from wideep.launch import File
-from wideep.runtime import Site
-from wideep.topology import Node
+from wideep.deployment.launch import File
+from wideep.deployment.model import Node
+from wideep.deployment.site import Site
 
 # Where a ConfigMap puts the engine's files.
 CONFIG_PATH = "/etc/wideep"
@@ -46,7 +46,7 @@ OPERATOR_ENV = frozenset(
 
 @dataclass(frozen=True)
 class PodSite(Site):
-    """A pod. Its host is made by `wideep.topology` and stands for a node of the cluster."""
+    """A pod. Its host is made by `wideep.deployment.build` and stands for a node of the cluster."""
 
     wires_ranks: ClassVar[bool] = True
 

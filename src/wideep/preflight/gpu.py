@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from wideep.hardware import GpuCard, hardware_cards
 from wideep.preflight.model import Check, Host, Settings, Status
+from wideep.reference.hardware import GpuCard, hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wideep.hardware import hardware_cards
 from wideep.preflight.gpu import asked, numbers, outliers, used, version
 from wideep.preflight.model import Check, Host, Settings
+from wideep.reference.hardware import hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

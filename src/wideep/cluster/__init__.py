@@ -1,0 +1,1 @@
+"""The only folder that asks a Kubernetes API server."""

@@ -1,0 +1,411 @@
+"""How far something is in a cluster, and why it is not further."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from wideep.cluster.access import Cluster, RefusedByServerError
+from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
+from wideep.kubernetes.site import HTTP_PORT
+from wideep.reports.diagnosis import CRASH_LOOP
+from wideep.reports.status import answer, request
+from wideep.reports.text import print_table
+
+OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
+JOB_LABEL = "batch.kubernetes.io/job-name"
+# A report is for a person: of many pods with the same trouble the first ones say it all.
+PODS, EVENTS, LINES = 4, 3, 10
+OPERATOR_LOG = (
+    "look at the Dynamo operator's log"
+    " (kubectl -n dynamo-system logs -l app.kubernetes.io/name=dynamo-operator)"
+)
+# Of the operator's own words in a line of progress, characters.
+SAID = 200
+# kubelet tries again after five minutes at the latest: two such tries did not bring the image.
+PULL_S = 600
+PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
+BEGINS = frozenset({"ContainerCreating", "PodInitializing"})
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a wait is for. kind: graph, job or operator; name: empty for the operator."""
+
+    kind: str
+    namespace: str
+    name: str = ""
+    version: str = "v1alpha1"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return the labels of its pods."""
+        if self.kind == "operator":
+            return OPERATOR_LABEL
+        return {GRAPH_LABEL if self.kind == "graph" else JOB_LABEL: self.name}
+
+    def item(self, cluster: Cluster) -> Object:
+        """Return the object; empty where there is none, and for the operator."""
+        place = f"namespaces/{self.namespace}"
+        path = {
+            "graph": f"/apis/{GROUP}/{self.version}/{place}/{GRAPHS}/{self.name}",
+            "job": f"/apis/batch/v1/{place}/jobs/{self.name}",
+        }.get(self.kind)
+        return (path and cluster.get(path)) or {}
+
+    def look(self, cluster: Cluster) -> Look:
+        """Look once."""
+        if self.kind == "operator":
+            return operator(cluster, self.namespace, self.version)
+        if self.kind == "job":
+            return job(cluster, self.namespace, self.name)
+        return graph(cluster, self.namespace, self.name, self.version)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look. done: it is as it should be. failed: it will never be. progress: one line."""
+
+    done: bool
+    progress: str
+    failed: bool = False
+
+
+def condition(item: Object, kind: str) -> Object:
+    """Return a condition of an object's status; empty where there is none."""
+    for found in (item.get("status") or {}).get("conditions") or ():
+        if found["type"] == kind:
+            return dict(found)
+    return {}
+
+
+def graph(cluster: Cluster, namespace: str, name: str, version: str) -> Look:
+    """Look at a DynamoGraphDeployment."""
+    item = Target("graph", namespace, name, version).item(cluster)
+    if not item:
+        return Look(False, f"DynamoGraphDeployment {name} is not there")
+    status = item.get("status") or {}
+    ready = condition(item, "Ready")
+    pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
+    if not status:
+        made = f"the operator has not reported yet; pods: {summary(pods)}"
+        return Look(False, made if pods else "the operator has not looked at it yet")
+    if behind := unseen(item):
+        return Look(False, f"{behind}; pods: {summary(pods)}")
+    parts = status.get("services") or status.get("components") or {}
+    counts = ", ".join(
+        f"{part} {count.get('readyReplicas', 0)}/{count.get('replicas', 0)}" for part, count in parts.items()
+    )
+    line = f"ready: {counts or 'nothing'}; pods: {summary(pods)}"
+    done = ready.get("status") == "True"
+    said = "" if done else str(ready.get("message") or "")
+    if len(said) > SAID:
+        said = f"{said[:SAID]}…"
+    return Look(done, f"{line}; the operator says: {said}" if said else line)
+
+
+def unseen(graph: Object) -> str:
+    """Return that the operator's answer is about the version before; empty where it is about this one."""
+    status, wanted = graph.get("status") or {}, graph["metadata"]["generation"]
+    seen = status.get("observedGeneration", condition(graph, "Ready").get("observedGeneration", wanted))
+    if seen >= wanted:
+        return ""
+    return f"the operator has not seen the change (generation {wanted}, it reports on {seen})"
+
+
+def job(cluster: Cluster, namespace: str, name: str) -> Look:
+    """Look at a Job."""
+    item = Target("job", namespace, name).item(cluster)
+    if not item:
+        return Look(False, f"Job {name} is not there")
+    failure = condition(item, "Failed")
+    if failure.get("status") == "True":
+        why = failure.get("message", "")
+        return Look(
+            False, f"the download of the model failed (Job {name}: {why}); run it again to try again", True
+        )
+    pods = pods_of(cluster, namespace, {JOB_LABEL: name})
+    done = condition(item, "Complete").get("status") == "True"
+    return Look(done, f"the model is being downloaded by Job {name}; pods: {summary(pods)}")
+
+
+def operator(cluster: Cluster, namespace: str, version: str) -> Look:
+    """Look at the operator and at its CRD."""
+    found = cluster.items(f"/apis/apps/v1/namespaces/{namespace}/deployments", OPERATOR_LABEL)
+    if not found:
+        return Look(False, f"no Deployment of the operator in {namespace}")
+    ready = all(rolled_out(item) for item in found)
+    crd = cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GRAPHS}.{GROUP}")
+    established = crd is not None and condition(crd, "Established").get("status") == "True"
+    # The API knows the kind a moment after the CRD is established.
+    resources = cluster.get(f"/apis/{GROUP}/{version}") if established else None
+    served = any(r["name"] == GRAPHS for r in (resources or {}).get("resources", ()))
+    pods = pods_of(cluster, namespace, OPERATOR_LABEL)
+    line = (
+        f"operator {'available' if ready else 'not available'},"
+        f" CRD {'there' if served else f'not served in {version}'}; pods: {summary(pods)}"
+    )
+    return Look(ready and served, line)
+
+
+def rolled_out(deployment: Object) -> bool:
+    """Whether all pods of a Deployment are those of its current version, and available."""
+    status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and status.get("updatedReplicas", 0) >= wanted
+        and status.get("replicas", 0) <= wanted
+        and condition(deployment, "Available").get("status") == "True"
+    )
+
+
+# ---- pods ----------------------------------------------------------------------------------------
+
+
+def pods_of(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return pods by labels."""
+    return cluster.items(f"/api/v1/namespaces/{namespace}/pods", labels)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod serves, or has done its work."""
+    phase = pod["status"].get("phase")
+    serves = condition(pod, "Ready").get("status") == "True"
+    return phase == "Succeeded" or (serves and phase != "Failed")
+
+
+def reason(pod: Object) -> str:
+    """Return in a word or two what a pod is doing."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return "ending"
+    if is_ready(pod):
+        return "ready"
+    if pod["status"].get("phase") == "Failed":
+        return "failed"
+    for status in _containers(pod):
+        if waits := (status.get("state") or {}).get("waiting"):
+            return str(waits.get("reason", "waiting"))
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return "unschedulable"
+    return "starting" if pod["spec"].get("nodeName") else str(pod["status"].get("phase", "Pending")).lower()
+
+
+def summary(pods: Iterable[Object]) -> str:
+    """Return how many pods are in which state."""
+    counts = Counter(reason(pod) for pod in pods)
+    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
+
+
+def restarts(pod: Object) -> int:
+    """Return how many times the containers of a pod were started again."""
+    found = (pod["status"].get(kind) or () for kind in ("initContainerStatuses", "containerStatuses"))
+    return sum(status.get("restartCount", 0) for statuses in found for status in statuses)
+
+
+@dataclass
+class Patience:
+    """What a wait has seen of pods, so that it ends where waiting is of no use.
+
+    crashes: restarts by pod when they began to count; unpulled: since when a pod has no image. By uid.
+    """
+
+    crashes: dict[str, int] = field(default_factory=dict)
+    unpulled: dict[str, float] = field(default_factory=dict)
+
+    def ends(self, pods: Iterable[Object], now: float) -> str:
+        """Return why waiting is of no use; empty while it may be. now: seconds, of any clock."""
+        found = {pod["metadata"]["uid"]: pod for pod in pods}
+        # A head may crash until the pods of its other ranks run: these have an image to pull, too.
+        if any(_begins(pod) for pod in found.values()):
+            self.crashes = {}
+        without = {uid for uid, pod in found.items() if reason(pod) in PULLS}
+        self.unpulled = {uid: self.unpulled.get(uid, now) for uid in without}
+        for uid, pod in found.items():
+            name, state = pod["metadata"]["name"], reason(pod)
+            times = restarts(pod) - self.crashes.setdefault(uid, restarts(pod))
+            if state == "CrashLoopBackOff" and times >= CRASH_LOOP:
+                return f"pod {name} has crashed {times} times while all pods ran"
+            since = now - self.unpulled.get(uid, now)
+            if since >= PULL_S:
+                return f"pod {name} has been without its image for {since / 60:.0f} minutes ({state})"
+        return ""
+
+
+def _begins(pod: Object) -> bool:
+    """Whether a pod has no node yet, or its containers have not been started."""
+    return not pod["status"].get("containerStatuses") or reason(pod) in BEGINS
+
+
+def _containers(pod: Object) -> list[dict[str, Any]]:
+    """Return the states of a pod's containers, those first that the others wait for."""
+    status = pod["status"]
+    begin = status.get("initContainerStatuses") or ()
+    first = [c for c in begin if ((c.get("state") or {}).get("terminated") or {}).get("exitCode") != 0]
+    return [*first, *(status.get("containerStatuses") or ())]
+
+
+def trouble(cluster: Cluster, target: Target) -> str:
+    """Return for people: what its makers say, the pods that are not ready, and why, their last lines."""
+    try:
+        lines = list(_said(cluster, target))
+        pods = pods_of(cluster, target.namespace, target.labels)
+    except RefusedByServerError as error:
+        return f"its pods and events cannot be read: {error}"
+    if not pods:
+        return "\n".join([*lines, _nobody(target, said=bool(lines))])
+    bad = [pod for pod in pods if not is_ready(pod)]
+    # Heads say most: the other ranks of a replica wait for theirs.
+    bad.sort(key=lambda pod: (reason(pod) == "starting", "-wkr-" in pod["metadata"]["name"]))
+    lines += [line for pod in bad[:PODS] for line in _pod(cluster, target.namespace, pod)]
+    if len(bad) > PODS:
+        lines.append(f"and {len(bad) - PODS} more pods: {summary(bad[PODS:])}")
+    return "\n".join(lines)
+
+
+def _nobody(target: Target, *, said: bool) -> str:
+    """Return what to do where there are no pods. said: their maker has said why."""
+    where = " and ".join(f"{k}={v}" for k, v in target.labels.items())
+    none = f"there are no pods with {where} in {target.namespace}"
+    look = {
+        "graph": OPERATOR_LOG,
+        "job": f"ask for more with: kubectl -n {target.namespace} describe job {target.name}",
+        "operator": f"ask for more with: kubectl -n {target.namespace} get events",
+    }[target.kind]
+    silent = ": whoever makes them does not answer" if target.kind == "graph" and not said else ""
+    return f"{none}{silent}; {look}"
+
+
+def _said(cluster: Cluster, target: Target) -> Iterator[str]:
+    """Yield what is said of the objects between a target and its pods: without pods that is all there is."""
+    begins: tuple[str, ...] = ()
+    item = target.item(cluster)
+    if item and target.kind == "graph":
+        ready, behind = condition(item, "Ready"), unseen(item)
+        if behind:
+            yield f"{behind}; {OPERATOR_LOG}"
+        elif ready.get("message") and ready.get("status") != "True":
+            yield f"the operator says: {ready.get('reason', 'not ready')}: {ready['message']}"
+        spec = item.get("spec") or {}
+        parts = [*spec.get("services", ()), *(part["name"] for part in spec.get("components", ()))]
+        # As Grove (<graph>-0-<component>), LeaderWorkerSet and Deployments (<graph>-<component>) begin.
+        begins = tuple(f"{target.name}-{part.lower()}" for part in ("0", *parts))
+    found = []
+    since = str(item["metadata"]["creationTimestamp"]) if item else ""
+    for event in _warnings(cluster, target.namespace):
+        if _when(event) < since:
+            continue  # of a predecessor with the same name
+        kind, name = (event["involvedObject"].get(key, "") for key in ("kind", "name"))
+        mine = target.kind == "operator" or name == target.name or name.startswith(begins)
+        if mine and kind != "Pod":
+            found.append(f"event of {kind} {name}: {event.get('reason', '')}: {event.get('message', '')}")
+    yield from found[-PODS:]
+
+
+def _pod(cluster: Cluster, namespace: str, pod: Object) -> Iterator[str]:
+    name = pod["metadata"]["name"]
+    node = pod["spec"].get("nodeName")
+    yield f"pod {name}{f' on {node}' if node else ''}: {reason(pod)}"
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        yield f"  {scheduled.get('message', '')}"
+    ran, asked = False, ""
+    for status in _containers(pod):
+        state = status.get("state") or {}
+        waits = state.get("waiting") or {}
+        if waits.get("message"):
+            yield f"  {status['name']}: {waits['message']}"
+        ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+        if ended:
+            ran = ran or "terminated" not in state
+            times = status.get("restartCount", 0) + ("terminated" in state)
+            yield (
+                f"  {status['name']}: ended {times} times, last with exit code"
+                f" {ended.get('exitCode')} ({ended.get('reason', '')}) {ended.get('message', '')}".rstrip()
+            )
+        if not asked and (waits or ended):
+            asked = status["name"]
+    for event in _warnings(cluster, namespace, pod["metadata"]["uid"])[-EVENTS:]:
+        yield f"  event {event.get('reason', '')}: {event.get('message', '')}"
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    # Beside a sidecar the server wants to know which: the one in trouble, else the operator's name for ours.
+    asked = asked or ("main" if "main" in names else names[0])
+    yield from (f"  log: {line}" for line in _log(cluster, namespace, name, asked, previous=ran))
+
+
+def _when(event: Object) -> str:
+    """Return to the second when an event was last seen, as a creation's time is written."""
+    when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+    return f"{str(when)[:19]}Z"
+
+
+def _warnings(cluster: Cluster, namespace: str, uid: str = "") -> list[dict[str, Any]]:
+    """Return the warnings of a namespace, or of a pod, the last ones last, each text once.
+
+    uid: of the pod; its name may have been another's.
+    """
+    path = f"/api/v1/namespaces/{namespace}/events"
+    of = f",involvedObject.uid={uid}" if uid else ""
+    found = (cluster.get(path, fieldSelector=f"type=Warning{of}") or {}).get("items", ())
+    events = sorted(found, key=_when)
+    texts = {(e["involvedObject"].get("name"), e.get("reason"), e.get("message")): e for e in events}
+    return list(texts.values())
+
+
+def _log(cluster: Cluster, namespace: str, pod: str, container: str, *, previous: bool) -> list[str]:
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    for query in ({"previous": "true"}, {}) if previous else ({},):
+        try:
+            text = cluster.text(path, tailLines=LINES, container=container, **query)
+        except RefusedByServerError:
+            continue  # no container has run yet, or the node does not answer
+        if text.strip():
+            return text.rstrip().splitlines()[-LINES:]
+    return []
+
+
+# ---- status --------------------------------------------------------------------------------------
+
+
+def status(
+    cluster: Cluster, plan: Mapping[str, Any], verified: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return `text` for people, and the pods as `services`. verified: what a completion has just shown."""
+    name, namespace = plan["deployment"], plan["settings"]["kubernetes"]["namespace"]
+    look = graph(cluster, namespace, name, plan["settings"]["graph_api"])
+    pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
+    if not pods and not look.done:
+        return {"text": f"{name}: {look.progress} in namespace {namespace}\n", "ready": False, "services": []}
+    rows = [
+        {
+            "pod": pod["metadata"]["name"],
+            "node": pod["spec"].get("nodeName", ""),
+            "state": reason(pod),
+            "restarts": restarts(pod),
+        }
+        for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    ]
+    table = Table(box=None, pad_edge=False)
+    for column in ("POD", "NODE", "STATE", "RESTARTS"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(row["pod"], row["node"] or "-", row["state"], str(row["restarts"]))
+    text = f"{name} in namespace {namespace}: {'ready' if look.done else 'NOT READY'}; {look.progress}\n\n"
+    text += print_table(table)
+    if not look.done:
+        text += "\n" + trouble(cluster, Target("graph", namespace, name, plan["settings"]["graph_api"]))
+    text = text.rstrip() + "\n\n"
+    if verified:
+        where = f"service {name}-frontend, through a port-forward"
+        text += f"{plan['settings']['model']} serves at {where}\n{answer(plan, verified)}\n"
+    if not look.done:
+        return {"text": text.rstrip() + "\n", "ready": False, "services": rows}
+    port = plan["frontend_url"].rpartition(":")[2]
+    forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
+    text += f"try next:\n  {forward}\n{request(plan)}"
+    return {"text": text, "ready": True, "services": rows}

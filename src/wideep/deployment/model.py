@@ -1,0 +1,160 @@
+"""Who runs what, typed: hosts, nodes with ranks, replicas, pools. Made by `wideep.deployment.build`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from wideep.inventory.settings import (
+    NetworkSettings,
+    PoolName,
+    PoolSettings,
+    Settings,
+)
+
+# Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
+# which other pools it serves, so they stay the same when it joins one more.
+PORTS_PER_WORKER = 100
+PORTS_PER_POOL = 1000
+# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.hosts.gang), those
+# of NIXL's all-to-all at `tcp_store`; KV events use one port for each DP rank from `kv_events` on.
+WORKER_PORTS = {
+    "system": 0,
+    "rpc": 1,
+    "bootstrap": 2,
+    "dist_init": 3,
+    "unit": 17,
+    "tcp_store": 18,
+    "kv_events": 20,
+}
+# A pod's address is known to itself only (`wideep.kubernetes.site`).
+POD_ADDRESS = "$(POD_IP)"
+POD_CACHE = "/var/cache/wideep"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine of the inventory. `address` is what the others reach it by."""
+
+    name: str
+    address: str
+    gpus: int
+    interface: str = ""
+    python: str = ""
+    gpu: str = ""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    state_dir: str = "/var/lib/wideep"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the host is reachable from itself only."""
+        return is_loopback(self.address)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One host's part of a replica: its rank, its GPUs (indices on the host), its first port."""
+
+    host: Host
+    rank: int
+    gpus: tuple[int, ...]
+    port_base: int
+
+    def port(self, purpose: str) -> int:
+        """Return the port for a purpose of WORKER_PORTS."""
+        return self.port_base + WORKER_PORTS[purpose]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One complete copy of the model: nodes in rank order, `nodes[0]` is the head."""
+
+    pool: PoolName
+    index: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the stable name, e.g. `decode-1`."""
+        return f"{self.pool}-{self.index}"
+
+    @property
+    def head(self) -> Node:
+        """Return rank 0, which the other ranks connect to."""
+        return self.nodes[0]
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of GPUs over all nodes."""
+        return sum(len(node.gpus) for node in self.nodes)
+
+    def service(self, node: Node) -> str:
+        """Return the service name of one node's process, unique on its host."""
+        return self.name if len(self.nodes) == 1 else f"{self.name}-rank-{node.rank}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All replicas of one role."""
+
+    name: PoolName
+    settings: PoolSettings
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The whole: control plane, frontends, pools. Built by `build`, never by hand."""
+
+    settings: Settings
+    hosts: tuple[Host, ...]
+    control: tuple[Host, ...]
+    frontends: tuple[Host, ...]
+    pools: tuple[Pool, ...]
+
+    @property
+    def disaggregated(self) -> bool:
+        """Whether prefill and decode run in pools of their own."""
+        return any(pool.name == "prefill" for pool in self.pools)
+
+    @property
+    def uses_nats(self) -> bool:
+        """Whether any plane goes through NATS."""
+        return "nats" in {self.settings.request_plane, self.settings.event_plane}
+
+    @property
+    def uses_etcd(self) -> bool:
+        """Whether workers are discovered through etcd."""
+        return self.settings.discovery == "etcd"
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether the only host is this machine, on loopback."""
+        return all(host.loopback for host in self.hosts)
+
+    @cached_property
+    def workers(self) -> tuple[tuple[Replica, Node], ...]:
+        """Return every worker process in a fixed order."""
+        return tuple((r, n) for pool in self.pools for r in pool.replicas for n in r.nodes)
+
+    @cached_property
+    def workers_of(self) -> Mapping[str, tuple[tuple[Replica, Node], ...]]:
+        """Return host name -> its worker processes; hosts without one are left out."""
+        found: dict[str, list[tuple[Replica, Node]]] = {}
+        for replica, node in self.workers:
+            found.setdefault(node.host.name, []).append((replica, node))
+        return {name: tuple(own) for name, own in found.items()}
+
+    def port(self, base: int) -> int:
+        """Return a default port moved by `wideep_port_offset`."""
+        return base + self.settings.port_offset
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or name means the machine itself."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -1,0 +1,213 @@
+"""One description of a host's network; for each library the variables that it really reads.
+
+Every name was found in the library that reads it: NCCL and NVSHMEM 3.4.5 as torch brings them, UCX as NIXL
+1.3.0 packages it, Mooncake's source (config.cpp of its transfer engine).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from wideep.deployment.model import Host, Replica
+from wideep.problems import Problem
+from wideep.reference.hardware import GpuCard
+
+Severity = Literal["error", "warning"]
+# How the kernel names AWS's devices, which NCCL drives by a plug-in only.
+BY_PLUGIN = ("efa", "rdmap")
+# UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
+UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
+
+# Interfaces of this host alone: itself, its containers' and virtual machines' bridges and their ends.
+LOCAL_INTERFACE = re.compile(
+    r"lo\d*|dummy\d+|(?:docker|podman|cni|virbr|lxcbr|lxdbr|br-[0-9a-f]{12}$|veth|tap|cali|flannel|cilium|kube-).*"
+)
+
+
+def _interface(host: Host) -> bool:
+    return bool(host.interface)
+
+
+def _devices(host: Host) -> bool:
+    return bool(host.network.rdma_devices)
+
+
+def _gid(host: Host) -> bool:
+    return host.network.gid_index is not None
+
+
+# Variable of a library -> what it is made of, and whether a host says that. UCX_TLS is left to the operator.
+SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
+    "NCCL_SOCKET_IFNAME": ("wideep_interface", _interface),
+    "GLOO_SOCKET_IFNAME": ("wideep_interface", _interface),
+    "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME": ("wideep_interface", _interface),
+    "NCCL_IB_HCA": ("wideep_network.rdma_devices", _devices),
+    "NVSHMEM_HCA_LIST": ("wideep_network.rdma_devices", _devices),
+    "UCX_NET_DEVICES": ("wideep_network.rdma_devices", _devices),
+    "NCCL_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "NVSHMEM_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "UCX_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
+    "MC_GID_INDEX": ("wideep_network.gid_index", _gid),
+}
+
+
+# In place of an interface's name: each host finds that of the route to its replica (files/rank.py).
+ROUTE = "{route}"
+
+
+def environment(
+    host: Host,
+    *,
+    kv_transfer: Literal["", "nixl", "mooncake"],
+    all_to_all: bool,
+    spans_hosts: bool,
+    gpu: GpuCard | None,
+    routed: bool = False,
+) -> dict[str, str]:
+    """Return the network environment of a worker.
+
+    Args:
+        kv_transfer: what carries the KV cache; empty where none is carried.
+        all_to_all: whether experts talk through NVSHMEM (DeepEP).
+        spans_hosts: whether the replica has more than one node.
+        routed: whether an interface that is not named is found on the host.
+    """
+    network, interface = host.network, host.interface or (ROUTE if routed else "")
+    env: dict[str, str] = {}
+    if interface and spans_hosts:
+        # NCCL matches prefixes unless told otherwise; Gloo takes exactly one name and no pattern.
+        env |= {"NCCL_SOCKET_IFNAME": f"={interface}", "GLOO_SOCKET_IFNAME": interface}
+        if all_to_all:
+            env["NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME"] = interface
+    if network.rdma_devices:
+        with_port = [f"{device}:{network.rdma_port}" for device in network.rdma_devices]
+        if spans_hosts:
+            env |= _nccl(with_port)
+            if all_to_all:
+                env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
+        if kv_transfer == "nixl":
+            env["UCX_NET_DEVICES"] = ",".join(with_port)
+            # No tcp in the list: a broken fabric is an error then, not a cache that moves 200 times slower.
+            env["UCX_TLS"] = "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc"
+    if network.gid_index is not None:
+        gid = str(network.gid_index)
+        if spans_hosts:
+            env["NCCL_IB_GID_INDEX"] = gid
+            if all_to_all:
+                env["NVSHMEM_IB_GID_INDEX"] = gid
+        if kv_transfer == "nixl":
+            env["UCX_IB_GID_INDEX"] = gid
+        elif kv_transfer == "mooncake":
+            env["MC_GID_INDEX"] = gid
+    if spans_hosts and gpu and gpu.multi_node_nvlink:
+        env |= {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1"}
+    return env
+
+
+def _nccl(devices: Sequence[str]) -> dict[str, str]:
+    """Return what keeps NCCL to these devices: without NCCL_NET it takes TCP when it finds none, silently.
+
+    IB is its name for verbs, InfiniBand's and RoCE's (NCCL's manual); a plug-in has a name of its own.
+    """
+    env = {"NCCL_IB_HCA": "=" + ",".join(devices)}
+    return env if any(device.startswith(BY_PLUGIN) for device in devices) else env | {"NCCL_NET": "IB"}
+
+
+def by_tcp(name: str, value: str) -> Severity | None:
+    """Return how bad a library's variable is where RDMA devices are described; None if it keeps to them.
+
+    An error: it goes by TCP. A warning: it may, when something is wrong with the devices. Neither is said.
+    """
+    if name == "NCCL_NET":
+        return "error" if value.lower() == "socket" else None
+    if name in ("NCCL_IB_DISABLE", "MC_FORCE_TCP"):
+        return None if value.lower() in ("", "0", "false") else "error"
+    if name == "UCX_TLS" and not value.startswith("^"):
+        transports = value.split(",")
+        if not any(transport.startswith(UCX_RDMA) for transport in transports):
+            return "error"
+        return "warning" if {"tcp", "all"} & set(transports) else None
+    return None
+
+
+def check(replicas: Sequence[Replica], *, disaggregated: bool, routed: bool = False) -> list[Problem]:
+    """Return what is wrong with the hosts' descriptions: one problem for all hosts that have it.
+
+    routed: see `environment`.
+    """
+    several = len({node.host for replica in replicas for node in replica.nodes}) > 1
+    hosts: dict[tuple[str, str, str, Severity], dict[str, None]] = {}
+    for replica in replicas:
+        spans = len(replica.nodes) > 1
+        for node in replica.nodes:
+            crosses = spans or (disaggregated and several)
+            for found in _check_host(node.host, spans=spans and not routed, crosses=crosses):
+                hosts.setdefault(found, {})[node.host.name] = None
+    return [
+        Problem(message, f"{variable} on {some(list(names))}", remedy, severity)
+        for (message, variable, remedy, severity), names in hosts.items()
+    ]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return hosts in short: all by their number, and one by its name."""
+    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"
+
+
+def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:
+    """Yield (message, variable, remedy, severity). spans: a replica does, and wants an interface's name."""
+    network = host.network
+    if LOCAL_INTERFACE.fullmatch(host.interface) and not host.loopback:
+        yield (
+            f"'{host.interface}' is an interface inside this host (loopback, containers, virtual machines):"
+            " it reaches no other one",
+            "wideep_interface",
+            "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
+            "error",
+        )
+    if spans and not host.interface:
+        yield (
+            "a replica spans hosts, and their interface is not named: NCCL and Gloo would pick one each,"
+            " often the wrong one, and hang",
+            "wideep_interface",
+            "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
+            "error",
+        )
+    if network.link == "roce" and network.gid_index is None:
+        yield (
+            "RoCE needs the GID index of RoCE v2 over IPv4; without it packets leave with the wrong address",
+            "wideep_network.gid_index",
+            "set gid_index as `show_gids` prints it for the devices, often 3",
+            "error",
+        )
+    if network.link == "ib" and network.gid_index is not None:
+        yield (
+            "InfiniBand takes its address from the subnet manager, gid_index is for RoCE",
+            "wideep_network.gid_index",
+            "remove gid_index, or set link: roce",
+            "error",
+        )
+    if network.link == "none" and network.rdma_devices:
+        yield (
+            "RDMA devices are named, but not what link they are on",
+            "wideep_network.link",
+            "set link to ib or roce",
+            "error",
+        )
+    if network.link != "none" and not network.rdma_devices:
+        yield (
+            f"link {network.link} without devices",
+            "wideep_network.rdma_devices",
+            "list the devices beside the GPUs (`ibdev2netdev`), without those of storage and management",
+            "error",
+        )
+    if crosses and network.link == "none" and not network.rdma_devices:
+        yield (
+            "no RDMA device is described: the KV cache, and NCCL between hosts, may go through TCP (200 times"
+            " the time to first token, by Dynamo's own guide)",
+            "wideep_network",
+            "set link and rdma_devices of wideep_network",
+            "warning",
+        )

@@ -1,0 +1,279 @@
+"""SGLang behind Dynamo (`dynamo.sglang`): one process on each node of a replica; ranks find each other.
+
+What is said here about flags, ports and variables was read in the pinned SGLang 0.5.16 and Dynamo 1.4.2.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from wideep.deployment import network
+from wideep.deployment.launch import Health, Launch, Listener
+from wideep.deployment.model import (
+    PORTS_PER_POOL,
+    PORTS_PER_WORKER,
+    WORKER_PORTS,
+    Deployment,
+    Node,
+    Pool,
+    Replica,
+)
+from wideep.deployment.site import Site
+from wideep.engines.sglang.options import DISPATCH_ENV, Case, case_of
+from wideep.engines.sglang.rules import FLAGS, check
+from wideep.problems import Problem
+from wideep.reference.catalogue import Catalogue, load
+from wideep.reference.hardware import hardware_cards
+from wideep.reference.memory import Budget
+from wideep.reference.versions import versions
+
+# SGLang's words where they differ from ours.
+KV_DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3"}
+# Options that mean something in one role only.
+PREFILL_ONLY = {"chunked_prefill_size", "radix_cache"}
+DECODE_ONLY = {"cuda_graph_max_bs", "max_running_requests"}
+# With DP attention the head opens more ports, at fixed distances from dist_init (server_args.py: PortArgs,
+# DP_ATTENTION_HANDSHAKE_PORT_DELTA).
+DERIVED_PORTS = {
+    "tokenizer": 1,
+    "detokenizer": 2,
+    "engine_rpc": 3,
+    "engine_metrics": 4,
+    "scheduler": 5,
+    "load": 6,
+    "handshake": 13,
+}
+# UCX keeps what it has mapped of a peer's GPU memory, and SGLang never lets go of a peer: the KV cache of a
+# decode worker that died stays with the prefill workers of its host, and its next start finds little left.
+MAPPINGS_KEPT = "UCX_CUDA_IPC_CACHE"
+# A rank without an endpoint is well when it has lived so long; what it lacks its head reports.
+SETTLE_S = 10
+
+
+class Sglang:
+    """See `wideep.engines.base.Engine`."""
+
+    name = "sglang"
+    program = "dynamo.sglang"
+    components = {"prefill": "prefill", "decode": "backend", "aggregated": "backend"}  # noqa: RUF012
+
+    def version(self, deployment: Deployment) -> str:
+        """Return Dynamo's version, whose catalogue holds the flags of the SGLang that it pins."""
+        return deployment.settings.dynamo_version
+
+    def check(self, deployment: Deployment) -> list[Problem]:
+        """Return what the rules, the network and the ports have to say."""
+        cases, problems = [], []
+        for pool in deployment.pools:
+            case, found = case_of(deployment, pool, self._catalogue(deployment))
+            cases.append(case)
+            problems += found + _ports(case)
+        replicas = [replica for pool in deployment.pools for replica in pool.replicas]
+        problems += check(cases)
+        problems += network.check(
+            replicas,
+            disaggregated=deployment.disaggregated,
+            routed=not deployment.settings.on_kubernetes,
+        )
+        return list(dict.fromkeys(problems))
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
+        """Return pool -> the memory of one GPU, where model and GPU are known."""
+        cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
+        return {case.role: budget for case in cases if (budget := case.budget())}
+
+    def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
+        """Return one node's process: the head of a replica answers requests, the other ranks work for it."""
+        deployment, settings = site.deployment, site.deployment.settings
+        catalogue = self._catalogue(deployment)
+        case, _ = case_of(deployment, pool, catalogue)
+        name, host, head = replica.service(node), node.host, replica.head
+        rank = f", rank {node.rank} of {len(replica.nodes)}" if len(replica.nodes) > 1 else ""
+        flags = (
+            self._identity(site, pool, replica, node)
+            | _options(case, catalogue)
+            | _eplb(case)
+            | dict(case.extra)
+        )
+        cleanup, scripts = site.deregister(node, name) if node == head else ((), ())
+        cache = f"{site.state_dir}/cache/sglang-{versions().engines['sglang']}"
+        return Launch(
+            name=name,
+            component="worker",
+            description=f"{pool.name} worker {replica.index} (SGLang{rank})",
+            argv=(site.python, "-m", self.program, *catalogue.to_argv(site.own(flags))),
+            working_directory=site.service_dir(name),
+            log_file=site.log_file(name),
+            env=site.worker_env(node)
+            | site.compilers()
+            | self._env(case, replica, node, cache)
+            | ({MAPPINGS_KEPT: "n"} if self._fills_neighbour(deployment, pool, node) else {})
+            | pool.settings.env,
+            env_files=site.worker_env_files,
+            files=scripts,
+            directories=(*site.dynamo_directories, cache),
+            ports=_listeners(case, replica, node),
+            health=Health(
+                "http",
+                settings.start_deadline_s,
+                url=f"http://{host.address}:{node.port('system')}/health",
+                json_path="endpoints.generate",
+                json_value="ready",
+            )
+            if node == head
+            else Health("process", settings.start_deadline_s, settle_s=SETTLE_S),
+            user=settings.service_user,
+            depends_on=site.local_services,
+            cleanup=cleanup,
+            stop_timeout_s=site.stop_timeout_s,
+            lock_memory=True,
+        )
+
+    @staticmethod
+    def _fills_neighbour(deployment: Deployment, pool: Pool, node: Node) -> bool:
+        """Whether a worker writes its KV cache into that of a process on its own host, through UCX."""
+        beside = {replica.pool for replica, _ in deployment.workers_of[node.host.name]}
+        return pool.name == "prefill" and "decode" in beside and deployment.settings.kv_transfer == "nixl"
+
+    @staticmethod
+    def _catalogue(deployment: Deployment) -> Catalogue:
+        return load(Sglang.program, deployment.settings.dynamo_version)
+
+    def _identity(self, site: Site, pool: Pool, replica: Replica, node: Node) -> dict[str, Any]:
+        """Return the flags that follow from the inventory: who this process is, and where its peers are."""
+        settings, head = site.deployment.settings, replica.head
+        flags: dict[str, Any] = {
+            "model-path": site.model_path,
+            "served-model-name": settings.model,
+            "endpoint": f"dyn://{settings.namespace}.{self.components[pool.name]}.generate",
+            "host": node.host.address,
+            # Also on one node: it decides ports that are otherwise 30233 and up for every worker of a host,
+            # and the address under which a prefill worker is reached.
+            "dist-init-addr": f"{head.host.address}:{head.port('dist_init')}",
+        }
+        if len(replica.nodes) > 1:
+            flags |= {"nnodes": len(replica.nodes), "node-rank": node.rank}
+        if pool.name != "aggregated":
+            flags |= {
+                "disaggregation-mode": pool.name,
+                "disaggregation-transfer-backend": settings.kv_transfer,
+            }
+            if pool.name == "prefill":
+                flags["disaggregation-bootstrap-port"] = head.port("bootstrap")
+            if settings.kv_transfer == "mooncake" and node.host.network.rdma_devices:
+                flags["disaggregation-ib-device"] = ",".join(node.host.network.rdma_devices)
+        if _publishes(pool, settings.router_mode):
+            # A wildcard is what makes SGLang bind; each DP rank adds its number to the port.
+            events = {
+                "publisher": "zmq",
+                "endpoint": f"tcp://*:{node.port('kv_events')}",
+                "topic": "kv-events",
+            }
+            flags["kv-events-config"] = json.dumps(events, separators=(",", ":"))
+        return flags | {"enable-metrics": True}
+
+    @staticmethod
+    def _env(case: Case, replica: Replica, node: Node, cache: str) -> dict[str, str]:
+        host, options = node.host, case.options
+        env = {
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, node.gpus)),
+            # Else SGLang publishes the address of the first interface that it finds.
+            "SGLANG_HOST_IP": host.address,
+            # Kernels compiled at the first start; kept by version, because stale ones hang later starts.
+            "SGLANG_DG_CACHE_DIR": f"{cache}/deep_gemm",
+            "FLASHINFER_WORKSPACE_BASE": cache,
+            "TRITON_CACHE_DIR": f"{cache}/triton",
+            "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
+            "TVM_FFI_CACHE_DIR": f"{cache}/tvm-ffi",
+        }
+        dispatch = DISPATCH_ENV.get(options.a2a_backend or "none")
+        if dispatch and options.deepep_mode != "normal":
+            env[dispatch] = str(options.dispatch_tokens_per_rank)
+        if options.a2a_backend == "nixl":
+            env["SGLANG_TCP_STORE_PORT"] = str(replica.head.port("tcp_store"))
+        return env | network.environment(
+            host,
+            kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
+            all_to_all=options.a2a_backend == "deepep",
+            spans_hosts=len(replica.nodes) > 1,
+            gpu=hardware_cards().get(host.gpu),
+            routed=not case.settings.on_kubernetes,
+        )
+
+
+def _options(case: Case, catalogue: Catalogue) -> dict[str, Any]:
+    """Return the flags of the typed options that differ from SGLang's own defaults."""
+    values: dict[str, Any] = case.options.model_dump()
+    values["kv_cache_dtype"] = KV_DTYPES[values["kv_cache_dtype"]]
+    values["radix_cache"] = not values["radix_cache"]  # its flag disables
+    skipped = {"prefill": DECODE_ONLY, "decode": PREFILL_ONLY, "aggregated": ()}[case.role]
+    flags: dict[str, Any] = {}
+    for option, flag in FLAGS.items():
+        known = catalogue.find(f"--{flag}")
+        if option not in skipped and values[option] != (known.default if known else None):
+            flags[flag] = values[option]
+    if not case.options.cuda_graphs and case.decodes:
+        flags["cuda-graph-backend-decode"] = "disabled"
+    return flags
+
+
+def _eplb(case: Case) -> dict[str, Any]:
+    eplb = case.settings.eplb
+    flags: dict[str, Any] = {"ep-num-redundant-experts": eplb.redundant_experts or None}
+    if eplb.enabled:
+        flags |= {
+            "enable-eplb": True,
+            "eplb-algorithm": eplb.algorithm,
+            "eplb-rebalance-num-iterations": eplb.rebalance_iterations,
+            "eplb-min-rebalancing-utilization-threshold": eplb.min_utilization
+            if eplb.min_utilization < 1
+            else None,
+            "eplb-rebalance-layers-per-chunk": eplb.layers_per_chunk,
+            "enable-expert-distribution-metrics": True,
+        }
+    return flags
+
+
+def _publishes(pool: Pool, router_mode: str) -> bool:
+    """Whether a pool's workers tell the router which KV blocks they hold (decode workers keep none)."""
+    return router_mode == "kv" and pool.name != "decode"
+
+
+def _local_ranks(case: Case, replica: Replica, node: Node) -> range:
+    """Return the DP ranks whose schedulers run on a node."""
+    if not case.options.dp_attention or case.dp == 1:
+        return range(1 if node == replica.head else 0)
+    each = case.dp // len(replica.nodes)
+    return range(node.rank * each, (node.rank + 1) * each)
+
+
+def _listeners(case: Case, replica: Replica, node: Node) -> tuple[Listener, ...]:
+    ports = {"system": node.port("system"), "rpc": node.port("rpc")}
+    if node == replica.head:
+        ports["dist_init"] = first = node.port("dist_init")
+        if case.options.a2a_backend == "nixl":
+            ports["tcp_store"] = node.port("tcp_store")
+        if case.role == "prefill":
+            ports["bootstrap"] = node.port("bootstrap")
+        if case.options.dp_attention:
+            ports |= {purpose: first + distance for purpose, distance in DERIVED_PORTS.items()}
+    if _publishes(case.pool, case.settings.router_mode):
+        first = node.port("kv_events")
+        ports |= {f"kv_events_{rank}": first + rank for rank in _local_ranks(case, replica, node)}
+    return tuple(Listener(purpose, node.host.address, port) for purpose, port in ports.items())
+
+
+def _ports(case: Case) -> list[Problem]:
+    """Return a problem where the KV events of many DP ranks would take the next worker's ports."""
+    shared = case.pool.settings.replicas_per_node > 1
+    room = (PORTS_PER_WORKER if shared else PORTS_PER_POOL) - WORKER_PORTS["kv_events"]
+    if case.dp <= room or not _publishes(case.pool, case.settings.router_mode):
+        return []
+    return [
+        Problem(
+            f"each of {case.dp} DP ranks publishes KV events on a port of its own, there are {room}",
+            case.at("data_parallel_size"),
+            "use fewer ranks, or wideep_router_mode: round-robin",
+        )
+    ]

@@ -1,0 +1,234 @@
+"""SGLang's options, their defaults by role, and the case that SGLang's rules judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from wideep.deployment.model import Deployment, Pool
+from wideep.engines.case import PoolCase, read_case
+from wideep.engines.options import CommonOptions
+from wideep.problems import Problem
+from wideep.reference.catalogue import Catalogue
+from wideep.reference.memory import (
+    ALL_TO_ALL_NORMAL,
+    GRAPH_PER_SEQUENCE,
+    RUNTIME,
+    Budget,
+    Layout,
+    activations,
+    kv_bytes_per_token,
+    low_latency_buffers,
+    weights,
+)
+from wideep.reference.models import ModelCard
+
+# Every all-to-all backend makes the experts span all GPUs of the replica.
+AllToAll = Literal["none", "deepep", "mooncake", "nixl", "mori", "flashinfer", "megamoe"]
+CHUNK_PER_RANK = 8192
+GRAPH_MAX_BS = 128
+PAGE_SIZE = 64
+PAGE_SIZE_OF = {"cutlass_mla": 128}
+FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
+DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
+# All-to-alls whose tokens arrive in DeepEP's layouts, which few expert kernels take -> the variable that says
+# how many tokens a rank sends in one low-latency step at most.
+DISPATCH_ENV = {
+    "deepep": "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+    "mooncake": "SGLANG_MOONCAKE_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+    "nixl": "SGLANG_NIXL_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+}
+
+
+class SglangOptions(CommonOptions):
+    """What SGLang alone has. Sizes in tokens or sequences are of a whole replica unless they say `per_rank`.
+
+    mem_fraction_static: share of a GPU's memory for weights and KV cache together.
+    chunked_prefill_size: prompt tokens of one step; SGLang divides it by data_parallel_size. -1: not chunked.
+    max_running_requests: sequences at once; divided by data_parallel_size too.
+    dispatch_tokens_per_rank: tokens that a rank may send in one low-latency step; buffers grow with it.
+    moe_dense_tp_size: GPUs that divide a MoE model's dense layers: 1 (whole on each) or all.
+    """
+
+    a2a_backend: AllToAll | None = None
+    deepep_mode: Literal["auto", "normal", "low_latency"] | None = None
+    dispatch_tokens_per_rank: int = Field(default=128, ge=1)
+    moe_dense_tp_size: int | None = Field(default=None, ge=1)
+    moe_runner_backend: str | None = None
+    dp_lm_head: bool | None = None
+    two_batch_overlap: bool = False
+    single_batch_overlap: bool = False
+    attention_backend: str | None = None
+    cuda_graphs: bool = True
+    mem_fraction_static: float | None = Field(default=None, gt=0, lt=1)
+    chunked_prefill_size: int | None = Field(default=None, ge=-1)
+    max_running_requests: int | None = Field(default=None, ge=1)
+    max_total_tokens: int | None = Field(default=None, ge=1)
+    radix_cache: bool = True
+    watchdog_timeout_s: int | None = Field(default=None, ge=1)
+    dist_timeout_s: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True)
+class Case(PoolCase[SglangOptions]):
+    """See `PoolCase`."""
+
+    @property
+    def draft_tokens(self) -> int:
+        """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
+        return int(self.extra.get("speculative-num-draft-tokens") or 1)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the model is known to have no experts."""
+        return self.card is not None and self.card.experts is None
+
+    @property
+    def expert_weights(self) -> str | None:
+        """Return the type of the experts' weights; None where it is unknown, or set by `--quantization`."""
+        return None if self.card is None or "quantization" in self.extra else self.card.weights
+
+    @property
+    def stages(self) -> int:
+        """Return the pipeline parallel size: parts of the layers, each with all of tensor parallel size."""
+        return int(self.extra.get("pp-size") or 1)
+
+    @property
+    def ranks(self) -> int:
+        """Return the number of schedulers of a replica, which share its chunks and requests equally."""
+        return self.dp if self.options.dp_attention else 1
+
+    @property
+    def attention_tp(self) -> int:
+        """Return the GPUs that share a sequence's attention; each sends its part of the tokens to experts."""
+        return max(1, self.tp // self.ranks)
+
+    @property
+    def chunk_per_rank(self) -> int:
+        """Return the prompt tokens of one rank in one step; 0 where prefill is not chunked."""
+        return max(0, self.options.chunked_prefill_size or 0) // self.ranks
+
+    @property
+    def requests_per_rank(self) -> int:
+        """Return how many sequences one rank decodes at once."""
+        return (self.options.max_running_requests or 0) // self.ranks
+
+    @property
+    def captured_per_rank(self) -> int:
+        """Return the largest captured batch of a rank: no more than run at once, rounded up by SGLang."""
+        step = self.attention_tp * (2 if self.options.two_batch_overlap else 1)
+        most = -(-self.requests_per_rank // step) * step
+        return min(self.options.cuda_graph_max_bs or 0, most)
+
+    @property
+    def graphs(self) -> bool:
+        """Whether decode steps run as CUDA graphs."""
+        off = self.extra.get("cuda-graph-backend-decode") == "disabled" or self.extra.get(
+            "disable-decode-cuda-graph"
+        )
+        return self.decodes and self.options.cuda_graphs and not off
+
+    def at(self, option: str) -> str:
+        """Return the variable that sets an option."""
+        section = self.pool.settings.options.get("sglang")
+        inside = "sglang." if isinstance(section, Mapping) and option in section else ""
+        return f"wideep_pools.{self.role}.options.{inside}{option}"
+
+    def budget(self) -> Budget | None:
+        """Return the memory of one GPU, where model and GPU are known and the layout is a layout."""
+        o, card = self.options, self.card
+        if card is None or self.gpu is None or self.tp % self.dp or self.tp % self.ep:
+            return None
+        dense = o.moe_dense_tp_size or self.tp
+        layout = Layout(
+            tensor=self.tp,
+            attention=self.tp // self.dp,
+            dense=dense,
+            shared=self.tp if o.a2a_backend == "none" else 1,
+            embedding=1 if o.dp_attention else self.tp,
+            head=self.tp // self.dp if o.dp_lm_head else self.tp,
+            expert=self.ep,
+            redundant=self.settings.eplb.redundant_experts,
+        )
+        return Budget(
+            memory=self.gpu.memory,
+            fraction=o.mem_fraction_static or FRACTION[self.role],
+            weights=weights(card, layout),
+            kv_per_token=kv_bytes_per_token(card, o.kv_cache_dtype, self.tp // self.dp),
+            beside=self._beside(card),
+        )
+
+    def _beside(self, card: ModelCard) -> dict[str, int]:
+        o, beside = self.options, {"runtime": RUNTIME}
+        batch = (o.cuda_graph_max_bs or 0) * self.draft_tokens if self.decodes else 0
+        beside["activations"] = activations(card, max(self.chunk_per_rank, batch))
+        if self.graphs:
+            beside["CUDA graphs"] = (o.cuda_graph_max_bs or 0) * GRAPH_PER_SEQUENCE
+        if o.a2a_backend in DISPATCH_ENV and card.experts:
+            experts = card.experts.routed + self.settings.eplb.redundant_experts
+            low_latency = low_latency_buffers(experts, o.dispatch_tokens_per_rank, card.hidden_size)
+            beside["all-to-all buffers"] = (ALL_TO_ALL_NORMAL if o.deepep_mode != "low_latency" else 0) + (
+                low_latency if o.deepep_mode != "normal" else 0
+            )
+        return beside
+
+
+def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
+    """Return the case of a pool, and what is wrong before any rule is asked."""
+    case, problems = read_case(Case, "sglang", SglangOptions, deployment, pool=pool, catalogue=catalogue)
+    return _with_defaults(case), problems
+
+
+def _suits_deepep(case: Case) -> bool:
+    """Whether DeepEP is the default between hosts, where it pays (a package that the official image brings).
+
+    Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, and EPLB where one pool does both (it
+    counts in one mode only).
+    """
+    counted = case.role != "aggregated" or not case.settings.eplb.enabled
+    return case.expert_weights != "bf16" and (case.gpu is None or case.gpu.deep_gemm) and counted
+
+
+def _with_defaults(case: Case) -> Case:
+    """Fill in what the operator left out; nothing that was set is changed."""
+    given = case.options.model_dump(exclude_none=True)
+    role = case.role
+    tp = given.get("tensor_parallel_size", case.world_size)
+    dp = given.get("data_parallel_size", 1)
+    dp_attention = given.get("dp_attention", dp > 1)
+    # Of a model without a card: what the operator seems to know.
+    eplb, a2a = case.settings.eplb, given.get("a2a_backend", "none")
+    seems = eplb.enabled or eplb.redundant_experts > 0 or a2a != "none"
+    experts = case.card.experts is not None if case.card else seems
+    ep = given.get("expert_parallel_size", tp if experts else 1)
+    spread = experts and ep > 1 and case.nodes > 1
+    a2a = given.get("a2a_backend", "deepep" if spread and _suits_deepep(case) else "none")
+    graph_max_bs = given.get("cuda_graph_max_bs", GRAPH_MAX_BS)
+    defaults: dict[str, Any] = {
+        "tensor_parallel_size": tp,
+        "data_parallel_size": dp,
+        "dp_attention": dp_attention,
+        "dp_lm_head": dp_attention and dp > 1,
+        "expert_parallel_size": ep,
+        "a2a_backend": a2a,
+        "moe_dense_tp_size": 1 if experts and dp_attention and a2a != "none" else None,
+        "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
+        "mem_fraction_static": FRACTION[role],
+    }
+    if a2a == "deepep" and experts:
+        defaults["deepep_mode"] = DEEPEP_MODE[role]
+        if case.expert_weights == "bf16":  # no kernel for 16 bit takes what the normal mode alone hands over
+            defaults["moe_runner_backend"] = "deep_gemm"
+            defaults["deepep_mode"] = "low_latency" if role == "decode" else "auto"
+    elif a2a in DISPATCH_ENV and experts:
+        defaults["deepep_mode"] = "low_latency"  # they have no other
+    ranks = dp if dp_attention else 1
+    if case.decodes:
+        defaults |= {"cuda_graph_max_bs": graph_max_bs, "max_running_requests": graph_max_bs * ranks}
+    if case.prefills:
+        defaults["chunked_prefill_size"] = CHUNK_PER_RANK * ranks
+    options = SglangOptions.model_validate(defaults | given)
+    return replace(case, options=options)

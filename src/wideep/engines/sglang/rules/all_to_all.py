@@ -1,0 +1,314 @@
+"""DeepEP, and what hands over tokens as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.deployment.network import some
+from wideep.engines.rules import warn
+from wideep.engines.sglang.options import DISPATCH_ENV, Case
+from wideep.engines.sglang.rules.registry import FOREIGN, rule
+from wideep.problems import Problem
+
+FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
+# Expert kernels that take DeepEP's layouts (SGLang's register_pre_permute, and what needs none): all, and by
+# the type of the experts' weights where it is known.
+DEEPEP_RUNNERS = ("deep_gemm", "cutlass", "flashinfer_cutedsl", "humming")
+DEEPEP_RUNNERS_OF = {"bf16": ("deep_gemm",), "fp8": ("deep_gemm",)}
+LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL"}
+# The low-latency kernels mark finished sums with this tag (deepep.py, mooncake.py, nixl.py assert the limit).
+DISPATCH_LIMIT = 1024
+# DeepEP counts ranks in groups of one host's GPUs (NUM_MAX_NVL_PEERS in its csrc/kernels/configs.cuh).
+DEEPEP_GROUP = 8
+# Ranks that its normal kernels exist for (launch.cuh there, deep_ep/buffer.py) in 1.2.1, the oldest that
+# SGLang's images have; and what later versions add.
+DEEPEP_SIZES = (2, 4, 8, 16, 24, 32, 64, 128, 144, 160)
+DEEPEP_LATER = (48, 96)
+# With it, SGLang sends 16 bit through DeepEP's normal mode, too.
+SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
+# How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
+OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
+
+
+@rule
+def deepep_gpu(case: Case) -> Iterator[Problem]:
+    """The expert kernels behind it are DeepGEMM's; SGLang asserts later, when it makes the layers."""
+    backend = case.options.a2a_backend
+    if backend in DISPATCH_ENV and case.gpu and not case.gpu.deep_gemm and not case.dense:
+        yield Problem(
+            f"a2a_backend {backend} needs DeepGEMM's expert kernels (Hopper, or Blackwell of data centres),"
+            f" which {case.gpu.product} cannot run",
+            case.at("a2a_backend"),
+            "set a2a_backend: none",
+        )
+
+
+@rule
+def deepep_runner(case: Case) -> Iterator[Problem]:
+    """Few expert kernels take tokens in DeepEP's layouts; SGLang fails later, when it makes or uses them."""
+    o, weights = case.options, case.expert_weights or ""
+    runner = o.moe_runner_backend if o.moe_runner_backend != "auto" else None
+    if o.a2a_backend not in DISPATCH_ENV or case.dense:
+        return
+    legal = DEEPEP_RUNNERS_OF.get(weights, DEEPEP_RUNNERS)
+    if weights == "bf16" and o.a2a_backend != "deepep":
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} sends FP8, and {case.settings.model} has 16 bit experts",
+            case.at("a2a_backend"),
+            "set a2a_backend: none, or deepep",
+        )
+    elif runner not in (*legal, None) or (weights == "bf16" and runner is None):
+        experts = f"{weights} experts" if weights else "experts"
+        yield Problem(
+            f"moe_runner_backend {runner or 'auto'} cannot take tokens for {experts} from a2a_backend"
+            f" {o.a2a_backend}",
+            case.at("moe_runner_backend"),
+            "remove moe_runner_backend, or set a2a_backend: none",
+        )
+    elif weights == "bf16" and o.deepep_mode == "normal" and SENDS_16_BIT not in case.pool.settings.env:
+        yield Problem(
+            f"SGLang has no kernel for 16 bit experts ({case.settings.model}) in DeepEP's normal mode alone",
+            case.at("deepep_mode"),
+            "set a2a_backend: none, or deepep_mode: auto",
+        )
+
+
+@rule
+def mooncake_needs_elastic(case: Case) -> Iterator[Problem]:
+    """Mooncake's all-to-all asks who is alive; without that state SGLang fails later, at the first token."""
+    backend = case.extra.get("elastic-ep-backend")
+    if case.options.a2a_backend == "mooncake" and backend in (None, "none") and not case.dense:
+        yield Problem(
+            "a2a_backend mooncake needs to know which ranks are alive",
+            f"wideep_pools.{case.role}.extra_args.elastic-ep-backend",
+            "set it to mooncake, or use another a2a_backend",
+        )
+
+
+@rule
+def deepep_ranks(case: Case) -> Iterator[Problem]:
+    """DeepEP is written for hosts of eight GPUs, and for certain numbers of them; it asserts later, at start.
+
+    A `deepep-config` changes the size of its buffers, not the numbers that its kernels exist for.
+    """
+    o, each = case.options, len(case.replica.head.gpus)
+    if o.a2a_backend != "deepep" or case.dense or case.tp < 2 or case.tp * case.stages != case.world_size:
+        return
+    linked = case.gpu is not None and case.gpu.multi_node_nvlink
+    where = f"wideep_pools.{case.role}." + ("nodes_per_replica" if case.nodes > 1 else "gpus_per_node")
+    remedy = "change it, or set a2a_backend: none"
+    if case.tp > DEEPEP_GROUP and case.tp % DEEPEP_GROUP:
+        yield Problem(
+            f"DeepEP counts GPUs in groups of {DEEPEP_GROUP}, {case.tp} are not whole", where, remedy
+        )
+    elif o.deepep_mode == "low_latency":  # finds its way by each GPU
+        return
+    elif case.nodes > 1 and each % min(DEEPEP_GROUP, case.tp) and not linked:
+        yield Problem(
+            f"DeepEP's normal kernels take {DEEPEP_GROUP} GPUs in a row for those of one host (NVLink), and a"
+            f" replica has {each} on each",
+            f"wideep_pools.{case.role}.gpus_per_node",
+            f"give a replica {DEEPEP_GROUP} GPUs of each host, or set a2a_backend: none",
+        )
+    elif case.tp in DEEPEP_LATER:
+        yield warn(
+            f"DeepEP's normal kernels know {case.tp} GPUs in versions after 1.2.1 only",
+            where,
+            f"see that the image has a later one, or use {_sizes(case.tp)} GPUs",
+        )
+    elif case.tp not in DEEPEP_SIZES:
+        yield Problem(
+            f"DeepEP's normal kernels do not exist for {case.tp} GPUs",
+            where,
+            f"use {_sizes(case.tp)} GPUs, or set a2a_backend: none",
+        )
+
+
+def _sizes(size: int) -> str:
+    """Return the numbers of GPUs beside `size` that DeepEP's normal kernels exist for."""
+    below = [n for n in DEEPEP_SIZES if n < size][-1:]
+    return " or ".join(map(str, [*below, *[n for n in DEEPEP_SIZES if n > size][:1]]))
+
+
+@rule
+def deepep_mode(case: Case) -> Iterator[Problem]:
+    """Normal mode switches CUDA graphs off silently; mooncake and nixl do not have it, and fail later."""
+    o = case.options
+    if o.deepep_mode is None or o.a2a_backend in FOREIGN:
+        return
+    if o.a2a_backend not in DISPATCH_ENV:
+        yield Problem(
+            f"deepep_mode is of no use with a2a_backend {o.a2a_backend}",
+            case.at("deepep_mode"),
+            "set a2a_backend: deepep, or remove deepep_mode",
+        )
+    elif o.a2a_backend != "deepep" and o.deepep_mode != "low_latency":
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} has the low-latency mode only, not {o.deepep_mode}",
+            case.at("deepep_mode"),
+            "remove it, or set a2a_backend: deepep",
+        )
+    elif o.deepep_mode == "normal" and case.decodes:
+        yield Problem(
+            "DeepEP's normal mode turns CUDA graphs off: decoding would be many times slower",
+            case.at("deepep_mode"),
+            f"use {'low_latency' if case.role == 'decode' else 'auto'}",
+        )
+
+
+@rule
+def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
+    """The low-latency kernels exist for captured decode steps; SGLang starts without them silently."""
+    o = case.options
+    if (
+        o.a2a_backend == "deepep"
+        and o.deepep_mode == "low_latency"
+        and case.role == "decode"
+        and not case.graphs
+    ):
+        yield Problem(
+            "DeepEP's low_latency mode without CUDA graphs loses what it is for",
+            case.at("cuda_graphs"),
+            "remove cuda_graphs: false (and the graph switches in extra_args)",
+        )
+
+
+@rule
+def dispatch_prompts(case: Case) -> Iterator[Problem]:
+    """A prompt's chunk goes in one step; more than the low-latency buffer holds aborts later, under load."""
+    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode != "low_latency" or not case.prefills:
+        return
+    tokens = -(-case.chunk_per_rank // case.attention_tp)
+    if 0 < tokens <= limit:
+        return
+    page = o.page_size or 1
+    chunk = limit * case.attention_tp // page * page * case.ranks
+    smaller = f"set chunked_prefill_size: {chunk} (slow)" if chunk else "use smaller pages"
+    deepep = f"use {'normal' if case.role == 'prefill' and case.expert_weights != 'bf16' else 'auto'}"
+    yield Problem(
+        f"{LIBRARY[o.a2a_backend]}'s low-latency mode carries {limit} tokens of a GPU at a time, prompts are"
+        + (f" longer (chunks of {tokens})" if tokens else " longer (not chunked)"),
+        case.at("deepep_mode" if o.a2a_backend == "deepep" else "chunked_prefill_size"),
+        f"{deepep}, or {smaller}" if o.a2a_backend == "deepep" else f"{smaller}, or a2a_backend: deepep",
+    )
+
+
+@rule
+def requests_for_every_rank(case: Case) -> Iterator[Problem]:
+    """SGLang divides the requests by the ranks; with none for a rank it asserts later, after loading."""
+    requests = case.options.max_running_requests
+    if case.decodes and requests is not None and requests < case.ranks:
+        yield Problem(
+            f"max_running_requests {requests} is none for each of {case.ranks} ranks",
+            case.at("max_running_requests"),
+            f"use a multiple of {case.ranks}, e.g. {case.ranks * (case.options.cuda_graph_max_bs or 1)}",
+        )
+
+
+@rule
+def dispatch_tokens(case: Case) -> Iterator[Problem]:
+    """A GPU that sends more than its buffer holds aborts; SGLang fails later, under load.
+
+    GPUs that share a sequence's attention send a part of its tokens each.
+    """
+    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode == "normal":
+        return
+    if case.extra.get("speculative-algorithm") and "speculative-num-draft-tokens" not in case.extra:
+        yield Problem(
+            "speculation without a number of draft tokens: SGLang chooses, and a step's tokens are unknown",
+            f"wideep_pools.{case.role}.extra_args.speculative-num-draft-tokens",
+            "set it, e.g. to 4 (with speculative-num-steps 3 and speculative-eagle-topk 1)",
+        )
+    if limit > DISPATCH_LIMIT:
+        yield Problem(
+            f"{limit} is more than {LIBRARY[o.a2a_backend]}'s {DISPATCH_LIMIT}",
+            case.at("dispatch_tokens_per_rank"),
+            f"use at most {DISPATCH_LIMIT}",
+        )
+    if not case.decodes:
+        return
+    sizes = {"cuda_graph_max_bs": case.captured_per_rank}
+    if case.requests_per_rank > case.captured_per_rank:
+        sizes["max_running_requests"] = case.requests_per_rank
+    for option, per_rank in sizes.items():
+        tokens = -(-per_rank * case.draft_tokens // case.attention_tp)
+        if tokens > limit:
+            most = limit * case.attention_tp // case.draft_tokens
+            lower = most * (1 if option == "cuda_graph_max_bs" else case.ranks)
+            draft = f" x {case.draft_tokens} draft tokens" if case.draft_tokens > 1 else ""
+            shared = f" over {case.attention_tp} GPUs" if case.attention_tp > 1 else ""
+            yield Problem(
+                f"{per_rank} sequences a rank{draft}{shared} are {tokens} tokens of a GPU in a step;"
+                f" {LIBRARY[o.a2a_backend]}'s low-latency buffer holds {limit}",
+                case.at(option),
+                f"lower {option} to {lower},"
+                f" or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)",
+            )
+
+
+@rule
+def deepep_devices(case: Case) -> Iterator[Problem]:
+    """Its kernels write to the device's queues themselves, as ConnectX has them; it fails later, at start."""
+    foreign = {
+        host.name: device
+        for host in case.hosts
+        for device in host.network.rdma_devices
+        if device.startswith(OTHER_DEVICES)
+    }
+    if case.options.a2a_backend == "deepep" and case.nodes > 1 and foreign:
+        yield Problem(
+            f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",
+            f"wideep_network.rdma_devices on {some(list(foreign))}",
+            "name mlx5 devices, or set a2a_backend: none (tensor parallel experts) or another all-to-all",
+        )
+
+
+@rule
+def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
+    """DeepEP sends between hosts by RDMA or multi-node NVLink; it has no way over TCP."""
+    without = [host.name for host in case.hosts if not host.network.rdma_devices]
+    linked = case.gpu is not None and case.gpu.multi_node_nvlink
+    if case.options.a2a_backend == "deepep" and case.nodes > 1 and without and not linked:
+        yield warn(
+            "DeepEP between hosts needs RDMA, and no device is described: without one its workers fail",
+            f"wideep_network.rdma_devices on {some(without)}",
+            "name the RDMA devices beside the GPUs, or set a2a_backend: none (tensor parallel experts)",
+        )
+
+
+@rule
+def fp8_on_old_gpus(case: Case) -> Iterator[Problem]:
+    """FP8 arithmetic begins with Ada (8.9).
+
+    Before, dense layers are unpacked for each use (Marlin's kernel). Experts have Triton's, which does not
+    compile there: SGLang fails later.
+    """
+    if case.gpu is None or case.gpu.fp8 or case.card is None or case.expert_weights != "fp8":
+        return
+    where, remedy = f"wideep_gpu with {case.settings.model}", "use Hopper or newer, or another checkpoint"
+    if case.dense:
+        yield warn(f"{case.gpu.product} has no FP8 arithmetic: FP8 weights run slowly there", where, remedy)
+    else:
+        yield Problem(f"{case.gpu.product} has no FP8 arithmetic, and FP8 experts need it", where, remedy)
+
+
+@rule
+def flashinfer_all_to_all(case: Case) -> Iterator[Problem]:
+    """FlashInfer's all-to-all is written for one attention replica on each GPU."""
+    o = case.options
+    if o.a2a_backend != "flashinfer":
+        return
+    if not o.dp_attention or case.dp != case.tp:
+        yield Problem(
+            f"a2a_backend flashinfer needs dp_attention with data_parallel_size {case.tp}",
+            case.at("a2a_backend"),
+            f"set data_parallel_size: {case.tp}, or a2a_backend: deepep",
+        )
+    elif o.moe_runner_backend not in FLASHINFER_RUNNERS:
+        yield Problem(
+            f"a2a_backend flashinfer does not work with moe_runner_backend {o.moe_runner_backend or 'auto'}",
+            case.at("moe_runner_backend"),
+            f"use one of {', '.join(FLASHINFER_RUNNERS)}",
+        )

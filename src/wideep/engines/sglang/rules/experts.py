@@ -1,0 +1,220 @@
+"""Experts: how they are spread, copied, balanced and computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.engines.rules import warn
+from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.rules.registry import FOREIGN, rule
+from wideep.problems import Problem
+
+
+@rule
+def dense_model(case: Case) -> Iterator[Problem]:
+    """A dense model has no experts to spread: several attention replicas of it are wide DP, not wide EP."""
+    if case.card is None or case.card.experts:
+        return
+    o, eplb = case.options, case.settings.eplb
+    used = {
+        case.at("expert_parallel_size"): case.ep > 1,
+        case.at("a2a_backend"): o.a2a_backend != "none",
+        case.at("deepep_mode"): o.deepep_mode is not None,
+        case.at("moe_dense_tp_size"): o.moe_dense_tp_size is not None,
+        case.at("moe_runner_backend"): o.moe_runner_backend is not None,
+        "wideep_eplb": eplb.enabled or eplb.redundant_experts > 0,
+    }
+    for where in (where for where, wrong in used.items() if wrong):
+        yield Problem(
+            f"{case.settings.model} is a dense model: it has no experts. What it can do is wide DP",
+            where,
+            "remove it, and set data_parallel_size; or serve a model with experts",
+        )
+
+
+@rule
+def expert_parallel_size(case: Case) -> Iterator[Problem]:
+    """All-to-all backends span all GPUs: SGLang sets ep-size to tp-size silently, whatever was written."""
+    o = case.options
+    if case.card and case.card.experts is None:
+        return
+    if o.a2a_backend != "none" and case.ep != case.tp:
+        yield Problem(
+            f"a2a_backend {o.a2a_backend} spreads the experts over all {case.tp} GPUs,"
+            f" expert_parallel_size {case.ep} would be ignored",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}, or leave it out",
+        )
+    elif case.tp % case.ep:
+        yield Problem(
+            f"expert_parallel_size {case.ep} does not divide tensor_parallel_size {case.tp}",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}, or leave it out",
+        )
+
+
+@rule
+def all_to_all_alone(case: Case) -> Iterator[Problem]:
+    """One GPU holds all experts, there is nobody to exchange tokens with; SGLang fails later, or limps."""
+    if case.options.a2a_backend != "none" and case.world_size == 1:
+        yield Problem(
+            f"a2a_backend {case.options.a2a_backend} exchanges tokens between GPUs, a replica has one",
+            case.at("a2a_backend"),
+            "remove it, or give a replica more than one GPU",
+        )
+
+
+@rule
+def experts_divide(case: Case) -> Iterator[Problem]:
+    """Every GPU holds the same number of experts: the lab's 16 redundant ones on 32 GPUs are impossible."""
+    if case.card is None or case.card.experts is None:
+        return
+    routed, redundant = case.card.experts.routed, case.settings.eplb.redundant_experts
+    if case.tp <= case.world_size and (routed + redundant) % case.ep:
+        below = (routed + redundant) // case.ep * case.ep - routed
+        legal = [n for n in (below, below + case.ep) if n >= 0]
+        yield Problem(
+            f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}",
+            "wideep_eplb.redundant_experts",
+            f"use {' or '.join(map(str, legal))}",
+        )
+
+
+@rule
+def eplb(case: Case) -> Iterator[Problem]:
+    """Load balancing moves experts between GPUs by what was recorded."""
+    eplb, mode = case.settings.eplb, case.extra.get("expert-distribution-recorder-mode", "stat")
+    buffer = case.extra.get("expert-distribution-recorder-buffer-size")
+    if case.card and case.card.experts is None:
+        return
+    if eplb.enabled and case.ep == 1:
+        yield Problem(
+            f"EPLB needs experts spread over GPUs, expert parallel size is 1 in pool {case.role}",
+            "wideep_eplb.enabled",
+            f"set wideep_pools.{case.role}.options.expert_parallel_size: {case.tp}, or enabled: false"
+            if case.tp > 1
+            else "set enabled: false, or give a replica more than one GPU",
+        )
+    if eplb.enabled and mode not in ("stat", "stat_approx"):
+        yield Problem(
+            f"EPLB reads the recorder's statistics, mode {mode} keeps none",
+            f"wideep_pools.{case.role}.extra_args.expert-distribution-recorder-mode",
+            "remove it: stat is set by itself",
+        )
+    if eplb.enabled and mode == "stat_approx" and case.options.deepep_mode != "normal":
+        yield Problem(
+            "the recorder's mode stat_approx counts DeepEP's normal dispatch only",
+            f"wideep_pools.{case.role}.extra_args.expert-distribution-recorder-mode",
+            "remove it: stat is set by itself",
+        )
+    if eplb.enabled and case.options.a2a_backend == "deepep" and case.options.deepep_mode == "auto":
+        yield Problem(
+            "EPLB counts tokens in DeepEP's normal mode or in its low-latency mode, not where steps take"
+            f" turns (deepep_mode auto, pool {case.role})",
+            "wideep_eplb.enabled",
+            "set enabled: false, or serve with pools prefill and decode"
+            if case.role == "aggregated"
+            else f"set enabled: false, or wideep_pools.{case.role}.options.deepep_mode:"
+            f" {'normal' if case.role == 'prefill' else 'low_latency'}",
+        )
+    if eplb.enabled and buffer is not None and int(buffer) > eplb.rebalance_iterations:
+        yield Problem(
+            f"rebalance_iterations {eplb.rebalance_iterations} is less than the recorder's buffer of {buffer}"
+            " passes: it would balance by stale records",
+            "wideep_eplb.rebalance_iterations",
+            f"set it to at least {buffer}, or remove expert-distribution-recorder-buffer-size",
+        )
+    if eplb.redundant_experts and not eplb.enabled:
+        yield warn(
+            "redundant experts without EPLB: they take memory and nothing is ever rebalanced",
+            "wideep_eplb.enabled",
+            "set wideep_eplb.enabled: true",
+        )
+
+
+@rule
+def elastic_eplb(case: Case) -> Iterator[Problem]:
+    """Where ranks may leave, experts are placed by an algorithm that knows it; `auto` becomes that one."""
+    backend, algorithm = case.extra.get("elastic-ep-backend"), case.settings.eplb.algorithm
+    if backend not in (None, "none") and case.settings.eplb.enabled and algorithm != "auto":
+        yield Problem(
+            f"--elastic-ep-backend {backend} does not work with the algorithm {algorithm}",
+            "wideep_eplb.algorithm",
+            "set it to auto, or remove elastic-ep-backend",
+        )
+
+
+@rule
+def eplb_groups(case: Case) -> Iterator[Problem]:
+    """Hierarchical placement keeps a group of experts on one node; SGLang fails later, at the first move."""
+    eplb, experts = case.settings.eplb, case.card.experts if case.card else None
+    if eplb.enabled and experts and "hierarchical" in eplb.algorithm and experts.groups % case.nodes:
+        yield Problem(
+            f"{eplb.algorithm} needs the {experts.groups} groups of experts to divide by {case.nodes} nodes",
+            "wideep_eplb.algorithm",
+            "use auto or deepseek",
+        )
+
+
+@rule
+def redundancy_advice(case: Case) -> Iterator[Problem]:
+    """Between half a spare expert and one for each GPU is what has been found to pay."""
+    eplb = case.settings.eplb
+    if eplb.enabled and case.ep > 1 and not case.ep // 2 <= eplb.redundant_experts <= case.ep:
+        legal = case.ep if case.card is None or case.card.experts is None else _advised(case)
+        if legal == eplb.redundant_experts:
+            return
+        yield warn(
+            f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
+            " (fewer leave hot experts alone, more take memory from the KV cache)",
+            "wideep_eplb.redundant_experts",
+            f"try {legal}",
+        )
+
+
+def _advised(case: Case) -> int:
+    """Return the largest legal count up to the number of GPUs, else the smallest legal one."""
+    assert case.card is not None
+    assert case.card.experts is not None
+    return (-case.card.experts.routed) % case.ep or case.ep
+
+
+@rule
+def moe_runner(case: Case) -> Iterator[Problem]:
+    """Some expert kernels know whole or fully spread experts only."""
+    runner, quantization = case.options.moe_runner_backend, case.extra.get("quantization")
+    where = case.at("moe_runner_backend")
+    if runner == "flashinfer_cutedsl" and case.expert_weights in ("bf16", "fp8"):
+        yield Problem(
+            f"{runner} is for FP4 experts, {case.settings.model} has {case.expert_weights}",
+            where,
+            "remove moe_runner_backend: SGLang chooses the fastest one",
+        )
+    if runner in ("flashinfer_cutlass", "flashinfer_cutedsl") and case.ep not in (1, case.tp):
+        yield Problem(
+            f"{runner} needs expert_parallel_size 1 or {case.tp}, it is {case.ep}",
+            where,
+            f"set expert_parallel_size: {case.tp}, or remove moe_runner_backend",
+        )
+    if runner == "cutlass" and quantization in ("fp8", "mxfp8") and case.ep > 1:
+        yield Problem(
+            f"cutlass with {quantization} weights cannot spread experts (expert_parallel_size {case.ep})",
+            where,
+            "remove moe_runner_backend: SGLang chooses the fastest one",
+        )
+
+
+@rule
+def foreign_all_to_all(case: Case) -> Iterator[Problem]:
+    """SGLang starts them and fails later, when a package is missing or the first token is sent."""
+    backend = case.options.a2a_backend or "none"
+    if backend in FOREIGN and not case.dense and not (backend == "megamoe" and _may_be_fp4(case)):
+        yield Problem(
+            f"a2a_backend {backend} cannot serve {case.settings.model} here: {FOREIGN[backend]}",
+            case.at("a2a_backend"),
+            "set a2a_backend: deepep, or none",
+        )
+
+
+def _may_be_fp4(case: Case) -> bool:
+    return case.expert_weights in (None, "fp4")

@@ -1,0 +1,94 @@
+"""One way to say each thing: what the plan decides, options and environment do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.engines.rules import warn
+from wideep.engines.sglang.options import DISPATCH_ENV, Case
+from wideep.engines.sglang.rules.registry import FLAGS, OWNED, rule
+from wideep.problems import Problem
+
+# Variable of the environment -> the option that decides it.
+ENV_OF = dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank")
+OPTION_OF = {flag: option for option, flag in FLAGS.items()}
+# How long a request waits for its other side, in seconds: 300 unless set.
+PATIENCE = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
+LONGEST_WAIT_S = 600
+
+
+@rule
+def flags_of_the_plan(case: Case) -> Iterator[Problem]:
+    """Ranks, addresses and ports follow from the inventory; typed options are checked, extra_args are not."""
+    for flag in case.extra:
+        where = f"wideep_pools.{case.role}.extra_args.{flag}"
+        if flag in OWNED:
+            yield Problem(
+                f"--{flag} is decided by {OWNED[flag]}", where, "remove it here and set that instead"
+            )
+        elif flag in OPTION_OF:
+            option = OPTION_OF[flag] + (": false" if flag == "disable-radix-cache" else "")
+            remedy = f"set wideep_pools.{case.role}.options.{option} instead"
+            yield Problem(f"--{flag} has an option of its own, which rules can check", where, remedy)
+
+
+@rule
+def environment_of_options(case: Case) -> Iterator[Problem]:
+    """A rule that looks at an option would judge another number than the one in force."""
+    for name, option in ENV_OF.items():
+        if name in case.pool.settings.env:
+            yield Problem(
+                f"{option} has to be known to rules, which do not read the environment",
+                f"wideep_pools.{case.role}.env.{name}",
+                f"remove it and set wideep_pools.{case.role}.options.sglang.{option}",
+            )
+
+
+@rule
+def model_directory(case: Case) -> Iterator[Problem]:
+    """The small model directory of the rehearsal has no weights."""
+    if not case.settings.model_path:
+        yield Problem(
+            "SGLang needs the model's directory",
+            "wideep_model_path",
+            "set wideep_model_path to a directory that all hosts of the pool have",
+        )
+
+
+@rule
+def packages(case: Case) -> Iterator[Problem]:
+    """SGLang's own packages are what `venv` installs; SGLang fails later, when it imports another one."""
+    if not case.settings.in_venv:
+        return
+    a2a = "" if case.dense else case.options.a2a_backend
+    lacks = {
+        "DeepEP": "a2a_backend deepep" if a2a == "deepep" else "",
+        "Mooncake": "wideep_kv_transfer mooncake"
+        if case.disaggregated and case.settings.kv_transfer == "mooncake"
+        else "a2a_backend mooncake"
+        if a2a == "mooncake"
+        else "",
+    }
+    for package, reason in lacks.items():
+        if reason:
+            yield Problem(
+                f"{reason} needs the package {package}, which SGLang's own packages do not bring: the"
+                " environment of wideep_runtime: venv lacks it",
+                "wideep_runtime",
+                "set wideep_runtime: container (the official image has it), or existing with a wideep_python"
+                " that has it",
+            )
+
+
+@rule
+def patience(case: Case) -> Iterator[Problem]:
+    """A request whose other side died waits so long, with its memory; SGLang takes any number silently."""
+    for name in PATIENCE:
+        value = case.pool.settings.env.get(name, "")
+        if value.isdecimal() and int(value) > LONGEST_WAIT_S:
+            yield warn(
+                f"{value} s hide a dead prefill or decode worker: its requests wait so long, and so do their"
+                " clients",
+                f"wideep_pools.{case.role}.env.{name}",
+                f"leave it out (300 s), or use at most {LONGEST_WAIT_S}",
+            )

@@ -1,0 +1,78 @@
+"""What prefill and decode have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from wideep.engines.rules import pair, same_layout
+from wideep.engines.sglang.options import Case
+from wideep.problems import Problem
+from wideep.reference.memory import gib, listed
+
+
+def shared_memory(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Pools on one GPU have to fit together; SGLang fails later, in the pool that starts last."""
+    known = [(case, budget) for case in cases if (budget := case.budget()) and case.options.max_total_tokens]
+    if len(known) < 2 or not cases[0].settings.share_gpus:
+        return
+    taken = {
+        case.role: sum(b.weights.values())
+        + sum(b.beside.values())
+        + (case.options.max_total_tokens or 0) * b.kv_per_token
+        for case, b in known
+    }
+    memory = min(budget.memory for _, budget in known)
+    if sum(taken.values()) > memory:
+        yield Problem(
+            f"the pools share a GPU of {gib(memory)} and need {listed(taken)} of it",
+            " and ".join(case.at("max_total_tokens") for case, _ in known),
+            "lower them, or give the pools GPUs of their own (wideep_share_gpus: false)",
+        )
+
+
+def same_stages(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Decode finds each layer's cache by prefill's stages; SGLang asserts later, at the first request."""
+    if both := pair(cases):
+        prefill, decode = (case.stages for case in both)
+        if decode not in (1, prefill):
+            yield Problem(
+                f"decode's pp-size {decode} is neither prefill's {prefill} nor 1",
+                "wideep_pools.decode.extra_args.pp-size",
+                f"set it to {prefill}, or remove it" if prefill > 1 else "remove it",
+            )
+
+
+def same_drafts(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Prefill sends its draft model's cache, too; decode without one fails later, or takes it silently."""
+    if both := pair(cases):
+        ours, theirs = (case.extra.get("speculative-algorithm") for case in both)
+        if ours and ours != theirs:
+            yield Problem(
+                f"prefill drafts with {ours} and decode with {theirs or 'nothing'}: decode has no place for"
+                " the draft model's KV cache",
+                "wideep_pools.prefill.extra_args.speculative-algorithm",
+                "remove it there (drafts are of use in decode), or set the same in decode",
+            )
+
+
+def longest_prompt(cases: Sequence[Case]) -> Iterator[Problem]:
+    """A prompt that prefill takes has to fit decode, which refuses it later, when it is computed."""
+    if both := pair(cases):
+        prefill, decode = (
+            case.options.context_length or (case.card.context_length if case.card else 0) for case in both
+        )
+        if decode and prefill > decode:
+            yield Problem(
+                f"prefill takes prompts of {prefill} tokens, and decode sequences of {decode}",
+                both[0].at("context_length"),
+                f"set it to {decode}, or raise context_length of decode",
+            )
+
+
+def handover(cases: Sequence[Case]) -> Iterator[Problem]:
+    """What prefill and decode have to agree on."""
+    yield from same_layout(cases)
+    yield from same_stages(cases)
+    yield from same_drafts(cases)
+    yield from longest_prompt(cases)
+    yield from shared_memory(cases)

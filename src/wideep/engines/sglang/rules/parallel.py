@@ -1,0 +1,207 @@
+"""Who computes what: GPUs, stages, attention by data, dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.engines.rules import warn
+from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.rules.registry import rule
+from wideep.problems import Problem
+
+# Classes of SGLang 0.5.16 that make their attention for the GPUs of one attention replica (attn_tp_size in
+# its models/*.py), by their names in a config.json. Others, Llama and Qwen2 among them, divide it by all GPUs
+# while the KV cache has the heads of one replica.
+BY_DATA = frozenset(
+    {
+        "BailingMoEForCausalLM",
+        "BailingMoeForCausalLM",
+        "BailingMoeV2ForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV4ForCausalLM",
+        "Exaone4ForCausalLM",
+        "ExaoneMoEForCausalLM",
+        "FalconH1ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "Grok1ForCausalLM",
+        "Grok1ModelForCausalLM",
+        "KimiLinearForCausalLM",
+        "LagunaForCausalLM",
+        "Llama4ForCausalLM",
+        "LLaDA2MoeModelLM",
+        "MellumForCausalLM",
+        "MiMoV2FlashForCausalLM",
+        "MiMoV2ForCausalLM",
+        "MiniMaxM2ForCausalLM",
+        "MiniMaxM3SparseForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "SarvamMLAForCausalLM",
+        "SarvamMoEForCausalLM",
+        "SDARForCausalLM",
+        "SDARMoeForCausalLM",
+        "Step3p5ForCausalLM",
+    }
+)
+
+
+@rule
+def world_size(case: Case) -> Iterator[Problem]:
+    """Tensor parallel size counts all ranks of all nodes."""
+    pp = case.stages
+    if case.tp * pp != case.world_size:
+        pipeline = f" x pp-size {pp}" if pp > 1 else ""
+        yield Problem(
+            f"tensor_parallel_size {case.tp}{pipeline} is not the replica's {case.world_size} GPUs"
+            f" ({case.nodes} nodes x {case.world_size // case.nodes})",
+            case.at("tensor_parallel_size"),
+            f"set it to {case.world_size // pp}, leave it out, or change nodes_per_replica or gpus_per_node",
+        )
+
+
+@rule
+def pipeline(case: Case) -> Iterator[Problem]:
+    """Stages of layers hand over one token at a time: neither drafts nor a world that shrinks fit in."""
+    if case.stages == 1:
+        return
+    for other in ("speculative-algorithm", "elastic-ep-backend"):
+        if case.extra.get(other) not in (None, "none"):
+            yield Problem(
+                f"--pp-size {case.extra['pp-size']} excludes --{other}",
+                f"wideep_pools.{case.role}.extra_args.{other}",
+                "remove one of the two",
+            )
+
+
+@rule
+def data_parallel_divides(case: Case) -> Iterator[Problem]:
+    """DP attention divides the same GPUs: the lab's TP=1, DP=4 is impossible, it is TP=4, DP=4."""
+    if case.tp % case.dp:
+        sizes = [n for n in range(1, case.world_size + 1) if case.world_size % n == 0]
+        yield Problem(
+            f"data_parallel_size {case.dp} does not divide tensor_parallel_size {case.tp}:"
+            " attention replicas share the GPUs of the replica, they do not add to them",
+            case.at("data_parallel_size"),
+            f"use one of {', '.join(map(str, sizes))}",
+        )
+
+
+@rule
+def data_parallel_is_attention(case: Case) -> Iterator[Problem]:
+    """Without DP attention SGLang starts complete copies, on one node only; replicas do that better."""
+    if case.dp > 1 and not case.options.dp_attention:
+        yield Problem(
+            f"data_parallel_size {case.dp} without dp_attention means complete copies of the model"
+            + (", which SGLang refuses over several nodes" if case.nodes > 1 else " behind one address"),
+            case.at("dp_attention"),
+            "set dp_attention: true, or data_parallel_size: 1 and more replicas (replicas_per_node)",
+        )
+
+
+@rule
+def dp_attention_alone(case: Case) -> Iterator[Problem]:
+    """SGLang switches it off silently."""
+    if case.options.dp_attention and case.dp == 1:
+        yield warn(
+            "dp_attention does nothing with data_parallel_size 1",
+            case.at("dp_attention"),
+            f"set data_parallel_size, e.g. {case.tp}",
+        )
+
+
+@rule
+def dp_attention_of_the_model(case: Case) -> Iterator[Problem]:
+    """Not every model of SGLang's can divide attention by data; it fails later, at the first batch."""
+    name = case.card.architecture if case.card else ""
+    if case.dp > 1 and case.options.dp_attention and name and name not in BY_DATA:
+        yield Problem(
+            f"SGLang's {name} ({case.settings.model}) cannot divide attention by data: its workers start and"
+            " end at the first batch",
+            case.at("data_parallel_size"),
+            "set data_parallel_size: 1 (its GPUs divide the model) and, for more copies, fewer gpus_per_node"
+            " with replicas_per_node; or serve a model that can, e.g. a Qwen3",
+        )
+
+
+@rule
+def dp_lm_head(case: Case) -> Iterator[Problem]:
+    """The output head can be divided by data only where attention is."""
+    if case.options.dp_lm_head and not case.options.dp_attention and case.dp > 1:
+        yield Problem("dp_lm_head needs dp_attention", case.at("dp_lm_head"), "set dp_attention: true")
+
+
+@rule
+def attention_heads(case: Case) -> Iterator[Problem]:
+    """SGLang fails later, when it loads the model."""
+    shared = case.tp // case.dp if case.tp % case.dp == 0 else 0
+    if case.card and shared and case.card.attention.heads % shared:
+        yield Problem(
+            f"{case.card.attention.heads} attention heads do not divide by {shared} GPUs"
+            " (tensor_parallel_size / data_parallel_size)",
+            case.at("data_parallel_size"),
+            "choose sizes whose quotient divides the number of heads",
+        )
+
+
+@rule
+def blocks_divide(case: Case) -> Iterator[Problem]:
+    """FP8 scales belong to whole blocks of weights; SGLang fails later, when it loads them."""
+    card, o = case.card, case.options
+    if card is None or card.block == 1 or case.tp % case.ep or (case.dp > 1 and not o.dp_attention):
+        return
+    if case.gpu and not case.gpu.fp8:
+        return
+    dense = o.moe_dense_tp_size or case.tp
+    parts = [(card.intermediate_size, dense, "dense layers", "moe_dense_tp_size", "set it to 1")]
+    if card.experts:
+        size = card.experts.intermediate_size
+        parts.append((size, case.tp // case.ep, "experts", "expert_parallel_size", f"set it to {case.tp}"))
+        if card.experts.shared and o.a2a_backend == "none":
+            balanced = case.role == "aggregated" and case.settings.eplb.enabled
+            deepep = "wideep_eplb.enabled: false, for DeepEP" if balanced else "a2a_backend: deepep"
+            remedy = f"set {deepep}: then each GPU has them whole"
+            parts.append((size * card.experts.shared, case.tp, "shared experts", "a2a_backend", remedy))
+    for width, gpus, what, option, remedy in parts:
+        if width % (gpus * card.block):
+            yield Problem(
+                f"{what}: {width} columns divided by {gpus} GPUs are not whole FP8 blocks of {card.block}",
+                case.at(option),
+                remedy,
+            )
+
+
+@rule
+def moe_dense_tp_size(case: Case) -> Iterator[Problem]:
+    """The dense layers are either whole on each GPU or divided by all of them."""
+    size = case.options.moe_dense_tp_size
+    if size not in (None, 1, case.tp):
+        yield Problem(
+            f"moe_dense_tp_size {size} is neither 1 nor tensor_parallel_size {case.tp}",
+            case.at("moe_dense_tp_size"),
+            "set it to 1: each GPU has the few dense layers whole",
+        )
+
+
+@rule
+def overlap(case: Case) -> Iterator[Problem]:
+    """Two batches overlap one's communication with the other's computation: there has to be some."""
+    o = case.options
+    if o.two_batch_overlap and o.a2a_backend == "none" and not o.dp_attention:
+        yield Problem(
+            "two_batch_overlap has nothing to overlap without an all-to-all backend or dp_attention",
+            case.at("two_batch_overlap"),
+            "set a2a_backend: deepep, or remove two_batch_overlap",
+        )
+    if o.single_batch_overlap and case.gpu and case.gpu.compute == 90:
+        yield Problem(
+            f"single_batch_overlap does not run on Hopper ({case.gpu.product})",
+            case.at("single_batch_overlap"),
+            "use two_batch_overlap",
+        )

