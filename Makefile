@@ -58,7 +58,7 @@ test: setup  ## every suite that this machine can run; SUITES="lint unit" for so
 	@$(BIN)/python tools/run_tests.py $(SUITES)
 
 .PHONY: lint
-lint: setup  ## ruff, mypy, yamllint, ansible-lint
+lint: setup  ## ruff, mypy, import-linter, yamllint, ansible-lint
 	@$(BIN)/python tools/run_tests.py lint
 
 .PHONY: bench

@@ -79,6 +79,7 @@ SUITES = (
             ("ruff", "check", "."),
             ("ruff", "format", "--check", "."),
             ("mypy",),
+            ("lint-imports", "--no-logo", "--no-cache"),
             ("yamllint", "--strict", "."),
             ("ansible-lint", "--offline", "-q"),
         ),
