@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.cluster.objects import Object, of_generation
 from wideep.kubernetes.manifests import to_yaml
 from wideep.kubernetes.names import FIELD_MANAGER
-from wideep.plain import plain
 
 # The server changes them with everything; they say nothing to a person.
 HIDDEN = ["metadata.managedFields", "metadata.resourceVersion", "metadata.generation", "status"]
@@ -27,19 +26,19 @@ def _created(items: list[Object]) -> dict[str, Any]:
     return {"changed": True, "names": names, "diff": diffs}
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.cluster_apply`."""
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "objects": {"type": "list", "elements": "dict", "required": True},
                 "generation": {"type": "str", "default": ""},
                 "judged": {"type": "bool", "default": True},
             }
         )
-        items = of_generation(plain(arguments["objects"]), plain(arguments["generation"]))
+        items = of_generation(arguments["objects"], arguments["generation"])
         if not items:
             return {**result, "changed": False, "names": []}
         if self._task.check_mode and not arguments["judged"]:

@@ -6,28 +6,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep.cluster import leftover
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.plain import plain
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_namespace`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        own = self.given(
             {
                 "name": {"type": "str", "required": True},
                 "leaving": {"type": "list", "elements": "dict", "default": []},
                 "release": {"type": "str", "default": ""},
             }
         )
-        own = plain(arguments)
         try:
             why = leftover.namespace_kept(
                 Cluster(), own["name"], leaving=own["leaving"], release=own["release"]

@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 from ansible import constants
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep.cluster import downloads, objects
 from wideep.cluster.access import Cluster, ClusterError
@@ -17,17 +17,15 @@ from wideep.plain import plain
 from wideep.problems import describe
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_objects`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, own = self.validate_argument_spec({"removing": {"type": "bool", "default": False}})
+        own = self.given({"removing": {"type": "bool", "default": False}})
         plan = plain(task_vars["wideep_plan"])
         # Removed when Ansible ends: kubernetes.core keeps there what kinds the cluster has.
-        folder = tempfile.mkdtemp(dir=constants.DEFAULT_LOCAL_TMP)
+        folder = tempfile.mkdtemp(dir=vars(constants)["DEFAULT_LOCAL_TMP"])
         try:
             sort = self._leaving if own["removing"] else self._sort
             return {**result, "changed": False, "tmp": folder, **sort(Cluster(), plan)}

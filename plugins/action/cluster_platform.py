@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import PLATFORM, platform_of
 
 from wideep.cluster import helm, leftover, objects, platform
@@ -15,14 +15,12 @@ from wideep.plain import plain
 from wideep.problems import describe
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_platform`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec({**PLATFORM, "removing": {"type": "bool", "default": False}})
+        given = self.given({**PLATFORM, "removing": {"type": "bool", "default": False}})
         own = platform_of(given)
         judge = self._kept if given["removing"] else self._wanted
         try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import (
     PLATFORM,
     SECRETS,
@@ -19,16 +19,12 @@ from wideep.cluster.preflight import judge
 from wideep.plain import plain
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_preflight`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {**PLATFORM, **SECRETS, "verbose": {"type": "bool", "default": False}}
-        )
+        given = self.given({**PLATFORM, **SECRETS, "verbose": {"type": "bool", "default": False}})
         report = judge(plain(task_vars["wideep_plan"]), platform_of(given), secrets_of(given))
         outcome = verdict(result, report, verbose=given["verbose"])
         if not report.failed and (given["verbose"] or report.counts["warn"]):

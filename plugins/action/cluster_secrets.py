@@ -7,7 +7,7 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import SECRETS, secrets_of
 
 from wideep.cluster import objects
@@ -17,14 +17,12 @@ from wideep.plain import plain
 from wideep.problems import Problem, describe
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_secrets`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(SECRETS)
+        given = self.given(SECRETS)
         plan = plain(task_vars["wideep_plan"])
         own = plan["settings"]["kubernetes"]
         values = secrets_of(given)

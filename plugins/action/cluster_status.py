@@ -6,21 +6,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep.cluster import watch
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.plain import plain
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_status`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec({"verified": {"type": "dict"}})
+        arguments = self.given({"verified": {"type": "dict"}})
         plan = plain(task_vars["wideep_plan"])
         try:
             return {**result, "changed": False, **watch.status(Cluster(), plan, arguments["verified"])}

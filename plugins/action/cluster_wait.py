@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep.cluster import watch
 from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError
@@ -17,14 +17,12 @@ POLL_S, SHOW_S = 1.0, 10.0
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.cluster_wait`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, own = self.validate_argument_spec(
+        own = self.given(
             {
                 "target": {"choices": ["graph", "job", "operator"], "required": True},
                 "name": {"type": "str", "default": ""},

@@ -6,21 +6,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
 
 from wideep.problems import RefusedError
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.etcd_auth`."""
 
     _supports_check_mode = True
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {"endpoint": {"type": "str", "required": True}, "record": {"type": "str", "required": True}}
         )
         try:

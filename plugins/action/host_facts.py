@@ -7,10 +7,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.host_facts`."""
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 LIMIT_BYTES = 8 * 1024 * 1024
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.model_directory`."""
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {"path": {"type": "str", "required": True}, "src": {"type": "path", "required": True}}
         )
         source = Path(arguments["src"])

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.preflight.model import ModelDirectory
 from wideep.preflight.storage import lacks
@@ -22,7 +22,7 @@ OFTEN_S = 60.0
 SILENCE_S = 120.0
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.model_download`."""
 
     _supports_check_mode = True
@@ -38,10 +38,10 @@ class ActionModule(ActionBase):
             try:
                 result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
                 heard = time.monotonic()
-            except AnsibleConnectionFailure as problem:
+            except AnsibleConnectionFailure as silence:
                 if not arguments["attach"] or time.monotonic() - heard > SILENCE_S:
                     raise
-                Display().display(f"{host}: no answer ({problem.message}); asks again")
+                Display().display(f"{host}: no answer ({silence.message}); asks again")
                 time.sleep(SLICE_S)
                 continue
             if result.get("state") != "running":

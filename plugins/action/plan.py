@@ -9,32 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
-try:
-    from wideep.deployment.build import GROUPS
-    from wideep.inventory.settings import is_of_a_role, planned_variables
-    from wideep.plain import plain
-    from wideep.plan import Plan, make_plan
-    from wideep.problems import Problem, RefusedError
-except ImportError as error:
-    raise AnsibleError(
-        f"the Python package wideep is not in Ansible's environment ({error});"
-        " run `make setup` in the checkout, or pip install wideep there"
-    ) from error
+from wideep.deployment.build import GROUPS
+from wideep.inventory.settings import is_of_a_role, planned_variables
+from wideep.plain import plain
+from wideep.plan import Plan, make_plan
+from wideep.problems import Problem, RefusedError
 
 CONNECTION_VARIABLES = ("ansible_connection", "ansible_host")
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.plan`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "output": {"choices": ["data", "table", "files"], "default": "data"},
                 "path": {"type": "path"},

@@ -6,28 +6,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
-try:
-    from wideep.plain import plain
-    from wideep.preflight import judge, read_facts, read_needs, read_settings
-except ImportError as error:
-    raise AnsibleError(
-        f"the Python package wideep is not in Ansible's environment ({error}); run `make setup` in the"
-        " checkout, or pip install wideep there"
-    ) from error
+from wideep.plain import plain
+from wideep.preflight import judge, read_facts, read_needs, read_settings
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.preflight`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "facts": {"type": "str", "required": True},
                 "settings": {"type": "dict", "default": {}},

@@ -23,14 +23,14 @@ class ActionModule(PlanAction):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super(PlanAction, self).run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "path": {"type": "path", "required": True},
                 "python": {"type": "path", "required": True},
                 "where": {"choices": ["machine", "hosts"], "default": "machine"},
             }
         )
-        directory = Path(plain(arguments["path"])).expanduser()
+        directory = Path(arguments["path"]).expanduser()
         groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
             hosts = self._variables(groups, task_vars["hostvars"])
@@ -41,7 +41,7 @@ class ActionModule(PlanAction):
                 groups,
                 hosts,
                 directory=str(directory),
-                python=str(plain(arguments["python"])),
+                python=arguments["python"],
             )
         except RefusedError as refused:
             return refusal(result, refused)

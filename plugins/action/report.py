@@ -6,22 +6,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.report`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            {"text": {"type": "str", "required": True}, "data": {"type": "raw"}}
-        )
+        arguments = self.given({"text": {"type": "str", "required": True}, "data": {"type": "raw"}})
         display.display(arguments["text"].rstrip("\n") + "\n")
         data = {"wideep_summary": arguments["text"]}
         if arguments["data"] is not None:

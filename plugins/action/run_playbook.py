@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep import runner
 from wideep.problems import RefusedError
@@ -16,14 +16,12 @@ from wideep.problems import RefusedError
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.run_playbook`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "playbook": {"type": "str", "required": True},
                 "inventory": {"type": "path", "required": True},

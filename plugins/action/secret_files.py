@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import RESULT, resolve
 
@@ -14,7 +14,7 @@ from wideep.inventory.secrets import FILES
 from wideep.problems import Problem, RefusedError
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """`wideep.dynamo.secret_files`."""
 
     _supports_check_mode = True
@@ -22,7 +22,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "path": {"type": "str"},
                 "names": {"type": "list", "elements": "str", "default": []},

@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.reports.diagnosis import CRASH_LOOP, failure_message, progress_line
 
@@ -16,7 +16,7 @@ SLICE_S = 5.0
 LOG_LINES = 200  # to look for causes in; the message shows the last of them
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     _supports_check_mode = True
     _supports_diff = False
 

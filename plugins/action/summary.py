@@ -6,19 +6,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
 from wideep.reports.status import removal, status_report, summary
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """`wideep.dynamo.summary`."""
-
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.given(
             {
                 "kind": {"choices": ["status", "deployed", "removed"], "default": "status"},
                 "register": {"type": "str", "required": True},

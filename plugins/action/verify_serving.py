@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.cluster.forward import Forward
@@ -16,7 +16,7 @@ SLICE_S = 5.0
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Runs the module slice by slice until it has a verdict, and shows how far it is."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def parse_topology(text: str) -> dict[int, dict[str, str]]:
     return {
         int(cells[0][3:]): {
             legend.get(name, name): value
-            for name, value in zip(header[1:], cells[1:])  # noqa: B905  (Python 3.9)
+            for name, value in zip(header[1:], cells[1:])
             if re.fullmatch(r"NIC\d+|mlx\w+|bnxt_re\w+|irdma\w+|rdma\w+|ib\w+|roce\w+", name)
         }
         for cells in rows

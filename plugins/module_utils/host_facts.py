@@ -227,13 +227,13 @@ def _peers(peers: Sequence[dict[str, Any]], local: dict[str, str]) -> list[dict[
     blocked = probe(
         [
             (first[name], port)
-            for peer, name in zip(peers, names)  # noqa: B905  (Python 3.9)
+            for peer, name in zip(peers, names)
             for port in peer.get("ports") or []
             if name in first
         ]
     )
     result = []
-    for peer, name in zip(peers, names):  # noqa: B905  (Python 3.9)
+    for peer, name in zip(peers, names):
         answer = answers[name]
         source, error = "", answer["error"]
         if answer["addresses"]:

@@ -33,10 +33,12 @@ from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 PLACE = ".wideep"
 SUMS = "SHA256SUMS"
@@ -64,6 +66,16 @@ class Remote:
     name: str
     size: int
     digest: str = ""
+
+
+class Source(Protocol):
+    """Where a model comes from."""
+
+    def listing(self) -> list[Remote]:
+        """Return its files."""
+
+    def fetch(self, remote: Remote, partial: Path) -> None:
+        """Append to the part what it lacks of a file."""
 
 
 @dataclass(frozen=True)
@@ -481,10 +493,12 @@ class S3:
             raise DownloadError(f"{url}: {error}; {remedy}") from error
 
 
-SOURCES = {"http": Http, "hub": Hub, "s3": S3}
+SOURCES: dict[str, Callable[[dict[str, Any]], Source]] = {"http": Http, "hub": Hub, "s3": S3}
 
 
-def patiently(what: str, work: Any, progress: Any = None, pause_s: float = 1.0) -> Any:
+def patiently(
+    what: str, work: Callable[[], T], progress: Callable[[], int] | None = None, pause_s: float = 1.0
+) -> T:
     """Return what the work returns, tried again while it fails for reasons that pass.
 
     progress: returns a number that grows while something comes; then the attempts count anew.
@@ -543,7 +557,7 @@ class Download:
         self.manifest.files = {}
         self.manifest.settle(wanted, complete=False)
         with self._measured():
-            missing = [r for r, right in zip(remotes, self._all(remotes, before, self._right)) if not right]  # noqa: B905
+            missing = [r for r, right in zip(remotes, self._all(remotes, before, self._right)) if not right]
             self._check_room(missing)
             self.status.set(state="downloading")
             self._all(missing, before, lambda remote, _: self._get(source, remote))
@@ -628,7 +642,7 @@ class Download:
         except OSError:
             return 0
 
-    def _get(self, source: Any, remote: Remote) -> None:
+    def _get(self, source: Source, remote: Remote) -> None:
         """Fetch one file, check it, publish it."""
         part = self.parts / remote.name
         part.parent.mkdir(parents=True, exist_ok=True)

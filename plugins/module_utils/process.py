@@ -195,7 +195,7 @@ def digest(launch: dict[str, Any]) -> str:
 def service_environment(launch: dict[str, Any], state_dir: str) -> dict[str, str]:
     """Return the variables that the service gets, with the marks by which it is found again."""
     marks = (digest(launch), launch["name"], state_dir)
-    return {**launch["env"], **dict(zip(MARKS, marks))}  # noqa: B905 - Python 3.9
+    return {**launch["env"], **dict(zip(MARKS, marks))}
 
 
 def _limit(kind: int, wanted: int) -> None:

@@ -95,7 +95,7 @@ def parse_ibstat(text: str, root: Path = Path("/")) -> list[dict[str, Any]]:
         firmware = _pairs(head).get("Firmware version", "")
         rows += [
             _ibstat_port(name, int(port), firmware, _pairs(body), usable=usable)
-            for port, body in zip(ports[::2], ports[1::2])  # noqa: B905  (Python 3.9)
+            for port, body in zip(ports[::2], ports[1::2])
         ]
     return sorted(rows, key=lambda row: (_natural(row["name"]), row["port"]))
 

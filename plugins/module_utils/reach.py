@@ -39,19 +39,20 @@ def _probe(targets: Sequence[tuple[str, int]], deadline_s: float) -> dict[tuple[
             connection.setblocking(False)
             code = connection.connect_ex(target)
             if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-                waiting.register(connection, selectors.EVENT_WRITE, target)
+                waiting.register(connection, selectors.EVENT_WRITE, (target, connection))
             else:
                 answers[target] = _meaning(code)
                 connection.close()
         while waiting.get_map() and (left := end - time.monotonic()) > 0:
             for key, _ in waiting.select(left):
-                connection = key.fileobj
-                answers[key.data] = _meaning(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                target, connection = key.data
+                answers[target] = _meaning(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
                 waiting.unregister(connection)
                 connection.close()
         for key in list(waiting.get_map().values()):
-            waiting.unregister(key.fileobj)
-            key.fileobj.close()
+            _, connection = key.data
+            waiting.unregister(connection)
+            connection.close()
     return answers
 
 

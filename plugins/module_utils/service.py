@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.launch import secrets
@@ -26,7 +26,7 @@ class ServiceModule(AnsibleModule):
     """An Ansible module whose launches never show a secret: not in results, not in the system's log."""
 
     def __init__(self, options: Mapping[str, Any], **more: Any) -> None:
-        super().__init__({**OPTIONS, **options}, supports_check_mode=True, **more)
+        AnsibleModule.__init__(self, {**OPTIONS, **options}, supports_check_mode=True, **more)
         self.hide(self.params.get("launches") or [])
 
     def _log_invocation(self) -> None:
@@ -47,11 +47,12 @@ class ServiceModule(AnsibleModule):
             manager.log_max_mb, manager.log_backups = params["log_max_mb"], params["log_backups"]
         return manager
 
-    def exit_json(self, **result: Any) -> None:
+    def exit_json(self, **result: Any) -> NoReturn:
         super().exit_json(**result, invocation=self._invocation())
 
-    def fail_json(self, msg: str, **result: Any) -> None:
-        super().fail_json(msg, **result, invocation=self._invocation())
+    def fail_json(self, msg: str, *, exception: BaseException | str | None = None, **result: Any) -> NoReturn:
+        own = {} if exception is None else {"exception": exception}
+        super().fail_json(msg, **own, **result, invocation=self._invocation())
 
     def _invocation(self) -> dict[str, Any]:
         """Name the launches instead of repeating them."""

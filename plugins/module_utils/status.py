@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
     from ansible_collections.wideep.dynamo.plugins.module_utils.systemd import Systemd
 
-    Manager = Union[Supervisord, Systemd]  # noqa: UP007
+    Manager = Union[Supervisord, Systemd]
 
 
 class ServiceError(Exception):

@@ -136,6 +136,7 @@ removed:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_download import (
@@ -184,7 +185,7 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def _present(module):
+def _present(module: AnsibleModule) -> dict[str, Any]:
     given, path = module.params, Path(module.params["path"])
     if given["source"] == "path":
         return {"changed": False, "state": "complete", "model": inspect(path)}
@@ -221,7 +222,7 @@ def _present(module):
     return {"changed": bool(outcome.get("fetched")), "state": "complete", "model": inspect(path)}
 
 
-def _absent(module):
+def _absent(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     work = Job(Path(given["job_dir"]))
     stopped = bool(work.pid())

@@ -95,6 +95,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import (
     EnvError,
+    Outcome,
     Request,
     absent,
     present,
@@ -150,7 +151,7 @@ def main() -> None:
     )
 
 
-def _hide_credentials(module, urls):
+def _hide_credentials(module: AnsibleModule, urls: list[str]) -> None:
     """A password inside a URL never appears in the result; the rest of the URL helps in an error."""
     for url in urls:
         user, at, _ = url.partition("://")[2].rpartition("@")
@@ -158,7 +159,7 @@ def _hide_credentials(module, urls):
             module.no_log_values.add(user.partition(":")[2])
 
 
-def _diff(path, result):
+def _diff(path: Path, result: Outcome) -> dict[str, str]:
     if not result.changed:
         return {}
     return {

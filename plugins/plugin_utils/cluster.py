@@ -9,7 +9,6 @@ from typing import Any
 
 from wideep.cluster.platform import Platform
 from wideep.inventory.secrets import Secrets
-from wideep.plain import plain
 
 Specification = dict[str, dict[str, Any]]
 PLATFORM: Specification = {
@@ -25,11 +24,11 @@ SECRETS: Specification = {
 
 
 def platform_of(arguments: Mapping[str, Any]) -> Platform:
-    """Return the variables of role `platform`."""
-    return Platform(**{name: plain(arguments[name]) for name in PLATFORM})
+    """Return the variables of role `platform`. arguments: as `Action.given` returns them."""
+    return Platform(**{name: arguments[name] for name in PLATFORM})
 
 
 def secrets_of(arguments: Mapping[str, Any]) -> Secrets:
-    """Return the Secrets of a cluster."""
-    given = {name: "" if arguments[name] is None else plain(arguments[name]) for name in SECRETS}
+    """Return the Secrets of a cluster. arguments: as `Action.given` returns them."""
+    given = {name: "" if arguments[name] is None else arguments[name] for name in SECRETS}
     return Secrets({f"secrets_{name}": value for name, value in given.items()})

@@ -7,15 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleError
-
-try:
-    from wideep.preflight import render
-except ImportError as error:
-    raise AnsibleError(
-        f"the Python package wideep is not in Ansible's environment ({error});"
-        " run `make setup` in the checkout, or pip install wideep there"
-    ) from error
+from wideep.preflight import render
 
 if TYPE_CHECKING:
     from wideep.preflight import Report

@@ -8,15 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.package import plain
 
-try:
-    from wideep.inventory.secrets import VARIABLES, Secrets
-    from wideep.problems import Problem, RefusedError
-except ImportError as error:
-    raise AnsibleError(
-        f"the Python package wideep is not in Ansible's environment ({error});"
-        " run `make setup` in the checkout, or pip install wideep there"
-    ) from error
+from wideep.inventory.secrets import VARIABLES, Secrets
+from wideep.problems import Problem, RefusedError
 
 VAULT = "give the password of the vault (--vault-password-file or --ask-vault-pass), or correct the value"
 # What a module that got secrets may say: nothing that it was told.
@@ -46,7 +41,7 @@ def resolve(templar: Any, variables: Mapping[str, Any]) -> Secrets:
         if not name.startswith("secrets_"):
             continue
         try:
-            found[str(name)] = _plain(templar.template(variables[name])) if name in VARIABLES else ""
+            found[str(name)] = plain(templar.template(variables[name])) if name in VARIABLES else ""
         except AnsibleError as error:
             problems.append(Problem(str(error), str(name), VAULT))
     secrets = Secrets(found)
@@ -55,14 +50,3 @@ def resolve(templar: Any, variables: Mapping[str, Any]) -> Secrets:
     if problems:
         raise RefusedError(problems)
     return secrets
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without Ansible's tags; a vaulted one is decrypted."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return str(value)
