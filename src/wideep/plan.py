@@ -19,7 +19,7 @@ from wideep.deployment.reach import meets, reached
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
-from wideep.engines.trtllm.engine import mpi_programs
+from wideep.engines.trtllm.mpi import mpi_programs
 from wideep.engines.trtllm.options import shared_experts
 from wideep.hosts import container, control_plane, gang
 from wideep.inventory.model_source import check as check_model_source

@@ -178,7 +178,7 @@ def test_wideep_ends_with_the_release_candidate_that_is_known_to_have_it() -> No
 
 def test_a_version_without_wideep_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     later = versions().model_copy(update={"engines": {**versions().engines, "tensorrt-llm": "1.3.0rc24"}})
-    monkeypatch.setattr("wideep.engines.trtllm.rules.versions", lambda: later)
+    monkeypatch.setattr("wideep.engines.trtllm.rules.experts.versions", lambda: later)
     found = problems(Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72", **NO_EPLB)))
     assert "WIDEEP is gone from TensorRT-LLM 1.3.0rc24" in {p.message for p in found}
 

@@ -10,27 +10,24 @@ engine itself has not been run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
-
-import yaml
 
 from wideep.deployment import network
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
-from wideep.engines.options import parse_options
-from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of
+from wideep.engines.trtllm.mpi import host_file, mpi_env, mpirun
+from wideep.engines.trtllm.options import Case, case_of
 from wideep.engines.trtllm.rules import check
+from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue, load, load_yaml
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
 from wideep.reference.versions import versions
 
-# TensorRT-LLM's words where they differ from ours.
-KV_DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8"}
+# Dynamo's words for the pools.
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
 # Behind the environment of TensorRT-LLM: Open MPI's usual places, and what the launcher calls (ps, openssl).
 PATH = "/usr/local/mpi/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -113,17 +110,17 @@ class Trtllm:
     ) -> tuple[tuple[str, ...], tuple[File, ...], dict[str, str]]:
         """Return the head's command, the files that it reads, and Open MPI's own environment."""
         place = site.service_dir(replica.service(replica.head))
-        files = [File(f"{place}/engine.yaml", _text(engine_args(case, f"{place}/eplb.yaml")))]
+        files = [File(f"{place}/engine.yaml", text(engine_args(case, f"{place}/eplb.yaml")))]
         if balancer := load_balancer(case):
-            files.append(File(f"{place}/eplb.yaml", _text(balancer)))
+            files.append(File(f"{place}/eplb.yaml", text(balancer)))
         flags = site.own(self._flags(case, site, replica.head, files[0].path))
         worker = (site.python, "-m", self.program, *self._catalogue(site.deployment).to_argv(flags))
         if not case.spans_hosts or site.wires_ranks:
             return worker, tuple(files), {}
         agent, script = site.launch_agent(replica.service(replica.head))
         hosts = File(f"{place}/hosts", host_file(replica))
-        command = (*_mpirun(case, site, hosts.path), *worker)
-        return command, (*files, hosts, script), _mpi_env(case, agent, replica.head.host.interface)
+        command = (*mpirun(case, site, hosts.path), *worker)
+        return command, (*files, hosts, script), mpi_env(case, agent, replica.head.host.interface)
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:
@@ -160,142 +157,3 @@ class Trtllm:
             spans_hosts=case.spans_hosts,
             gpu=hardware_cards().get(node.host.gpu),
         )
-
-
-# ---- MPI -----------------------------------------------------------------------------------------
-
-
-def host_file(replica: Replica) -> str:
-    """Return Open MPI's host file: the head first, as many ranks on a host as it gives GPUs."""
-    return "".join(f"{node.host.address} slots={len(node.gpus)}\n" for node in replica.nodes)
-
-
-def mpi_programs(pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
-    """Return what the service of a replica's host looks for: for each program the names that it may have."""
-    mpirun = parse_options(pool, "trtllm", TrtllmOptions)[0].mpirun
-    # Named by its path, it has its daemon started from there on the other hosts too.
-    place = f"{PurePosixPath(mpirun).parent}/" if mpirun.startswith("/") else ""
-    daemon = (f"{place}orted", f"{place}prted")
-    return (*([(mpirun,)] if head else []), daemon, ("trtllm-llmapi-launch",))
-
-
-def _mpirun(case: Case, site: Site, hosts: str) -> tuple[str, ...]:
-    """Return the words before Dynamo's own."""
-    return (
-        case.options.mpirun,
-        "-n",
-        str(case.world_size),
-        "--hostfile",
-        hosts,
-        # Else mpirun 5 holds a pipe open to rank 0, whose end a reader would wait for.
-        *("--stdin", "none"),
-        # Ranks in order: those of one host follow each other, as TensorRT-LLM numbers its GPUs.
-        *("--map-by", "slot", "--bind-to", "none"),
-        # Not UCX: its variables here are for the KV cache's transfer.
-        *("--mca", "pml", "ob1"),
-        # The service's own directory exists on the head only.
-        *("--wdir", site.state_dir),
-        # Else the daemons detach themselves: from their services, and from the logs.
-        "--leave-session-attached",
-        "trtllm-llmapi-launch",
-    )
-
-
-def _mpi_env(case: Case, agent: str, interface: str) -> dict[str, str]:
-    """Return Open MPI's own settings, by the names of versions 4 and 5. It hands them on by itself.
-
-    All else the ranks of a host have from their own service: it is not passed on.
-    """
-    root = case.settings.in_container or case.settings.service_user in ("", "root")
-    allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT") if root else ()
-    return {
-        "OMPI_MCA_plm_rsh_agent": agent,
-        "PRTE_MCA_plm_ssh_agent": agent,
-        # Each daemon by the head, none by another daemon: that has no agent.
-        "OMPI_MCA_plm_rsh_no_tree_spawn": "1",
-        "PRTE_MCA_plm_ssh_no_tree_spawn": "1",
-        # The agent knows the hosts as the host file names them.
-        "OMPI_MCA_orte_keep_fqdn_hostnames": "1",
-        "PRTE_MCA_prte_keep_fqdn_hostnames": "1",
-        # One interface by name: Open MPI would try those of containers and storage too.
-        "OMPI_MCA_btl_tcp_if_include": interface,
-        "OMPI_MCA_oob_tcp_if_include": interface,
-        "PRTE_MCA_prte_if_include": interface,
-        # For a user without a login shell: Open MPI wants to know whose syntax to write.
-        "SHELL": "/bin/bash",
-        **{f"{name}{more}": "1" for name in allowed for more in ("", "_CONFIRM")},
-    }
-
-
-# ---- the engine's YAML ---------------------------------------------------------------------------
-
-
-def engine_args(case: Case, balancer: str) -> dict[str, Any]:
-    """Return the engine's YAML as a tree. `balancer`: path of the load balancer's file."""
-    o = case.options
-    tree: dict[str, Any] = {
-        "tensor_parallel_size": case.tp,
-        "pipeline_parallel_size": o.pipeline_parallel_size,
-        "moe_expert_parallel_size": case.ep if case.experts else None,
-        "enable_attention_dp": case.dp > 1,
-        "max_batch_size": o.max_batch_size,
-        "max_num_tokens": o.max_num_tokens,
-        "max_seq_len": o.context_length,
-        "enable_chunked_prefill": o.chunked_prefill,
-        "disable_overlap_scheduler": not o.overlap_scheduler,
-        "kv_cache_config": {
-            "free_gpu_memory_fraction": o.free_gpu_memory_fraction,
-            "dtype": KV_DTYPES[o.kv_cache_dtype],
-            "tokens_per_block": o.page_size,
-            "enable_block_reuse": o.block_reuse,
-        },
-        "load_format": o.load_format if o.load_format != "auto" else None,
-        "trust_remote_code": o.trust_remote_code or None,
-    }
-    if case.experts:
-        tree["moe_config"] = {
-            "backend": o.moe_backend,
-            "max_num_tokens": o.moe_max_tokens,
-            "load_balancer": balancer if load_balancer(case) else None,
-        }
-    if case.disaggregated:
-        tree["cache_transceiver_config"] = {
-            "backend": case.settings.kv_transfer.upper(),
-            "max_tokens_in_buffer": o.max_tokens_in_buffer,
-        }
-    tree = _set(tree)
-    # null is a value here: it turns the graphs off, an absent section does not.
-    graphs = {"enable_padding": o.cuda_graph_padding, "batch_sizes": o.cuda_graph_batch_sizes}
-    tree["cuda_graph_config"] = graphs if case.graphs else None
-    return _merged(tree, o.engine_args)
-
-
-def load_balancer(case: Case) -> dict[str, Any]:
-    """Return the load balancer's YAML as a tree; empty where there is none."""
-    if not case.balanced or case.slots is None:
-        return {}  # of an unknown model the rules want a card first
-    eplb = case.settings.eplb
-    return {
-        "num_slots": case.slots,
-        "layer_updates_per_iter": (eplb.layers_per_chunk or 1) if eplb.enabled else 0,
-    }
-
-
-def _set(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree without what is None."""
-    found = {k: _set(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
-    return {k: v for k, v in found.items() if v is not None}
-
-
-def _merged(tree: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree with another laid over it."""
-    merged = dict(tree)
-    for key, value in more.items():
-        ours = merged.get(key)
-        both = isinstance(ours, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(ours, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _text(tree: Mapping[str, Any]) -> str:
-    return "---\n" + yaml.safe_dump(dict(tree), sort_keys=False)

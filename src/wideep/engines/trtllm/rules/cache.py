@@ -1,0 +1,106 @@
+"""The KV cache, and the memory of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.engines.rules import warn
+from wideep.engines.trtllm.options import Case
+from wideep.engines.trtllm.rules.registry import rule
+from wideep.problems import Problem
+from wideep.reference.memory import gib, listed
+
+LOWEST_FRACTION, HIGHEST_FRACTION = 0.1, 0.95
+
+
+@rule
+def transfer_buffer(case: Case) -> Iterator[Problem]:
+    """A prompt longer than the buffer blocks the transfer: workers hang later, under load, and stay so."""
+    o = case.options
+    if case.disaggregated and (o.max_tokens_in_buffer or 0) < (o.context_length or 0):
+        yield Problem(
+            f"max_tokens_in_buffer {o.max_tokens_in_buffer} is less than a prompt can be"
+            f" (context_length {o.context_length}): transfers would hang under load",
+            case.at("max_tokens_in_buffer"),
+            f"raise it to {o.context_length}, or leave it out",
+        )
+    if not case.disaggregated and "max_tokens_in_buffer" in case.given:
+        yield Problem(
+            "an aggregated pool hands no KV cache over",
+            case.at("max_tokens_in_buffer"),
+            "remove max_tokens_in_buffer",
+        )
+
+
+@rule
+def page_size(case: Case) -> Iterator[Problem]:
+    """On Hopper FlashMLA decides, silently: prefill, decode and router could differ."""
+    mla = case.card is not None and case.card.attention.kind == "mla"
+    if mla and case.gpu and case.gpu.compute == 90 and case.options.page_size != 64:
+        yield Problem(
+            f"page_size {case.options.page_size}: FlashMLA makes it 64 on {case.gpu.product}",
+            case.at("page_size"),
+            "set page_size: 64, or leave it out",
+        )
+
+
+@rule
+def block_reuse(case: Case) -> Iterator[Problem]:
+    """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
+    if not case.options.block_reuse and case.prefills:
+        yield warn(
+            "prefixes are not reused, and a KV router has nothing to choose by",
+            case.at("block_reuse"),
+            "remove block_reuse: false",
+        )
+
+
+@rule
+def fraction(case: Case) -> Iterator[Problem]:
+    """It is of what weights leave free, not of the GPU; the lab raises it against a full memory."""
+    share = case.options.free_gpu_memory_fraction or 0
+    if not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
+        yield Problem(
+            f"free_gpu_memory_fraction {share} leaves "
+            + (
+                "nearly all of the free memory unused"
+                if share < LOWEST_FRACTION
+                else "nothing for graphs and transfers"
+            ),
+            case.at("free_gpu_memory_fraction"),
+            f"use {LOWEST_FRACTION} to {HIGHEST_FRACTION}",
+        )
+
+
+@rule
+def memory(case: Case) -> Iterator[Problem]:
+    """Weights, KV cache and what runs beside them, against the GPU; it fails later, out of memory."""
+    budget, o = case.budget(), case.options
+    share = o.free_gpu_memory_fraction or 0
+    if budget is None or not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
+        return
+    assert case.gpu is not None
+    held, first = sum(budget.weights.values()), budget.beside["runtime"] + budget.beside["activations"]
+    late = {k: v for k, v in budget.beside.items() if k not in ("runtime", "activations")}
+    free, where = budget.memory - held - first, case.at("free_gpu_memory_fraction")
+    if free <= sum(late.values()):
+        yield Problem(
+            f"weights of {gib(held)} ({listed(budget.weights)}) and {gib(sum(budget.beside.values()))} beside"
+            f" them ({listed(budget.beside)}) do not fit a GPU of {gib(budget.memory)} ({case.gpu.product})",
+            f"wideep_pools.{case.role}.nodes_per_replica",
+            "give a replica more GPUs, or use fewer redundant experts, shorter sequences or smaller batches",
+        )
+    elif (1 - share) * free < sum(late.values()):
+        yield warn(
+            f"free_gpu_memory_fraction {share} leaves {gib((1 - share) * free)} of {gib(free)} free after"
+            f" weights of {gib(held)}; an estimated {listed(late)} come after the KV cache",
+            where,
+            f"lower it to {int(100 * (1 - sum(late.values()) / free)) / 100:.2f}",
+        )
+    elif budget.kv_tokens < (o.context_length or 0):
+        yield warn(
+            f"the KV cache of a GPU holds {budget.kv_tokens} tokens ({gib(budget.kv)}: {share} of {gib(free)}"
+            f" free after weights of {gib(held)}), less than one sequence of {o.context_length}",
+            case.at("context_length"),
+            "lower context_length, raise free_gpu_memory_fraction, or use kv_cache_dtype: fp8",
+        )

@@ -1,0 +1,219 @@
+"""Experts: where they are, which kernels compute them, and how they are balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideep.engines.rules import warn
+from wideep.engines.trtllm.options import WIDE, Case, has_wideep
+from wideep.engines.trtllm.rules.registry import rule
+from wideep.inventory.settings import EplbSettings
+from wideep.problems import Problem
+from wideep.reference.memory import gib
+from wideep.reference.versions import versions
+
+# Models whose experts TensorRT-LLM balances (its moe_model_arch_list), by how their names begin.
+BALANCED = (
+    "deepseek-ai/DeepSeek-R1",
+    "deepseek-ai/DeepSeek-V3",
+    "meta-llama/Llama-4",
+    "mistralai/Mixtral",
+    "Qwen/Qwen2",
+    "Qwen/Qwen3",
+)
+UNBALANCED_BACKENDS = ("VANILLA", "TRITON", "MARLIN")
+
+
+@rule
+def dense_model(case: Case) -> Iterator[Problem]:
+    """A dense model has no experts to spread: several attention replicas of it are wide DP, not wide EP."""
+    if case.card is None or case.card.experts:
+        return
+    o, eplb = case.options, case.settings.eplb
+    used = {
+        case.at("expert_parallel_size"): case.ep > 1,
+        case.at("moe_backend"): o.moe_backend is not None,
+        case.at("moe_max_tokens"): "moe_max_tokens" in case.given,
+        "wideep_eplb": eplb.enabled or eplb.redundant_experts > 0,
+    }
+    for where in (where for where, wrong in used.items() if wrong):
+        yield Problem(
+            f"{case.settings.model} is a dense model: it has no experts",
+            where,
+            "remove it; or serve a model with experts",
+        )
+
+
+@rule
+def expert_parallel_size(case: Case) -> Iterator[Problem]:
+    """moe_tensor_parallel_size x moe_expert_parallel_size is tensor_parallel_size."""
+    if case.experts and case.tp % case.ep:
+        yield Problem(
+            f"expert_parallel_size {case.ep} does not divide tensor_parallel_size {case.tp}",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}, or leave it out",
+        )
+
+
+@rule
+def blocks_divide(case: Case) -> Iterator[Problem]:
+    """FP8 scales belong to whole blocks of weights; TensorRT-LLM fails later, when it loads them."""
+    card = case.card
+    if card is None or card.experts is None or card.block == 1 or case.tp % case.ep:
+        return
+    gpus, width = case.tp // case.ep, card.experts.intermediate_size
+    if width % (gpus * card.block):
+        yield Problem(
+            f"experts: {width} columns divided by {gpus} GPUs are not whole FP8 blocks of {card.block}",
+            case.at("expert_parallel_size"),
+            f"set it to {case.tp}",
+        )
+
+
+@rule
+def slots_divide(case: Case) -> Iterator[Problem]:
+    """num_slots counts experts and copies; every GPU has the same number of slots."""
+    slots = case.slots
+    if slots is None or slots % case.ep == 0:
+        return
+    redundant = case.settings.eplb.redundant_experts
+    below = slots // case.ep * case.ep - (slots - redundant)
+    legal = [n for n in (below, below + case.ep) if n >= 0]
+    yield Problem(
+        f"{slots - redundant} experts + {redundant} redundant ones do not divide by"
+        f" expert parallel size {case.ep}",
+        "wideep_eplb.redundant_experts",
+        f"use {' or '.join(map(str, legal))}",
+    )
+
+
+@rule
+def load_balancer_is_used(case: Case) -> Iterator[Problem]:
+    """TensorRT-LLM ignores load_balancer silently, unless model, experts, attention and backend suit it."""
+    if not case.balanced:
+        return
+    o, card, says = case.options, case.card, "TensorRT-LLM would ignore the load balancer silently"
+    if card is None:
+        yield Problem(
+            "the load balancer has to know how many experts the model has",
+            "wideep_model_card",
+            "set it, or remove wideep_eplb",
+        )
+    if case.ep == 1:
+        yield Problem(
+            f"{says}: the experts are not spread, expert parallel size is 1 in pool {case.role}",
+            "wideep_eplb",
+            f"set {case.at('expert_parallel_size')}: {case.tp}, or remove wideep_eplb",
+        )
+    if case.dp == 1:
+        yield Problem(
+            f"{says}: it needs attention by data in pool {case.role}",
+            "wideep_eplb",
+            f"set {case.at('data_parallel_size')}: {case.tp}, or remove wideep_eplb",
+        )
+    if card and not any(name.startswith(BALANCED) for name in card.names):
+        yield Problem(
+            f"{says}: it does not balance models like {case.settings.model}",
+            "wideep_eplb",
+            "remove wideep_eplb",
+        )
+    if o.moe_backend in UNBALANCED_BACKENDS:
+        yield Problem(
+            f"the backend {o.moe_backend} has no load balancing",
+            case.at("moe_backend"),
+            "remove moe_backend: one that has is chosen",
+        )
+
+
+@rule
+def moe_backend(case: Case) -> Iterator[Problem]:
+    """The lab's WIDEEP exists up to 1.3.0rc23 and for few GPUs; what is taken instead is said."""
+    version, where, gpu = versions().engines["tensorrt-llm"], case.at("moe_backend"), case.gpu
+    chosen = case.options.moe_backend
+    instead = "remove moe_backend: one that fits is chosen"
+    if case.why_backend:
+        yield warn(
+            f"the experts' backend is {chosen}: {case.why_backend}",
+            where,
+            f"nothing has to be done; moe_backend: {chosen} ends this notice, another value another choice",
+        )
+    if chosen != "WIDEEP" or case.why_backend:
+        return
+    if not has_wideep(version):
+        yield Problem(f"WIDEEP is gone from TensorRT-LLM {version}", where, instead)
+    elif gpu and not gpu.blackwell and "H20 " not in gpu.product:
+        yield Problem(
+            f"WIDEEP is for GB200 NVL72 (and H20, RTX 6000D), not for {gpu.product}", where, instead
+        )
+    elif case.card and case.card.weights == "fp8" and case.balanced:
+        yield Problem("WIDEEP does not balance FP8 experts", where, f"{instead}; or remove wideep_eplb")
+    elif gpu and not gpu.multi_node_nvlink:
+        yield warn(f"sources disagree on whether WIDEEP works on {gpu.product}", where, instead)
+    elif case.ep <= WIDE:
+        yield warn(f"WIDEEP is for more than {WIDE} GPUs, the experts are on {case.ep}", where, instead)
+
+
+@rule
+def eplb_settings(case: Case) -> Iterator[Problem]:
+    """TensorRT-LLM has one method, and a pace in layers for each step (layers_per_chunk, else 1)."""
+    eplb, unset = case.settings.eplb, EplbSettings()
+    for name in ("algorithm", "rebalance_iterations", "min_utilization"):
+        if case.balanced and getattr(eplb, name) != getattr(unset, name):
+            yield warn(
+                f"{name} is SGLang's, TensorRT-LLM has nothing like it",
+                f"wideep_eplb.{name}",
+                "remove it, or leave it for SGLang; the pace here is layers_per_chunk",
+            )
+    if eplb.redundant_experts and not eplb.enabled and case.balanced:
+        yield warn(
+            "redundant experts that nothing moves: copies stay where they begin, whatever is asked for",
+            "wideep_eplb.enabled",
+            "nothing has to be done; redundant_experts: 0 saves their memory"
+            if _unverified(case)
+            else "set wideep_eplb.enabled: true",
+        )
+
+
+def _unverified(case: Case) -> bool:
+    """Whether TensorRT-LLM has the experts' weights in a form that its authors have not moved in tests."""
+    return case.card is not None and case.card.weights == "fp8" and case.card.block > 1
+
+
+@rule
+def unverified_balancing(case: Case) -> Iterator[Problem]:
+    """TensorRT-LLM says so in its log, and goes on; wrong experts would be wrong tokens, silently."""
+    if case.balanced and case.settings.eplb.enabled and _unverified(case):
+        yield warn(
+            "moving FP8 experts in blocks is not verified by TensorRT-LLM around this version (its log says"
+            " `online EPLB is not verified yet`)",
+            "wideep_eplb.enabled",
+            "set enabled: false: copies then stay where they begin; or compare answers before and after load",
+        )
+
+
+@rule
+def redundancy_advice(case: Case) -> Iterator[Problem]:
+    """None, or one for each GPU, is what TensorRT-LLM's authors use."""
+    eplb = case.settings.eplb
+    usual = (0, *range(case.ep // 2, case.ep + 1))
+    if eplb.enabled and case.ep > 1 and eplb.redundant_experts not in usual:
+        yield warn(
+            f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual",
+            "wideep_eplb.redundant_experts",
+            f"try {case.ep}",
+        )
+
+
+@rule
+def host_memory(case: Case) -> Iterator[Problem]:
+    """Online balancing copies from host memory; with too little, ranks die later, of a bus error."""
+    if case.balanced and case.host_memory:
+        coherent = case.gpu is not None and case.gpu.multi_node_nvlink
+        gdrcopy = "" if coherent else " and GDRCopy (/dev/gdrdrv)"
+        yield warn(
+            f"online load balancing keeps all experts in shared memory: each host needs"
+            f" {gib(case.host_memory)} of /dev/shm for each replica it has a part of,"
+            f" transparent huge pages (not never){gdrcopy}",
+            "wideep_eplb.enabled",
+            "provide it (mount -o remount,size=…), or set enabled: false",
+        )
