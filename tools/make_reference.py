@@ -80,11 +80,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def role_section(role: Path) -> str:
-    """Return the section of one role."""
+    """Return the section of one role; nothing where a person sets nothing of it."""
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
     main = specs["argument_specs"]["main"]
     rows = []
-    for name, option in main["options"].items():
+    for name, option in main.get("options", {}).items():
+        if option.get("required"):  # another role gives it
+            continue
         kind = f"list of {option['elements']}" if option.get("elements") else option["type"]
         text = prose(option["description"])
         if choices := option.get("choices"):
@@ -94,6 +96,8 @@ def role_section(role: Path) -> str:
         if option.get("no_log"):
             text += "<br>*Never shown.*"
         rows.append((code(name), kind, default(option["default"]), text))
+    if not rows:
+        return ""
     about = prose(main.get("description", [])).replace("<br>", "\n")
     head = f"## {role.name}: {main['short_description']}\n\n" + (f"{about}\n\n" if about else "")
     return head + table(("variable", "type", "default", "meaning"), rows)
@@ -151,7 +155,7 @@ def render() -> str:
         + table(header, option_rows(TrtllmOptions, CommonOptions.model_fields)),
         *(role_section(role) for role in roles[1:]),
     ]
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
 
 
 def main(arguments: Sequence[str]) -> int:
