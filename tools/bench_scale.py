@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from wideep.plan import make_plan
+from wideep.render import render, table
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (16, 32, 64, 128)
@@ -47,9 +48,9 @@ def in_python(tree: dict[str, Any], shared: dict[str, Any], directory: Path) -> 
     hosts = {host: {**shared, **own} for group in children.values() for host, own in group["hosts"].items()}
     begin = time.perf_counter()
     plan = make_plan(groups, hosts)
-    plan.table()
+    table(plan)
     planned = time.perf_counter()
-    make_plan(groups, hosts).render(directory)
+    render(make_plan(groups, hosts), directory)
     return planned - begin, time.perf_counter() - planned
 
 
@@ -98,9 +99,9 @@ def main(rounds: int) -> None:
                     rows.setdefault((engine, each), []).append(measure(each, engine, base))
     best = {key: [min(column) for column in zip(*runs, strict=True)] for key, runs in rows.items()}
     print("\nengine   hosts       plan  render  together   in Python: plan  render")
-    for (engine, each), (plan, render, alone_plan, alone_render) in best.items():
+    for (engine, each), (plan, rendered, alone_plan, alone_render) in best.items():
         print(
-            f"{engine:7}  {each:3} + {each:<3}  {plan:5.2f}   {render:5.2f}     {plan + render:5.2f}"
+            f"{engine:7}  {each:3} + {each:<3}  {plan:5.2f}   {rendered:5.2f}     {plan + rendered:5.2f}"
             f"              {alone_plan:5.3f}   {alone_render:5.3f}"
         )
     print()

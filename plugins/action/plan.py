@@ -17,6 +17,7 @@ from wideep.inventory.settings import is_of_a_role, planned_variables
 from wideep.plain import plain
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
+from wideep.render import render, table
 
 CONNECTION_VARIABLES = ("ansible_connection", "ansible_host")
 
@@ -44,7 +45,7 @@ class ActionModule(ControllerAction):
         if output == "files":
             return {**result, **self._write(plan, arguments["path"] or plan.deployment.settings.output_dir)}
         if output == "table":
-            shown = {"text": plan.table(), "data": plan.to_dict(reveal=False)}
+            shown = {"text": table(plan), "data": plan.to_dict(reveal=False)}
             return {**result, "changed": False, **shown}
         return {**result, "changed": False, **plan.to_dict()}
 
@@ -57,7 +58,7 @@ class ActionModule(ControllerAction):
         if (directory / ".wideep.json").exists():
             raise AnsibleActionFail(f"{directory} is a state directory: set wideep_output_dir to another one")
         before = _content(directory)
-        written = plan.render(directory)
+        written = render(plan, directory)
         changed = _content(directory) != before
         return {"changed": changed, "path": str(directory), "files": [str(p) for p in written]}
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
-
-from rich.table import Table
 
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
-from wideep.deployment.model import Deployment, Host, Node, Replica
+from wideep.deployment.model import Deployment, Host
 from wideep.deployment.reach import meets, reached
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
@@ -27,13 +24,12 @@ from wideep.inventory.model_source import download_gb, model_source
 from wideep.inventory.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
 from wideep.kubernetes import check as pods
 from wideep.kubernetes import schema
-from wideep.kubernetes.manifests import Manifests, make, to_yaml
+from wideep.kubernetes.manifests import Manifests, make
 from wideep.kubernetes.site import PodSite
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.reference.catalogue import check_environment, load
 from wideep.reference.models import find_model
 from wideep.reference.versions import versions
-from wideep.reports.text import print_table
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What wideep_runtime is about; the control plane has installation methods of its own.
@@ -296,114 +292,6 @@ class Plan:
                 if len(replica.nodes) > 1
             ],
         }
-
-    def table(self) -> str:
-        """Return the plan for a person: one line a service."""
-        settings = self.deployment.settings
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("HOST", "SERVICE", "POOL", "RANK", "GPUS", "PORTS"):
-            table.add_column(column, no_wrap=column != "PORTS")
-        place = {
-            (node.host.name, replica.service(node)): (replica, node)
-            for replica, node in self.deployment.workers
-        }
-        for host in self.deployment.hosts:
-            for launch in self.launches[host.name]:
-                replica, node = place.get((host.name, launch.name), (None, None))
-                table.add_row(
-                    host.name,
-                    launch.name,
-                    replica.pool if replica else "-",
-                    f"{node.rank} of {len(replica.nodes)}" if replica and node else "-",
-                    ",".join(map(str, node.gpus)) if node else "-",
-                    "-"
-                    if settings.on_kubernetes  # the operator's
-                    else " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
-                )
-            for replica, node in self.deployment.workers_of.get(host.name, ()):
-                if not self._has_service(replica, node):
-                    table.add_row(
-                        host.name,
-                        f"(started by {replica.service(replica.head)})",
-                        replica.pool,
-                        f"{node.rank} of {len(replica.nodes)}",
-                        ",".join(map(str, node.gpus)),
-                        "-",
-                    )
-        pools = ", ".join(
-            f"{len(pool.replicas)} {pool.name} x {len(pool.replicas[0].nodes)} nodes"
-            f" ({pool.replicas[0].world_size} GPUs each)"
-            for pool in self.deployment.pools
-        )
-        flavour = f" ({settings.engine_flavour} flavour)" if self.engine.name == "mocker" else ""
-        head = (
-            f"{settings.deployment}: {settings.model} with {self.engine.name}{flavour}\n"
-            f"pools: {pools}\n"
-            f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
-            f" events {settings.event_plane}; router {settings.router_mode}\n"
-            f"{self._places}\n"
-        )
-        memory = self.engine.memory(self.deployment)
-        head += "".join(f"memory of a {name} GPU, {budget.text}\n" for name, budget in memory.items())
-        notes = "".join(f"\nwarning: {warning}" for warning in self.warnings)
-        return head + "\n" + print_table(table) + notes
-
-    @property
-    def _places(self) -> str:
-        settings = self.deployment.settings
-        if settings.on_kubernetes:
-            own = settings.kubernetes
-            return f"Kubernetes: namespace {own.namespace}, DynamoGraphDeployment in {settings.graph_api}"
-        directories = ", ".join(dict.fromkeys(host.state_dir for host in self.deployment.hosts))
-        return f"frontend: {self.site.frontend_url}; state on each host: {directories}"
-
-    def _has_service(self, replica: Replica, node: Node) -> bool:
-        return any(launch.name == replica.service(node) for launch in self.launches[node.host.name])
-
-    def render(self, directory: Path) -> list[Path]:
-        """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
-
-        Secret values read `********`. Returns the paths written; a directory of an earlier rendering keeps
-        no service that this plan lacks.
-        """
-        if self.manifests:
-            return self._render_manifests(directory, self.manifests)
-        written = []
-        for host, launches in self.launches.items():
-            for launch in launches:
-                folder = directory / host / launch.name
-                folder.mkdir(parents=True, exist_ok=True)
-                data = launch.to_dict(reveal=False)
-                contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
-                contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
-                for stale in {p.name for p in folder.iterdir()} - set(contents):
-                    (folder / stale).unlink()
-                for name, content in contents.items():
-                    (folder / name).write_text(content, encoding="utf-8")
-                    written.append(folder / name)
-        for launch_file in directory.glob("*/*/launch.json"):
-            if launch_file not in written:
-                for path in launch_file.parent.iterdir():
-                    path.unlink()
-                launch_file.parent.rmdir()
-                if not any(launch_file.parent.parent.iterdir()):
-                    launch_file.parent.parent.rmdir()
-        return written
-
-    def _render_manifests(self, directory: Path, manifests: Manifests) -> list[Path]:
-        """Write `<dir>/<namespace>/<deployment>/{model,graph}.yaml`."""
-        settings = self.deployment.settings
-        folder = directory / settings.kubernetes.namespace / settings.deployment
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, objects in (("model", manifests.model), ("graph", manifests.graph)):
-            path = folder / f"{name}.yaml"
-            if objects:
-                path.write_text(to_yaml(objects), encoding="utf-8")
-                written.append(path)
-            else:
-                path.unlink(missing_ok=True)
-        return written
 
 
 def site_of(deployment: Deployment, host: Host) -> Site:

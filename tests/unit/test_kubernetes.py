@@ -21,6 +21,7 @@ from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
+from wideep.render import render, table
 
 ENGINES = ("sglang", "trtllm")
 APIS = ("v1alpha1", "v1beta1")
@@ -580,10 +581,10 @@ def test_yaml_reads_back() -> None:
 
 def test_plan_and_render(tmp_path: Path) -> None:
     found = plan()
-    table = found.table()
-    assert re.search(r"prefill-0-3 +prefill-0-rank-3 +prefill +3 of 4", table)
-    assert "namespace dynamo" in table
-    written = found.render(tmp_path)
+    text = table(found)
+    assert re.search(r"prefill-0-3 +prefill-0-rank-3 +prefill +3 of 4", text)
+    assert "namespace dynamo" in text
+    written = render(found, tmp_path)
     folder = tmp_path / "dynamo" / "deepseek-r1-wideep"
     assert written == [folder / "model.yaml", folder / "graph.yaml"]
     data = found.to_dict(reveal=False)

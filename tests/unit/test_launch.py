@@ -14,6 +14,7 @@ from hypothesis import given
 
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.plan import Plan, make_plan
+from wideep.render import render, table
 
 PYTHON = "/srv/wideep/venv/ai-dynamo-1.4.2/bin/python"
 # Every Dynamo process of inventories/local.
@@ -278,7 +279,7 @@ def test_json_and_table_hold_every_service(inventory: tuple[Groups, Hosts]) -> N
     plan = make_plan(*inventory)
     data = json.loads(json.dumps(plan.to_dict()))
     assert data == plan.to_dict()
-    lines = {tuple(line.split()[:2]) for line in plan.table().splitlines() if line}
+    lines = {tuple(line.split()[:2]) for line in table(plan).splitlines() if line}
     for host, own in plan.launches.items():
         there = [launch for some in data["hosts"][host]["launches"].values() for launch in some]
         assert {launch["name"] for launch in there} == {launch.name for launch in own}
@@ -294,7 +295,7 @@ def test_json_and_table_hold_every_service(inventory: tuple[Groups, Hosts]) -> N
 
 def test_the_table_says_what_a_person_asks() -> None:
     groups, hosts = cluster(wideep_migration_limit=0, wideep_pools={"decode": {"gpus_per_node": 2}})
-    text = make_plan(groups, hosts).table()
+    text = table(make_plan(groups, hosts))
     assert text.startswith("wideep: deepseek-ai/DeepSeek-R1 with mocker (sglang flavour)\n")
     assert "2 prefill x 1 nodes (8 GPUs each), 2 decode x 1 nodes (2 GPUs each)" in text
     assert "frontend: http://10.0.0.1:8000; state on each host: /srv/wideep" in text
@@ -307,10 +308,8 @@ def test_the_table_says_what_a_person_asks() -> None:
 def test_the_table_cuts_nothing_off() -> None:
     name = f"gpu{'x' * 60}.example"
     groups = {group: [name] for group in ("control", "frontend", "aggregated")}
-    text = make_plan(
-        groups,
-        {name: {"wideep_gpus_per_node": 64, "wideep_state_dir": "/srv/wideep", "ansible_host": "10.0.0.1"}},
-    ).table()
+    host = {"wideep_gpus_per_node": 64, "wideep_state_dir": "/srv/wideep", "ansible_host": "10.0.0.1"}
+    text = table(make_plan(groups, {name: host}))
     assert f"{name}  aggregated-0  aggregated" in text
     assert ",".join(map(str, range(64))) in text
     assert "…" not in text
@@ -320,7 +319,7 @@ def test_the_table_cuts_nothing_off() -> None:
 
 
 def rendered(plan: Plan, directory: Path) -> set[str]:
-    written = plan.render(directory)
+    written = render(plan, directory)
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
     assert {str(p.relative_to(directory)) for p in written} <= found
     return found

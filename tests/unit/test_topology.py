@@ -28,6 +28,7 @@ from wideep.deployment.model import is_loopback
 from wideep.inventory.settings import known_variables, planned_variables
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
+from wideep.render import table
 
 # ---- invariants ----------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ def test_whatever_comes_in_only_a_refusal_comes_out(
         check_complete(refused)
     else:
         assert plan.launches
-        plan.table()
+        table(plan)
 
 
 # ---- refusals ------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from wideep.reference.catalogue import load, load_yaml
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import find_model
 from wideep.reference.versions import versions
+from wideep.render import render, table
 
 VERSION = versions().engines["tensorrt-llm"]
 PREFILL, DECODE = "prefill-0-rank-0", "decode-0-rank-0"
@@ -442,7 +443,7 @@ def test_one_variable_switches_to_aggregated_and_back() -> None:
 def test_the_engine_alone_switches(name: str, other: str, tmp_path: Path) -> None:
     made = make_plan(*inventory(name, wideep_engine=other))
     assert made.engine is ENGINES[other]
-    assert made.render(tmp_path)
+    assert render(made, tmp_path)
     assert not [w for w in made.warnings if "memory" in w.where or "context_length" in w.where]
 
 
@@ -464,7 +465,7 @@ def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
 def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
     online = {"wideep_eplb": {"enabled": True, "redundant_experts": 16}}
     made = make_plan(*inventory("deepseek_r1_trtllm", **online))
-    [line] = [line for line in made.table().splitlines() if line.startswith("decode02")]
+    [line] = [line for line in table(made).splitlines() if line.startswith("decode02")]
     assert f"{DECODE[:-1]}1" in line
     assert "1 of 2" in line
     host = made.to_dict()["hosts"]["decode02.example.com"]
@@ -474,7 +475,7 @@ def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp
     # Online balancing keeps all experts in shared memory.
     assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
     assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == "1.3.0rc22"
-    folders = {p.parent.parent.name for p in made.render(tmp_path)}
+    folders = {p.parent.parent.name for p in render(made, tmp_path)}
     assert folders == {f"{host.name}" for host in made.deployment.hosts}
 
 

@@ -1,0 +1,124 @@
+"""A plan for people: one table, or a directory with what every host would get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from wideep.deployment.model import Node, Replica
+from wideep.kubernetes.manifests import Manifests, to_yaml
+from wideep.plan import Plan
+from wideep.reports.text import print_table
+
+
+def table(plan: Plan) -> str:
+    """Return the plan for a person: one line a service."""
+    settings = plan.deployment.settings
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("HOST", "SERVICE", "POOL", "RANK", "GPUS", "PORTS"):
+        rows.add_column(column, no_wrap=column != "PORTS")
+    place = {
+        (node.host.name, replica.service(node)): (replica, node) for replica, node in plan.deployment.workers
+    }
+    for host in plan.deployment.hosts:
+        for launch in plan.launches[host.name]:
+            replica, node = place.get((host.name, launch.name), (None, None))
+            rows.add_row(
+                host.name,
+                launch.name,
+                replica.pool if replica else "-",
+                f"{node.rank} of {len(replica.nodes)}" if replica and node else "-",
+                ",".join(map(str, node.gpus)) if node else "-",
+                "-"
+                if settings.on_kubernetes  # the operator's
+                else " ".join(f"{p.purpose}:{p.port}" for p in launch.ports),
+            )
+        for replica, node in plan.deployment.workers_of.get(host.name, ()):
+            if not _has_service(plan, replica, node):
+                rows.add_row(
+                    host.name,
+                    f"(started by {replica.service(replica.head)})",
+                    replica.pool,
+                    f"{node.rank} of {len(replica.nodes)}",
+                    ",".join(map(str, node.gpus)),
+                    "-",
+                )
+    pools = ", ".join(
+        f"{len(pool.replicas)} {pool.name} x {len(pool.replicas[0].nodes)} nodes"
+        f" ({pool.replicas[0].world_size} GPUs each)"
+        for pool in plan.deployment.pools
+    )
+    flavour = f" ({settings.engine_flavour} flavour)" if plan.engine.name == "mocker" else ""
+    head = (
+        f"{settings.deployment}: {settings.model} with {plan.engine.name}{flavour}\n"
+        f"pools: {pools}\n"
+        f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
+        f" events {settings.event_plane}; router {settings.router_mode}\n"
+        f"{_places(plan)}\n"
+    )
+    memory = plan.engine.memory(plan.deployment)
+    head += "".join(f"memory of a {name} GPU, {budget.text}\n" for name, budget in memory.items())
+    notes = "".join(f"\nwarning: {warning}" for warning in plan.warnings)
+    return head + "\n" + print_table(rows) + notes
+
+
+def _places(plan: Plan) -> str:
+    settings = plan.deployment.settings
+    if settings.on_kubernetes:
+        own = settings.kubernetes
+        return f"Kubernetes: namespace {own.namespace}, DynamoGraphDeployment in {settings.graph_api}"
+    directories = ", ".join(dict.fromkeys(host.state_dir for host in plan.deployment.hosts))
+    return f"frontend: {plan.site.frontend_url}; state on each host: {directories}"
+
+
+def _has_service(plan: Plan, replica: Replica, node: Node) -> bool:
+    return any(launch.name == replica.service(node) for launch in plan.launches[node.host.name])
+
+
+def render(plan: Plan, directory: Path) -> list[Path]:
+    """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
+
+    Secret values read `********`. Returns the paths written; a directory of an earlier rendering keeps
+    no service that this plan lacks.
+    """
+    if plan.manifests:
+        return _render_manifests(plan, directory, plan.manifests)
+    written = []
+    for host, launches in plan.launches.items():
+        for launch in launches:
+            folder = directory / host / launch.name
+            folder.mkdir(parents=True, exist_ok=True)
+            data = launch.to_dict(reveal=False)
+            contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
+            contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
+            for stale in {p.name for p in folder.iterdir()} - set(contents):
+                (folder / stale).unlink()
+            for name, content in contents.items():
+                (folder / name).write_text(content, encoding="utf-8")
+                written.append(folder / name)
+    for launch_file in directory.glob("*/*/launch.json"):
+        if launch_file not in written:
+            for path in launch_file.parent.iterdir():
+                path.unlink()
+            launch_file.parent.rmdir()
+            if not any(launch_file.parent.parent.iterdir()):
+                launch_file.parent.parent.rmdir()
+    return written
+
+
+def _render_manifests(plan: Plan, directory: Path, manifests: Manifests) -> list[Path]:
+    """Write `<dir>/<namespace>/<deployment>/{model,graph}.yaml`."""
+    settings = plan.deployment.settings
+    folder = directory / settings.kubernetes.namespace / settings.deployment
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, objects in (("model", manifests.model), ("graph", manifests.graph)):
+        path = folder / f"{name}.yaml"
+        if objects:
+            path.write_text(to_yaml(objects), encoding="utf-8")
+            written.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return written
