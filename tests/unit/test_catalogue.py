@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -474,73 +470,3 @@ def test_catalogues_are_written_one_entry_a_line() -> None:
         data = json.loads(path.read_text())
         rows = data.get("flags") or data["fields"]
         assert sum(line.startswith("  {") for line in path.read_text().splitlines()) == len(rows), path.name
-
-
-# ---- the script that makes them ----
-
-
-@pytest.fixture
-def maker() -> Any:
-    spec = importlib.util.spec_from_file_location("make_catalogues", ROOT / "tools" / "make_catalogues.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_type_of_a_value_is_found_by_trying(maker: Any) -> None:
-    def positive(text: str) -> int:
-        if int(text) < 1:
-            raise ValueError(text)
-        return int(text)
-
-    found = [
-        maker.value_type(t) for t in (None, int, float, positive, json.loads, Path, str.split, str.upper)
-    ]
-    assert [row["type"] for row in found] == ["str", "int", "float", "int", "json", "path", "list", "str"]
-    assert found[3]["minimum"] == 1
-
-
-def test_what_a_parser_accepts_is_described(maker: Any) -> None:
-    parser = argparse.ArgumentParser()
-    text = "Words.\nenv var: DYN_X | default: False\ndeprecating flag: --old"
-    boolean = parser.add_argument(
-        "--new", "--old", action=argparse.BooleanOptionalAction, default=False, help=text
-    )
-    many = parser.add_argument(
-        "-s", "--sizes", type=int, nargs="+", choices=[1, 2], help="[Deprecated] Use --new."
-    )
-    assert maker.describe(boolean, "p") == [
-        {
-            "flag": "--new",
-            "parser": "p",
-            "negative": "--no-new",
-            "env": "DYN_X",
-            "type": "bool",
-            "takes_value": False,
-            "default": False,
-        },
-        {
-            "flag": "--old",
-            "parser": "p",
-            "type": "bool",
-            "takes_value": False,
-            "default": False,
-            "deprecated": True,
-            "replacement": "--new",
-        },
-    ]
-    (entry,) = maker.describe(many, "p")
-    assert entry["type"] == "list[int]"
-    assert (entry["aliases"], entry["choices"], entry["replacement"]) == (["-s"], [1, 2], "--new")
-
-
-def test_what_differs_between_two_machines_is_left_out(maker: Any) -> None:
-    first = {"flags": [{"default": "/home/a"}, {"default": 4, "choices": ["b", "a"]}]}
-    second = {"flags": [{"default": "/home/b"}, {"default": 4, "choices": ["a", "b"]}]}
-    assert maker.merge(first, second)["flags"] == [
-        {"default": None, "dynamic": True},
-        {"default": 4, "choices": ["a", "b"]},
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from release_tool import installable, locks
+from release_tool import architectures, catalogues, installable, locks, metrics, renamed
 from release_tool.folder import ROOT, release
 
 
@@ -16,7 +16,26 @@ def _locks(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return 0 if installable.check(release(options.version), tuple(options.only)) else 1
+    wrong = renamed.problems(release(options.version))
+    for problem in wrong:
+        print(problem)
+    return 0 if installable.check(release(options.version), tuple(options.only)) and not wrong else 1
+
+
+def _catalogues(options: argparse.Namespace) -> int:
+    for path in catalogues.make_catalogues(release(options.version)):
+        print(path.relative_to(ROOT))
+    return 0
+
+
+def _sglang(options: argparse.Namespace) -> int:
+    print(architectures.make_sglang(release(options.version)).relative_to(ROOT))
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    print(metrics.make_metrics(release(options.version)).relative_to(ROOT))
+    return 0
 
 
 def _environment(options: argparse.Namespace) -> int:
@@ -44,6 +63,9 @@ def main() -> int:
     made.add_argument("--only", action="append", default=[], metavar="NAME", help="this lock (repeatable)")
     made = command("environment", _environment, "install it below .cache/releases; prints the interpreter")
     made.add_argument("--lock", default="ai-dynamo-sglang", metavar="NAME", help="default: %(default)s")
+    command("catalogues", _catalogues, "write down the flags of its programs")
+    command("sglang", _sglang, "write down what only SGLang's sources tell")
+    command("metrics", _metrics, "start it on this machine and write down the names of its metrics")
     options = parser.parse_args()
     return int(options.function(options))
 

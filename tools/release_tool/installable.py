@@ -31,20 +31,20 @@ def interpreter(version: str) -> str | None:
 
 def check(release: Release, locks: tuple[str, ...] = ()) -> bool:
     """Install each lock file into a fresh environment, start its programs and print a line about each."""
-    well = True
-    for minor in release.read()["python"]:
-        python = interpreter(minor)
-        if python is None:
-            print(f"{release.version} python {minor}: not on this machine, nothing tried")
-            continue
-        for name in locks or STARTS:
+    well, pythons = True, release.read()["python"]
+    for name in locks or STARTS:
+        for minor in pythons.get(name, pythons["default"]):
+            python = interpreter(minor)
+            if python is None:
+                print(f"{release.version} {name} python {minor}: not on this machine, nothing tried")
+                continue
             with tempfile.TemporaryDirectory(prefix="wideep-lock-", dir=release.cache) as folder:
                 well &= _check(release, name, python, minor, Path(folder))
     return well
 
 
 def _check(release: Release, name: str, python: str, minor: str, folder: Path) -> bool:
-    what, start = f"{release.version} python {minor} {name}", time.monotonic()
+    what, start = f"{release.version} {name} python {minor}", time.monotonic()
     try:
         made = environment(release, name, python, folder / "environment")
     except SystemExit as error:

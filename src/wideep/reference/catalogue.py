@@ -1,7 +1,7 @@
 """Check command lines and engine YAML against the catalogues of the pinned engines.
 
 A catalogue (`configs/catalogues/<program>-<version>.json`) lists every flag or field that a program accepts,
-made from the program itself (tools/make_catalogues.py). Nothing here starts or imports an engine.
+made from the program itself (tools/release catalogues). Nothing here starts or imports an engine.
 """
 
 from __future__ import annotations
@@ -487,7 +487,7 @@ def _read(program: str, version: str) -> dict[str, Any]:
         there = sorted(p.stem for p in directory.glob("*.json"))
         raise FileNotFoundError(
             f"there is no catalogue of {program} {version} in {directory}; there are: {', '.join(there)}. "
-            "Make it with tools/make_catalogues.py, or pin a version that has one (configs/versions.yml)"
+            "Make it with tools/release catalogues, or pin a version that has one (configs/versions.yml)"
         )
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data

@@ -1,12 +1,10 @@
-#!/usr/bin/env python3
-"""Make the flag catalogues of the pinned engines from the installed packages' own argument parsers.
+"""Writes down what the programs of an installed Dynamo release accept, from their own argument parsers.
 
-    tools/make_catalogues.py --python VENV/bin/python --program dynamo.mocker --output configs/catalogues
+    ENVIRONMENT/bin/python parsers.py PROGRAM RUN TARGET
 
-`VENV` holds the pinned packages (configs/versions.yml). The program's own code builds its parser; this script
-stops it where it would parse, and writes down what the parser accepts. Each program is asked twice, with
-another home, working directory and processor count: a default that differs between the two runs belongs to
-the machine and is stored as null with `"dynamic": true`. Needs the standard library only.
+Runs inside the environment that has the packages; needs the standard library only. The program's own code
+builds its parsers and hands them words; each parser that it asks is told by a flag that only that one has. A
+parser that no such flag tells is an error: a new one would otherwise be taken for another.
 """
 
 from __future__ import annotations
@@ -19,50 +17,49 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import types
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Program:
-    """How to make a program build its parsers (`module.function(*args)`), and what to call each in turn."""
+    """How to make a program ask its parsers (`module.function(*args)`).
+
+    parsers: name of a parser -> a flag that it has and no other. later: `module:function` that takes what was
+    parsed and checks it further; the values that it names are added as choices.
+    """
 
     module: str
     args: tuple[Any, ...] = ([],)
-    parsers: tuple[str, ...] = ("dynamo",)
+    parsers: Mapping[str, str] = field(default_factory=lambda: {"dynamo": "--request-plane"})
     function: str = "parse_args"
     engine: str = ""
+    later: str = ""
 
 
 PROGRAMS = {
-    "dynamo.mocker": Program("dynamo.mocker.args"),
+    "dynamo.mocker": Program("dynamo.mocker.args", later="dynamo.mocker.config:load_mocker_engine_args"),
     "dynamo.frontend": Program("dynamo.frontend.main", args=()),
-    # Two parsers one after the other: what the first does not know goes to SGLang's.
+    # Each takes what it knows and leaves the rest to the next.
     "dynamo.sglang": Program(
         "dynamo.sglang.args",
         args=(["--model-path", "none"],),
-        parsers=("dynamo", "sglang"),
+        parsers={"dynamo": "--request-plane", "router": "--router-mode", "sglang": "--tp-size"},
         engine="sglang",
     ),
-    "dynamo.trtllm": Program("dynamo.trtllm.args", engine="tensorrt-llm"),
+    "dynamo.trtllm": Program(
+        "dynamo.trtllm.args",
+        parsers={"dynamo": "--request-plane", "router": "--router-mode"},
+        engine="tensorrt-llm",
+    ),
 }
 SKIPPED_ACTIONS = ("_HelpAction", "_VersionAction")
-
-
-# ---- inside the environment that has the packages ------------------------------------------------
-
-
-class Captured(Exception):  # noqa: N818 - a signal, not an error
-    """All parsers of the program were seen."""
+NO_SUCH_WORD = "no-such-word"
 
 
 class Unknown:
@@ -109,7 +106,7 @@ def _note_environment_reads() -> None:
 
 
 def capture(program: Program) -> list[argparse.ArgumentParser]:
-    """Run the program's own code until it has built all its parsers."""
+    """Run the program's own code to its end, or to where it misses a model; return the parsers it asked."""
     seen: list[argparse.ArgumentParser] = []
     parse_known_args = argparse.ArgumentParser.parse_known_args
     _note_environment_reads()
@@ -117,8 +114,6 @@ def capture(program: Program) -> list[argparse.ArgumentParser]:
     def record(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
         if all(parser is not other for other in seen):
             seen.append(parser)
-        if len(seen) == len(program.parsers):
-            raise Captured
         return parse_known_args(parser, *args, **kwargs)
 
     sys.argv = ["program"]  # the frontend reads it
@@ -128,11 +123,45 @@ def capture(program: Program) -> list[argparse.ArgumentParser]:
         result = getattr(module, program.function)(*program.args)
         if inspect.iscoroutine(result):
             asyncio.run(result)
-    except Captured:
-        return seen
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - no model is here; what is missing is judged below
+        print(f"{program.module} ended with {type(error).__name__}: {error}", file=sys.stderr)
     finally:
         argparse.ArgumentParser.parse_known_args = parse_known_args  # type: ignore[method-assign]
-    raise SystemExit(f"{program.module} built {len(seen)} parsers, expected {len(program.parsers)}")
+    return seen
+
+
+def named(
+    parsers: list[argparse.ArgumentParser], names: Mapping[str, str], program: str
+) -> dict[str, argparse.ArgumentParser]:
+    """Tell the parsers by the flags that only they have. Raises SystemExit if one is new or missing."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for place, parser in enumerate(parsers, 1):
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        told = [name for name, flag in names.items() if flag in flags]
+        if len(told) != 1 or told[0] in found:
+            which = f"has what tells {' and '.join(told)}" if told else "is none of the known ones"
+            raise SystemExit(
+                f"{program} asks {len(parsers)} parsers; number {place} {which}"
+                f" ({', '.join(flags[:8])} ...): "
+                "name it in PROGRAMS of tools/release_tool/parsers.py, by a flag that only it has"
+            )
+        found[told[0]] = parser
+    if missing := [name for name in names if name not in found]:
+        raise SystemExit(f"{program} asked no parser that tells itself as {', '.join(missing)}")
+    return found
+
+
+def later_choices(program: Program, action: argparse.Action) -> list[str]:
+    """Return the values that the program names when it refuses one after parsing."""
+    places = program.later.partition(":")
+    check = getattr(importlib.import_module(places[0]), places[2])
+    parse = getattr(importlib.import_module(program.module), program.function)
+    try:
+        check(parse([action.option_strings[0], NO_SUCH_WORD]))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any refusal may name them
+        told = re.search(rf"`{NO_SUCH_WORD}`, expected (?:one of )?(`.*`)", str(error))
+        return re.findall(r"`([^`]+)`", told[1]) if told else []
+    return []
 
 
 def _try(convert: Callable[[str], Any], text: str) -> tuple[bool, Any]:
@@ -225,7 +254,9 @@ def describe(action: argparse.Action, parser: str) -> list[dict[str, Any]]:
     if kind.startswith("Deprecated") or re.match(r"\W*(deprecated|obsolete)\b(?! for\b)", text, re.I):
         entry["deprecated"] = True
         used = re.search(r"\b(?:use|alias for)\s+`?'?(--[\w-]+(?:=[\w-]+)?)", text, re.I)
-        entry["replacement"] = getattr(action, "new_flag", None) or (used[1] if used else None)
+        # Of Dynamo itself: a sentence that says what in which file replaces a flag.
+        said = re.match(rf"{name} is deprecated and will be removed in \S+; use (.*?--[\w-]+)\.", text)
+        entry["replacement"] = getattr(action, "new_flag", None) or (said or used or (None, None))[1]
     entries = [entry]
     for spelling in sorted(old & set(action.option_strings)):
         if not spelling.startswith("--no-"):
@@ -244,6 +275,16 @@ def _engine_version(engine: str) -> str:
         return re.split(r"==|;", line)[1].strip()
 
 
+def _choices_of_later_checks(
+    program: Program, parser: argparse.ArgumentParser, flags: dict[str, dict[str, Any]]
+) -> None:
+    for action in parser._actions:
+        entry = flags.get(action.option_strings[0]) if action.option_strings else None
+        if entry and entry["type"] == "str" and "choices" not in entry:
+            found = later_choices(program, action)
+            entry.update({"choices": found} if found else {})
+
+
 def emit(name: str, run: int, target: Path) -> None:
     """Write what the program's parsers accept to `target` (standard output belongs to the packages)."""
     os.cpu_count = lambda: 64 + run  # a default made from it must show
@@ -251,88 +292,21 @@ def emit(name: str, run: int, target: Path) -> None:
     if program.engine == "tensorrt-llm":
         _stand_in_for_tensorrt_llm()
     flags: dict[str, dict[str, Any]] = {}
-    for parser, label in zip(capture(program), program.parsers, strict=True):
+    for label, parser in named(capture(program), program.parsers, name).items():
         for action in parser._actions:
             if action.option_strings and type(action).__name__ not in SKIPPED_ACTIONS:
                 for entry in describe(action, label):
                     flags.setdefault(entry["flag"], entry)  # the first parser takes it
-    found: dict[str, Any] = {"program": name, "version": importlib.metadata.version("ai-dynamo")}
+        if program.later:
+            _choices_of_later_checks(program, parser, flags)
+    head: dict[str, Any] = {"program": name, "version": importlib.metadata.version("ai-dynamo")}
     if program.engine:
-        found["engine"] = {program.engine: _engine_version(program.engine)}
+        head["engine"] = {program.engine: _engine_version(program.engine)}
     if program.engine == "tensorrt-llm":
         dotted = importlib.import_module("dynamo.trtllm.dynamic_flags").DYNAMIC_FLAG_PREFIX
-        found["dotted"] = {"prefix": dotted, "excludes": "--override-engine-args"}
-    target.write_text(json.dumps(found | {"source": "parser", "flags": [flags[k] for k in sorted(flags)]}))
-
-
-# ---- outside -------------------------------------------------------------------------------------
-
-
-def ask(python: str, name: str, run: int) -> dict[str, Any]:
-    """Run this script under the other interpreter, in a clean environment and an empty home."""
-    with tempfile.TemporaryDirectory(prefix=f"catalogue-{run}-") as home:
-        target = Path(home) / "parsers.json"
-        command = [
-            python,
-            str(Path(__file__).resolve()),
-            "--emit",
-            name,
-            "--run",
-            str(run),
-            "--to",
-            str(target),
-        ]
-        env = {"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}
-        env["PYTHONHASHSEED"] = str(run)
-        done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-        if done.returncode or not target.exists():
-            raise SystemExit(f"{name}: its parser could not be read with {python}:\n{done.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads(target.read_text())
-        return found
-
-
-def merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Keep what does not depend on the machine or on chance (the order of choices from a hash table)."""
-    for flag, other in zip(first["flags"], second["flags"], strict=True):
-        if flag["default"] != other["default"]:
-            flag["default"], flag["dynamic"] = None, True
-        if flag.get("choices") != other.get("choices"):
-            flag["choices"] = sorted({*flag["choices"], *other["choices"]})
-    return first
-
-
-def write(catalogue: dict[str, Any], directory: Path) -> Path:
-    """Write one flag a line, so that a new version shows as a readable difference."""
-    head = {key: value for key, value in catalogue.items() if key != "flags"}
-    lines = [json.dumps(head, indent=1)[:-2] + ',\n "flags": [']
-    lines += [",\n".join("  " + json.dumps(flag, ensure_ascii=False) for flag in catalogue["flags"])]
-    path = directory / f"{catalogue['program']}-{catalogue['version']}.json"
-    path.write_text("\n".join([*lines, " ]\n}\n"]), encoding="utf-8")
-    return path
-
-
-def main() -> None:
-    """Ask each program twice and write its catalogue."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", help="the interpreter of the environment that has the pinned packages")
-    parser.add_argument("--program", action="append", choices=sorted(PROGRAMS), help="repeatable")
-    parser.add_argument("--output", type=Path, help="the directory for the catalogues")
-    for internal in ("--emit", "--run", "--to"):
-        parser.add_argument(internal, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.emit:
-        emit(options.emit, int(options.run), Path(options.to))
-        return
-    if not (options.python and options.program and options.output):
-        _usage(parser)
-    for name in options.program:
-        path = write(merge(ask(options.python, name, 1), ask(options.python, name, 2)), options.output)
-        print(path)
-
-
-def _usage(parser: argparse.ArgumentParser) -> NoReturn:
-    parser.error("--python, --program and --output are needed")
+        head["dotted"] = {"prefix": dotted, "excludes": "--override-engine-args"}
+    target.write_text(json.dumps(head | {"source": "parser", "flags": [flags[k] for k in sorted(flags)]}))
 
 
 if __name__ == "__main__":
-    main()
+    emit(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,266 @@
+"""What knows a release of Dynamo (configs/releases), and the tool that makes it (tools/release)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from release_tool import architectures, catalogues, locks, metrics, parsers, renamed  # noqa: E402
+from release_tool.folder import Release, release, version_key, versions  # noqa: E402
+
+RELEASES = [Release(version) for version in versions()]
+each_release = pytest.mark.parametrize("one", RELEASES, ids=lambda one: one.version)
+
+
+# ---- what is in the folders ----
+
+
+def test_the_newest_release_comes_first_and_names_the_one_before_it() -> None:
+    assert versions() == sorted(versions(), key=version_key, reverse=True)
+    assert version_key("1.10.0") > version_key("1.9.3")
+    assert release().version == versions()[0]
+    assert [one.read()["previous"] for one in RELEASES] == [*versions()[1:], None]
+
+
+def test_a_release_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SystemExit, match=f"1.4.2/release.yml; there are: {', '.join(versions())}"):
+        release("1.4.2")
+
+
+@each_release
+def test_everything_in_a_folder_is_of_its_release(one: Release) -> None:
+    data = one.read()
+    assert data["dynamo"] == one.version
+    assert all(image.endswith(f":{one.version}") for image in data["images"].values())
+    assert one.version in data["chart"]
+    for path in one.catalogues.glob("dynamo.*.json"):
+        found = json.loads(path.read_text())
+        assert (found["program"], found["version"]) == (path.stem, one.version)
+        assert {name: data["engines"][name] for name in found.get("engine", {})} == found.get("engine", {})
+    assert json.loads((one.path / "sglang.json").read_text())["version"] == data["engines"]["sglang"]
+
+
+@each_release
+def test_lock_files_pin_what_the_release_says_with_hashes_and_name_no_index(one: Release) -> None:
+    data = one.read()
+    pins = {name: f"{name}=={version}" for name, version in data["packages"].items()}
+    pins |= dict.fromkeys(locks.DYNAMO, f"ai-dynamo=={one.version}")
+    files = {path.stem: path.read_text() for path in (one.path / "locks").glob("*.lock")}
+    assert files.keys() == pins.keys()
+    for name, text in files.items():
+        assert re.search(rf"^{re.escape(pins[name])} ", text, re.M), name
+        assert "://" not in text
+        entries = re.split(r"\n(?=\S)", text.strip())
+        assert all("--hash=sha256:" in entry for entry in entries), name
+    assert f"\nsglang=={data['engines']['sglang']} " in files["ai-dynamo-sglang"]
+    assert not re.search(r"^aisimulate==|^cuda-tile==1.6.0rc", files["ai-dynamo-sglang"], re.M)
+
+
+@each_release
+def test_what_replaces_a_flag_exists_in_that_release(one: Release) -> None:
+    assert renamed.problems(one) == []
+
+
+def test_a_replacement_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("release_tool.folder.RELEASES", tmp_path)
+    folder = tmp_path / "9.9.9" / "catalogues"
+    folder.mkdir(parents=True)
+    flags = [{"flag": "--new", "choices": ["a", "b"]}, {"flag": "--older", "deprecated": True}]
+    for program in ("dynamo.frontend", "dynamo.mocker"):
+        (folder / f"{program}.json").write_text(json.dumps({"flags": flags}))
+    pairs = (("--x", "--older"), ("--y", "--new c"), ("--z", "--new a"), ("--new b", "null"))
+    rows = ", ".join(f"{{old: {old}, new: {new}}}" for old, new in pairs)
+    (folder / "renamed.yml").write_text(f"dynamo.mocker: [{rows}]\n")
+    assert renamed.problems(Release("9.9.9")) == [
+        "dynamo.mocker: --x points to --older, which is gone or deprecated",
+        "dynamo.mocker: --y points to --new c, which is not a choice",
+        "dynamo.mocker: --new b is a choice",
+    ]
+
+
+@each_release
+def test_catalogues_hold_one_entry_a_line_and_nothing_of_a_machine(one: Release) -> None:
+    for path in one.catalogues.glob("dynamo.*.json"):
+        text = path.read_text()
+        assert sum(line.startswith("  {") for line in text.splitlines()) == len(json.loads(text)["flags"])
+        assert not re.search(r"/(root|home|usr|opt|work)/|site-packages|/tmp/(?!dynamo_media)", text)
+
+
+@each_release
+def test_each_flag_is_filed_under_the_parser_that_takes_it(one: Release) -> None:
+    flags = json.loads((one.catalogues / "dynamo.sglang.json").read_text())["flags"]
+    parser = {flag["flag"]: flag["parser"] for flag in flags}
+    assert parser["--tp-size"] == "sglang"
+    assert parser["--router-mode"] == "router"
+    assert parser["--request-plane"] == "dynamo"
+    assert not [flag for flag, name in parser.items() if flag.startswith("--router-") and name == "sglang"]
+
+
+@each_release
+def test_values_that_the_mocker_refuses_later_are_choices(one: Release) -> None:
+    flags = json.loads((one.catalogues / "dynamo.mocker.json").read_text())["flags"]
+    choices = {flag["flag"]: flag.get("choices") for flag in flags}
+    assert choices["--engine-type"] == ["vllm", "sglang", "trtllm"]
+    assert choices["--preemption-mode"] == ["lifo", "fifo"]
+
+
+@each_release
+def test_models_that_divide_attention_by_data_are_told_apart(one: Release) -> None:
+    found = json.loads((one.path / "sglang.json").read_text())
+    assert {"DeepseekV3ForCausalLM", "Qwen3MoeForCausalLM", "Qwen3ForCausalLM"} <= set(
+        found["attention_by_data"]
+    )
+    assert not {"LlamaForCausalLM", "Qwen2ForCausalLM"} & {
+        *found["attention_by_data"],
+        *found["attention_unclear"],
+    }
+
+
+@each_release
+def test_metrics_have_a_type_and_no_value(one: Release) -> None:
+    found = json.loads((one.path / "metrics.json").read_text())
+    assert found.keys() == {"frontend", "prefill", "decode", "sglang"}
+    assert "dynamo_frontend_model_migration_total" in found["frontend"]
+    assert "sglang:eplb_balancedness" in found["sglang"]
+    kinds = {entry.get("type") for program in ("frontend", "decode") for entry in found[program].values()}
+    assert kinds <= {"counter", "gauge", "histogram", "summary", "untyped", None}
+
+
+# ---- how they are made ----
+
+
+def _parser(*flags: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(add_help=False)
+    for flag in flags:
+        made.add_argument(flag)
+    return made
+
+
+def test_parsers_are_told_by_a_flag_and_a_new_one_stops_the_tool() -> None:
+    own, router, engine = _parser("--plane", "--x"), _parser("--mode"), _parser("--size", "--y")
+    names = {"dynamo": "--plane", "engine": "--size"}
+    assert parsers.named([own, engine], names, "p") == {"dynamo": own, "engine": engine}
+    with pytest.raises(SystemExit, match=r"asks 3 parsers; number 2 is none of the known ones \(--mode"):
+        parsers.named([own, router, engine], names, "p")
+    with pytest.raises(SystemExit, match="asked no parser that tells itself as engine"):
+        parsers.named([own], names, "p")
+    with pytest.raises(SystemExit, match="number 2 has what tells dynamo"):
+        parsers.named([own, _parser("--plane")], names, "p")
+
+
+def test_metrics_are_read_without_series() -> None:
+    page = """# HELP a_seconds Time.
+# TYPE a_seconds histogram
+a_seconds_bucket{le="1",model="m"} 3
+a_seconds_sum{model="m"} 3
+b_total{x="1"} 2
+"""
+    assert metrics.parse(page) == {
+        "a_seconds": {"help": "Time.", "type": "histogram", "labels": ["model"]},
+        "b_total": {"labels": ["x"]},
+    }
+
+
+def test_attention_is_judged_by_the_class_that_makes_it(tmp_path: Path) -> None:
+    models = tmp_path / "sglang" / "srt" / "models"
+    models.mkdir(parents=True)
+    (models / "plain.py").write_text("""
+class PlainAttention:
+    def __init__(self, tp_size):
+        self.attn = RadixAttention(8 // tp_size)
+
+class PlainModel:
+    def __init__(self, layer=PlainAttention):
+        self.layer = layer()
+
+EntryClass = PlainModel
+""")
+    (models / "data.py").write_text("""
+from sglang.srt.models.plain import PlainModel
+
+class DataAttention:
+    def __init__(self):
+        self.attn = RadixAttention(8 // get_parallel().attn_tp_size)
+
+LAYERS = {"attention": DataAttention}
+
+class DataModel(PlainModel):
+    layers = LAYERS
+
+class Both:
+    def __init__(self):
+        self.parts = DataModel(), PlainModel()
+
+class Inherits(DataModel):
+    pass
+
+class Nothing:
+    pass
+
+EntryClass = [DataModel, Both, Inherits, Nothing]
+""")
+    assert architectures.attention_by_data(tmp_path) == (["DataModel", "Inherits"], ["Both", "Nothing"])
+
+
+def test_the_type_of_a_value_is_found_by_trying() -> None:
+    def positive(text: str) -> int:
+        if int(text) < 1:
+            raise ValueError(text)
+        return int(text)
+
+    found = [
+        parsers.value_type(t) for t in (None, int, float, positive, json.loads, Path, str.split, str.upper)
+    ]
+    assert [row["type"] for row in found] == ["str", "int", "float", "int", "json", "path", "list", "str"]
+    assert found[3]["minimum"] == 1
+
+
+def test_what_a_parser_accepts_is_described() -> None:
+    parser = argparse.ArgumentParser()
+    text = "Words.\nenv var: DYN_X | default: False\ndeprecating flag: --old"
+    boolean = parser.add_argument(
+        "--new", "--old", action=argparse.BooleanOptionalAction, default=False, help=text
+    )
+    many = parser.add_argument(
+        "-s", "--sizes", type=int, nargs="+", choices=[1, 2], help="[Deprecated] Use --new."
+    )
+    assert parsers.describe(boolean, "p") == [
+        {
+            "flag": "--new",
+            "parser": "p",
+            "negative": "--no-new",
+            "env": "DYN_X",
+            "type": "bool",
+            "takes_value": False,
+            "default": False,
+        },
+        {
+            "flag": "--old",
+            "parser": "p",
+            "type": "bool",
+            "takes_value": False,
+            "default": False,
+            "deprecated": True,
+            "replacement": "--new",
+        },
+    ]
+    (entry,) = parsers.describe(many, "p")
+    assert entry["type"] == "list[int]"
+    assert (entry["aliases"], entry["choices"], entry["replacement"]) == (["-s"], [1, 2], "--new")
+
+
+def test_what_differs_between_two_machines_is_left_out() -> None:
+    first = {"flags": [{"default": "/home/a"}, {"default": 4, "choices": ["b", "a"]}]}
+    second = {"flags": [{"default": "/home/b"}, {"default": 4, "choices": ["a", "b"]}]}
+    assert catalogues.merge(first, second)["flags"] == [
+        {"default": None, "dynamic": True},
+        {"default": 4, "choices": ["a", "b"]},
+    ]

@@ -1,0 +1,134 @@
+"""Which model classes of SGLang divide attention by data, read in its sources.
+
+With DP attention, a GPU computes attention for the GPUs of one attention replica; the KV cache is made for
+that. A model class that divides its heads by all GPUs instead starts, and ends at the first batch.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from release_tool.folder import Release
+from release_tool.locks import environment, site_packages
+
+PACKAGE = "sglang.srt.models"
+# What a class hands its heads to, and the number that it has to divide them by.
+ATTENTION = "RadixAttention"
+BY_DATA = "attn_tp_size"
+# What all-to-alls and transfers of the KV cache import, and the lock file brings or not.
+MODULES = ("deep_ep", "mooncake", "nixl", "nixl_ep", "pplx_kernels", "mori", "flashinfer")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class, function or variable of a module: what it is made of, what it inherits, and what it says."""
+
+    uses: frozenset[tuple[str, str]]
+    bases: frozenset[tuple[str, str]]
+    attends: bool
+    words: frozenset[str]
+
+
+def _words(node: ast.AST) -> frozenset[str]:
+    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return frozenset(found | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)})
+
+
+def _attends(node: ast.AST) -> bool:
+    calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+    return any(isinstance(f, ast.Name) and f.id == ATTENTION for f in calls)
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Return name -> (module, its name there), of what other modules of models bring."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            module = str(node.module).removeprefix(f"{PACKAGE}.")
+            found |= {alias.asname or alias.name: (module, alias.name) for alias in node.names}
+    return found
+
+
+def _parts(directory: Path) -> tuple[dict[tuple[str, str], Part], dict[str, tuple[str, str]]]:
+    """Return all parts by (module, name), and entry classes by their name in a config.json."""
+    parts: dict[tuple[str, str], Part] = {}
+    entries: dict[str, tuple[str, str]] = {}
+    for path in sorted(directory.rglob("*.py")):
+        module = ".".join(path.relative_to(directory).with_suffix("").parts)
+        tree = ast.parse(path.read_bytes())
+        place = _imports(tree) | {name: (module, name) for node in tree.body for name in _names(node)}
+        for node in tree.body:
+            words, bases = _words(node), getattr(node, "bases", [])
+            inherited = frozenset(w for base in bases for w in _words(base))
+            for name in _names(node):
+                if name == "EntryClass":
+                    entries |= {w: place[w] for w in words - {name} if w in place}
+                    continue
+                uses = frozenset(place[w] for w in words if w in place)
+                kept = frozenset(place[w] for w in inherited if w in place)
+                parts[module, name] = Part(uses - kept, kept, _attends(node), words)
+    return parts, entries
+
+
+def _attentions(
+    place: tuple[str, str],
+    parts: Mapping[tuple[str, str], Part],
+    known: dict[tuple[str, str], frozenset[tuple[str, str]]],
+) -> frozenset[tuple[str, str]]:
+    """Return the parts that make the attention of one: what it is made of, else what it inherits."""
+    if place in known or place not in parts:
+        return known.get(place, frozenset())
+    known[place] = frozenset()  # what comes back to it adds nothing
+    part = parts[place]
+    found = frozenset([place] if part.attends else [])
+    for use in part.uses:
+        found |= _attentions(use, parts, known)
+    if not found:
+        for base in part.bases:
+            found |= _attentions(base, parts, known)
+    known[place] = found
+    return found
+
+
+def attention_by_data(site_packages: Path) -> tuple[list[str], list[str]]:
+    """Return the model classes that divide attention by data, and those of which the sources do not tell.
+
+    The first make every attention for the GPUs of one attention replica; of the others some do, or none was
+    found. A class that has an attention of its own is not judged by that of its base, which it replaces.
+    """
+    parts, entries = _parts(site_packages.joinpath(*PACKAGE.split(".")))
+    sure, unsure = [], []
+    for name, place in sorted(entries.items()):
+        divided = [BY_DATA in parts[attention].words for attention in _attentions(place, parts, {})]
+        if divided and all(divided):
+            sure.append(name)
+        elif any(divided) or not divided:
+            unsure.append(name)
+    return sure, unsure
+
+
+def make_sglang(release: Release) -> Path:
+    """Write sglang.json of a release, one name a line."""
+    packages = site_packages(environment(release, "ai-dynamo-sglang"))
+    sure, unsure = attention_by_data(packages)
+    found = {
+        "version": release.read()["engines"]["sglang"],
+        "modules": {name: (packages / name).is_dir() for name in MODULES},
+        "attention_by_data": sure,
+        "attention_unclear": unsure,
+    }
+    path = release.path / "sglang.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return path
