@@ -403,7 +403,7 @@ def test_what_is_known_from_another_version_only_is_a_warning(fields: YamlCatalo
     problems = fields.check(tree, "x")
     assert {p.severity for p in problems} == {"warning"}
     assert [p.message.split(" of")[0] for p in problems] == [
-        "known from a newer version than 1.3.0rc22 only",
+        "known from 0004396, not from 1.3.0rc22",
         "'MEGAMOE_CUTEDSL' is known from another version than 1.3.0rc22 only",
         "deprecated",
     ]

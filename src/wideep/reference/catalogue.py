@@ -367,7 +367,11 @@ class _ArgvCheck:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of an engine's YAML. `seen` and `unverified_choices`: known from another version only."""
+    """One field of an engine's YAML.
+
+    seen: the versions or commits where it was read, if not for this version; unverified_choices: the same for
+    values.
+    """
 
     path: str
     type: str
@@ -377,7 +381,7 @@ class Field:
     nullable: bool = False
     minimum: float | None = None
     maximum: float | None = None
-    seen: str | None = None
+    seen: tuple[str, ...] = ()
     deprecated: bool = False
 
     def refuses(self, value: Any) -> str | None:
@@ -453,7 +457,7 @@ class YamlCatalogue:
 
     def _doubts(self, known: Field, value: Any, place: str) -> Iterable[tuple[str, str, str]]:
         if known.seen:
-            message = f"known from a {known.seen} version than {self.version} only"
+            message = f"known from {', '.join(known.seen)}, not from {self.version}"
             yield message, place, "leave it out unless the engine's start was seen to accept it"
         if known.unverified_choices and value in known.unverified_choices:
             message = f"{value!r} is known from another version than {self.version} only"
