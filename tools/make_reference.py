@@ -16,10 +16,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from wideep.engines.mocker import OPTIONS as MOCKER_OPTIONS
+from wideep.engines import ENGINES
+from wideep.engines.base import Engine
 from wideep.engines.options import CommonOptions
-from wideep.engines.sglang.options import SglangOptions
-from wideep.engines.trtllm.options import TrtllmOptions
 from wideep.inventory.settings import HOST_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +40,7 @@ OPTIONS_HEAD = """\
 Under `wideep_pools.<pool>.options`. What is unset follows from the pool's GPUs, its role and the model, or is
 the engine's own default. Any other flag of the engine goes into `extra_args`, by its name without dashes.
 """
+OPTION = ("option", "type", "default", "meaning")
 
 
 def code(text: str) -> str:
@@ -137,22 +137,30 @@ def option_rows(kind: type[CommonOptions], without: Iterable[str] = ()) -> list[
     ]
 
 
+def engine_section(engine: Engine) -> str:
+    """Return the section of one engine's own options."""
+    if not isinstance(engine.options, type):
+        flags = [(code(name), code(flag)) for name, flag in engine.options.items()]
+        return f"### {engine.name}\n\n" + table(("option", f"flag of `{engine.program}`"), flags)
+    head = (
+        f"### {engine.name} alone\n\nThese may also stand in a section `{engine.name}:` of the options.\n\n"
+    )
+    return head + table(OPTION, option_rows(engine.options, CommonOptions.model_fields))
+
+
 def render() -> str:
     """Return the whole page."""
     roles = sorted(path.parents[1] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
     roles.sort(key=lambda role: role.name != "wideep")
-    header = ("option", "type", "default", "meaning")
-    mocker = [(code(name), code(flag)) for name, flag in MOCKER_OPTIONS.items()]
+    shared = [engine for engine in ENGINES.values() if isinstance(engine.options, type)]
+    others = [engine for engine in ENGINES.values() if engine not in shared]
     parts = [
         HEAD,
         role_section(roles[0]),
         OPTIONS_HEAD,
-        "### mocker\n\n" + table(("option", "flag of `dynamo.mocker`"), mocker),
-        "### Shared by the engines with GPUs\n\n" + table(header, option_rows(CommonOptions)),
-        "### sglang alone\n\nThese may also stand in a section `sglang:` of the options.\n\n"
-        + table(header, option_rows(SglangOptions, CommonOptions.model_fields)),
-        "### trtllm alone\n\nThese may also stand in a section `trtllm:` of the options.\n\n"
-        + table(header, option_rows(TrtllmOptions, CommonOptions.model_fields)),
+        *map(engine_section, others),
+        "### Shared by the engines with GPUs\n\n" + table(OPTION, option_rows(CommonOptions)),
+        *map(engine_section, shared),
         *(role_section(role) for role in roles[1:]),
     ]
     return "\n".join(filter(None, parts))

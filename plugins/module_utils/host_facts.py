@@ -58,7 +58,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "model": inspect_model(Path(needs["model_path"])) if needs.get("model_path") else None,
         "gpu": _gpu(needs["gpu"]) if needs.get("gpu") else None,
         "container": _container(needs["container"]) if needs.get("container") else None,
-        "mpi": mpi_facts.gather(**needs["mpi"]) if needs.get("mpi") else None,
+        "mpi": _mpi(needs["mpi"]) if needs.get("mpi") else None,
     }
     # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
     if not (facts["disk"] and facts["disk"]["ours"]):
@@ -72,6 +72,10 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
 def _gpu(needs: dict[str, Any]) -> dict[str, Any]:
     packages = [*(needs.get("packages") or ()), *(needs.get("modules") or ())]
     return gather_gpu(python=needs.get("python") or "", packages=packages)
+
+
+def _mpi(needs: dict[str, Any]) -> dict[str, Any]:
+    return mpi_facts.gather(needs["path"], needs["programs"])
 
 
 def _container(needs: dict[str, Any]) -> dict[str, Any]:

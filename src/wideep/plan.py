@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Host
-from wideep.deployment.reach import meets, reached
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
-from wideep.engines.trtllm.mpi import mpi_programs
-from wideep.engines.trtllm.options import shared_experts
 from wideep.hosts import container, control_plane, gang
+from wideep.hosts.needs import HostPlan
 from wideep.inventory.model_source import check as check_model_source
-from wideep.inventory.model_source import download_gb, model_source
-from wideep.inventory.secrets import HUB_TOKEN, REGISTRY, check_env_names, flag_looks_secret, looks_secret
+from wideep.inventory.model_source import model_source
+from wideep.inventory.secrets import check_env_names, flag_looks_secret, looks_secret
 from wideep.kubernetes import check as pods
 from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make
 from wideep.kubernetes.site import PodSite
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.reference.catalogue import check_environment, load
-from wideep.reference.models import find_model
-from wideep.reference.versions import versions
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What wideep_runtime is about; the control plane has installation methods of its own.
 IN_CONTAINERS = ("frontend", "worker")
-# What the services were seen to take, rounded up: GB (10^9 bytes) of disk and of memory.
-CONTROL_DISK_GB = 1.0
-# Environments by what is in them.
-VENV_DISK_GB = {"mocker": 1.5, "sglang": 11.0, "trtllm": 11.0}
-MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "worker": 0.3}
 # A long answer takes minutes; a worker that gets less to finish cuts it.
 SHORT_DRAIN_S = 60
-# Engine -> its package; and packages that have to be equal on hosts that talk to each other.
-PACKAGE_OF = {"sglang": "sglang", "trtllm": "tensorrt-llm"}
-# What a worker's command asks for by a word, and the package that brings it.
-MODULE_OF = {"deepep": "deep_ep", "mooncake": "mooncake-transfer-engine"}
-SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
-# What a worker's environment has where DeepEP talks between hosts, and not what an operator may add.
-NVSHMEM_BETWEEN_HOSTS = (
-    "NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME",
-    "NVSHMEM_HCA_LIST",
-    "NVSHMEM_IB_GID_INDEX",
-)
 # Which variable moves a port that two services of a host want.
 PORT_VARIABLES = {
     ("nats", "client"): "nats_port",
@@ -96,15 +74,20 @@ class Plan:
             for pool in self.deployment.pools
         }
 
+    def on(self, host: Host) -> HostPlan:
+        """Return what of the plan is one host's."""
+        return HostPlan(self.deployment, self.engine, self.launches, host)
+
     def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:
         """Return plain data: what the playbooks use, and (with `reveal=False`) what `plan` prints as JSON."""
         settings, site = self.deployment.settings, self.site
         return {
             "deployment": settings.deployment,
             "engine": self.engine.name,
+            "simulated": self.engine.simulated,
             "one_machine": self.deployment.one_machine,
             "model_source": model_source(settings),
-            "image": container.image_of(self.deployment),
+            "image": container.image_of(self.deployment, self.engine),
             "settings": settings.model_dump(mode="json"),
             "frontend_url": site.frontend_url,
             "expected": self.expected,
@@ -138,10 +121,10 @@ class Plan:
                     "state_dir": host.state_dir,
                     "model_path": Site(self.deployment, host).model_path,
                     "python": host.python,
-                    "secret_files": self._secret_files(host),
-                    "software": self._software(host),
-                    "packages": self._packages(host),
-                    "together": self._together(host),
+                    "secret_files": on.secret_files,
+                    "software": on.software,
+                    "packages": on.packages,
+                    "together": on.together,
                     "nats_routes": Site(self.deployment, host).nats_routes,
                     "launches": {
                         component: [
@@ -151,146 +134,10 @@ class Plan:
                         ]
                         for component in COMPONENTS
                     },
-                    "needs": self._needs(host),
+                    "needs": on.needs.to_dict(),
                 }
-                for host in self.deployment.hosts
+                for host, on in ((host, self.on(host)) for host in self.deployment.hosts)
             },
-        }
-
-    def _secret_files(self, host: Host) -> list[str]:
-        """Return the names of the files that role `secrets` writes there, if there is something for them."""
-        paths = {path for launch in self.launches[host.name] for path in launch.env_files}
-        pulls = (
-            [REGISTRY] if host in self.deployment.frontends or host.name in self.deployment.workers_of else []
-        )
-        downloads = [HUB_TOKEN] if host.name in self.deployment.workers_of else []
-        return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
-
-    def _together(self, host: Host) -> list[str]:
-        """Return the hosts whose ranks restart with those of this one, itself among them."""
-        mine = (replica for replica, _ in self.deployment.workers_of.get(host.name, ()))
-        return list(dict.fromkeys(node.host.name for replica in mine for node in replica.nodes))
-
-    def _software(self, host: Host) -> str:
-        """Return what the host's environment is made for: the engine, or (`mocker`) Dynamo alone."""
-        return self.engine.name if host.name in self.deployment.workers_of else "mocker"
-
-    def _packages(self, host: Host) -> dict[str, str]:
-        """Return package -> version that Dynamo's environment or image has to have; empty: any."""
-        packages = {"ai-dynamo": self.deployment.settings.dynamo_version}
-        software = self._software(host)
-        if software == "mocker":
-            return packages
-        name = PACKAGE_OF[software]
-        modules = dict.fromkeys(self._modules(host), "") if software == "sglang" else {}
-        return packages | {name: versions().engines[name]} | modules
-
-    def _modules(self, host: Host) -> list[str]:
-        """Return packages that the host's workers ask for beside the engine's own."""
-        words = {word for launch in self.launches[host.name] for word in launch.argv}
-        return [package for word, package in MODULE_OF.items() if word in words]
-
-    def _needs(self, host: Host) -> dict[str, Any]:
-        """Return what `preflight` has to find on a host."""
-        deployment, settings = self.deployment, self.deployment.settings
-        launches = self.launches[host.name]
-        works = host.name in deployment.workers_of
-        dynamo = works or host in deployment.frontends
-        return {
-            "ports": [
-                {"port": port.port, "address": port.address, "service": launch.name}
-                for launch in launches
-                for port in launch.ports
-            ],
-            "peers": [
-                {"name": peer.name, "address": peer.address, "ports": sorted(ports)}
-                for peer, ports in reached(deployment, self.launches, host).items()
-            ],
-            "state_dir": host.state_dir,
-            "disk_gb": CONTROL_DISK_GB
-            + (VENV_DISK_GB[self._software(host)] if dynamo and settings.in_venv else 0),
-            "model_path": settings.model_path if works else "",
-            "model_gb": download_gb(settings) if works else 0.0,
-            "model": self._model_needs() if works and settings.model_path else None,
-            "memory_gb": round(sum(MEMORY_GB[launch.component] for launch in launches), 1),
-            "gpu": self._gpu_needs(host) if works and self.engine.name != "mocker" else None,
-            "container": self._container_needs(host) if dynamo and settings.in_container else None,
-            "mpi": self._mpi_needs(host) if self.engine.name == "trtllm" else None,
-        }
-
-    def _model_needs(self) -> dict[str, Any] | None:
-        """Return what the model's config.json has to say (`wideep.preflight.model.ModelNeeds`)."""
-        settings = self.deployment.settings
-        card = find_model(settings.model_card, settings.model)[0]
-        if card is None:
-            return None
-        return {
-            "model": settings.model,
-            "layers": card.layers,
-            "hidden_size": card.hidden_size,
-            "experts": card.experts.routed if card.experts else 0,
-            "weights": card.weights,
-        }
-
-    def _mpi_needs(self, host: Host) -> dict[str, Any] | None:
-        """Return what MPI needs of a host (`wideep.preflight.model.MpiNeeds`), unless an image has it."""
-        if self.deployment.settings.in_container:
-            return None
-        pools = {pool.name: pool for pool in self.deployment.pools}
-        programs = [
-            names
-            for replica, node in self.deployment.workers_of.get(host.name, ())
-            if len(replica.nodes) > 1
-            for names in mpi_programs(pools[replica.pool], head=node == replica.head)
-        ]
-        paths = [launch.env["PATH"] for launch in self.launches[host.name] if launch.component == "worker"]
-        return {"path": paths[0], "programs": list(dict.fromkeys(programs))} if programs else None
-
-    def _container_needs(self, host: Host) -> dict[str, Any]:
-        """Return what containers need of a host (`wideep.preflight.model.ContainerNeeds`)."""
-        settings = self.deployment.settings
-        real = self.engine.name != "mocker"
-        nodes = [node for _, node in self.deployment.workers_of.get(host.name, ())] if real else []
-        return {
-            "program": settings.container.program,
-            "image": container.image_of(self.deployment),
-            "gpus": sorted({gpu for node in nodes for gpu in node.gpus}),
-            "init": settings.container.init,
-        }
-
-    def _gpu_needs(self, host: Host) -> dict[str, Any]:
-        """Return what a real engine needs of a host's GPUs and fabric (`wideep.preflight.GpuNeeds`)."""
-        workers = [launch for launch in self.launches[host.name] if launch.component == "worker"]
-        nodes = [node for _, node in self.deployment.workers_of[host.name]]
-        settings = self.deployment.settings
-        online = self.engine.name == "trtllm" and settings.eplb.enabled
-        experts = shared_experts(find_model(settings.model_card, settings.model)[0]) if online else 0
-        package = PACKAGE_OF[self.engine.name]
-        return {
-            "engine": self.engine.name,
-            "gpus": max(gpu + 1 for node in nodes for gpu in node.gpus),
-            "card": host.gpu,
-            "min_driver": versions().minimum["nvidia-driver"],
-            **host.network.model_dump(mode="json"),
-            "nvshmem": any(name in launch.env for launch in workers for name in NVSHMEM_BETWEEN_HOSTS),
-            "online_eplb": online,
-            # A container with memory of its own has that; the plan judges its size.
-            "shm_gb": 0.0
-            if settings.in_container and settings.container.shm != "host"
-            else (container.ENGINE_SHM / 10**9 + math.ceil(experts / 10**9)) * len(nodes),
-            "python": host.python if settings.runtime == "existing" else "",
-            "packages": {
-                "ai-dynamo": settings.dynamo_version,
-                package: versions().engines[package],
-                **dict.fromkeys(SHARED_PACKAGES, ""),
-            },
-            "modules": self._modules(host) if self.engine.name == "sglang" else [],
-            "interface": host.interface,
-            "ranks": [
-                meets(replica, node).host.name
-                for replica, node in self.deployment.workers_of[host.name]
-                if len(replica.nodes) > 1
-            ],
         }
 
 
@@ -317,14 +164,14 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
         raise RefusedError(errors(problems))
     problems += engine.check(deployment)
-    problems += _check_drain(deployment)
+    problems += _check_drain(deployment, engine)
     if deployment.settings.on_kubernetes:
         problems += pods.check(deployment, engine)
     else:
-        problems += check_model_source(deployment.settings)
-        problems += container.check(deployment)
+        problems += check_model_source(deployment.settings, simulated=engine.simulated)
+        problems += container.check(deployment, engine)
     try:
-        catalogue = load(engine.program, engine.version(deployment))
+        catalogue = load(engine.program, deployment.settings.dynamo_version)
         frontend = load("dynamo.frontend", deployment.settings.dynamo_version)
     except FileNotFoundError as missing:
         remedy = "set the version that configs/versions.yml pins"
@@ -374,10 +221,10 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     return plan
 
 
-def _check_drain(deployment: Deployment) -> list[Problem]:
+def _check_drain(deployment: Deployment, engine: Engine) -> list[Problem]:
     """Return a warning where a stopping worker of a real engine cuts what it generates."""
     seconds = deployment.settings.drain_timeout_s
-    if deployment.settings.engine == "mocker" or seconds >= SHORT_DRAIN_S:
+    if engine.simulated or seconds >= SHORT_DRAIN_S:
         return []
     return [
         Problem(
@@ -436,9 +283,10 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
                     gang.bind(site, replica, node, launch, family, relays=relays) if bound else launch
                 )
     if deployment.settings.in_container:
+        image = container.image_of(deployment, engine)
         launches = {
             host: [
-                container.wrap(sites[host], launch) if launch.component in IN_CONTAINERS else launch
+                container.wrap(sites[host], launch, image) if launch.component in IN_CONTAINERS else launch
                 for launch in own
             ]
             for host, own in launches.items()

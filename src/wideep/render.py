@@ -50,7 +50,7 @@ def table(plan: Plan) -> str:
         f" ({pool.replicas[0].world_size} GPUs each)"
         for pool in plan.deployment.pools
     )
-    flavour = f" ({settings.engine_flavour} flavour)" if plan.engine.name == "mocker" else ""
+    flavour = f" ({settings.engine_flavour} flavour)" if plan.engine.simulated else ""
     head = (
         f"{settings.deployment}: {settings.model} with {plan.engine.name}{flavour}\n"
         f"pools: {pools}\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from example_inventories import cluster, local, refusal
 
-from wideep.engines.mocker import OPTIONS, OWN_FLAGS
+from wideep.engines.mocker.options import OPTIONS, OWN_FLAGS
 from wideep.plan import make_plan
 from wideep.reference.catalogue import load
 

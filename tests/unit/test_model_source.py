@@ -65,7 +65,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
 
 
 def test_the_simulated_engine_gets_a_warning() -> None:
-    (problem,) = check(settings(wideep_engine="mocker", **HUB))
+    (problem,) = check(settings(wideep_engine="mocker", **HUB), simulated=True)
     assert problem.severity == "warning"
 
 

@@ -18,7 +18,7 @@ from wideep.preflight.model import Mpi, MpiNeeds, Needs
 
 PATH = "/opt/trtllm/bin:/usr/local/mpi/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DAEMON, LAUNCHER = ("orted", "prted"), ("trtllm-llmapi-launch",)
-HOST = Needs(mpi=MpiNeeds(PATH, (("mpirun",), DAEMON, LAUNCHER)))
+HOST = Needs(mpi=MpiNeeds(PATH, (("mpirun",), DAEMON, LAUNCHER), "trtllm"))
 FOUND = {"mpirun": "/usr/bin/mpirun", "orted": "/usr/bin/orted", "prted": "", LAUNCHER[0]: "/opt/x"}
 
 
@@ -34,17 +34,19 @@ def checks(*facts: Mpi | None) -> list[Check]:
 def test_the_head_starts_mpirun_and_every_host_its_daemon_and_the_launcher() -> None:
     own = {host: read_needs(needs(Change(), host)).mpi for host in ("c0", "decode0", "decode1")}
     assert own["c0"] is None
-    assert own["decode0"] == MpiNeeds(PATH, (("mpirun",), DAEMON, LAUNCHER))
-    assert own["decode1"] == MpiNeeds(PATH, (DAEMON, LAUNCHER))
+    assert own["decode0"] == MpiNeeds(PATH, (("mpirun",), DAEMON, LAUNCHER), "trtllm")
+    assert own["decode1"] == MpiNeeds(PATH, (DAEMON, LAUNCHER), "trtllm")
 
 
 def test_beside_an_mpirun_that_is_named_by_its_path_is_its_daemon() -> None:
     change = Change(own={"mpirun": "/opt/hpcx/bin/mpirun"})
-    assert needs(change, "decode0")["mpi"]["programs"] == [
+    mpi = read_needs(needs(change, "decode0")).mpi
+    assert mpi
+    assert mpi.programs == (
         ("/opt/hpcx/bin/mpirun",),
         ("/opt/hpcx/bin/orted", "/opt/hpcx/bin/prted"),
         LAUNCHER,
-    ]
+    )
 
 
 @pytest.mark.parametrize(

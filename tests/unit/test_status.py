@@ -10,6 +10,7 @@ PORTS = [{"port": 8000}, {"port": 8001}]
 PLAN: dict[str, Any] = {
     "deployment": "prod",
     "engine": "mocker",
+    "simulated": True,
     "frontend_url": "http://192.0.2.1:8000",
     "settings": {
         "model": "deepseek-ai/DeepSeek-R1",
@@ -114,7 +115,7 @@ def test_the_summary_ends_with_a_request_to_copy() -> None:
 
 def test_a_real_engine_is_not_called_simulated_and_one_token_has_no_interval() -> None:
     verified = {"ttft_s": 0.1, "itl_s": None, "completion_tokens": 1, "text": "x"}
-    text = summary(PLAN | {"engine": "sglang"}, GOOD, verified)
+    text = summary(PLAN | {"engine": "sglang", "simulated": False}, GOOD, verified)
     assert "first token after 100 ms, 1 tokens streamed:" in text
 
 

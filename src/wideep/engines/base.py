@@ -1,44 +1,79 @@
-"""What every engine gives: its rules, and a Launch for each node of a replica that has a service."""
+"""What an engine is to all else: its rules, a Launch for each node, and what it asks of its hosts."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
+from wideep.engines.options import CommonOptions
+from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.memory import Budget
 
+# Pool -> Dynamo component, as Dynamo's own workers name themselves.
+COMPONENTS = MappingProxyType({"prefill": "prefill", "decode": "backend", "aggregated": "backend"})
 
-class Engine(Protocol):
-    """An inference engine behind Dynamo. To add one: a file here, a catalogue, a line in `ENGINES`.
 
-    name: value of `wideep_engine`.
+class Engine(ABC):
+    """An inference engine behind Dynamo. What a new one touches: docs/explanation/engines.md.
+
+    name: value of `wideep_engine`, of its section in a pool's options, and of its folder here.
     program: the module that a worker runs, which names its catalogue.
     components: pool -> Dynamo component under which its workers register.
+    package: what a worker's environment has beside Dynamo, pinned by the release; empty: nothing.
+    disk_gb: what that environment takes, in GB (10^9 bytes).
+    options: what an operator may set for it in a pool; options of no type by the flags that they are.
+    simulated: it serves without GPUs and without weights; its words mean nothing, and may be cut.
     """
 
-    name: str
-    program: str
-    components: dict[str, str]
+    name: ClassVar[str]
+    program: ClassVar[str]
+    components: ClassVar[Mapping[str, str]] = COMPONENTS
+    package: ClassVar[str] = ""
+    disk_gb: ClassVar[float]
+    options: ClassVar[type[CommonOptions] | Mapping[str, str]]
+    simulated: ClassVar[bool] = False
 
-    def version(self, deployment: Deployment) -> str:
-        """Return the version whose catalogue applies."""
-        ...
-
+    @abstractmethod
     def check(self, deployment: Deployment) -> list[Problem]:
-        """Return what is wrong with the deployment for this engine, catalogue checks included."""
-        ...
+        """Return what is wrong with the deployment for this engine."""
 
-    def memory(self, deployment: Deployment) -> dict[str, Budget]:
-        """Return pool -> the memory of one GPU, where model and GPU are known."""
-        ...
-
+    @abstractmethod
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
         """Return what one node of a replica runs.
 
         Without a command (`argv`): a rank that waits for what the head's command starts there. None: nothing,
         where the platform starts all of it (never the head).
         """
-        ...
+
+    @abstractmethod
+    def flavour(self, settings: Settings) -> str:
+        """Return as which engine the mocker stands for it in a rehearsal (an engine type of its)."""
+
+    def image(self, settings: Settings) -> str:
+        """Return under which name the release has the engine's official image."""
+        return self.name
+
+    def memory(self, deployment: Deployment) -> dict[str, Budget]:
+        """Return pool -> the memory of one GPU, where model and GPU are known."""
+        return {}
+
+    def modules(self, launch: Launch) -> tuple[str, ...]:
+        """Return packages that a worker asks for and that its own package does not bring, in any version."""
+        return ()
+
+    def programs(self, pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
+        """Return programs that a rank of a replica on several hosts is started with, from its PATH.
+
+        For each the names that it may have. head: of the replica's first host.
+        """
+        return ()
+
+    def host_memory(self, deployment: Deployment) -> int:
+        """Return the bytes of experts that each replica keeps in the shared memory of each of its hosts."""
+        return 0

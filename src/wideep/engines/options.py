@@ -11,6 +11,8 @@ options stand beside these, or in a section of the engine's name, which other en
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +21,8 @@ from wideep.deployment.model import Pool
 from wideep.inventory.wording import explain
 from wideep.problems import Problem, suggest
 
-SECTIONS = ("sglang", "trtllm")
+# An engine is a package beside this file, and its section has the package's name.
+SECTIONS = frozenset(found.name for found in iter_modules([str(Path(__file__).parent)]) if found.ispkg)
 
 
 class CommonOptions(BaseModel):

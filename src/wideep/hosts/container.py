@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment
 from wideep.deployment.site import Site
+from wideep.engines.base import Engine
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.versions import versions
@@ -54,14 +55,13 @@ def container_name(deployment: str, state_dir: str, service: str) -> str:
     return f"{deployment}-{service}-{hashlib.sha256(state_dir.encode()).hexdigest()[:8]}"
 
 
-def image_of(deployment: Deployment) -> str:
+def image_of(deployment: Deployment, engine: Engine) -> str:
     """Return the image that containers run: the one that is named, else the release's official one."""
     settings = deployment.settings
-    flavour = settings.engine_flavour if settings.engine == "mocker" else settings.engine
-    return settings.image or versions().images.get(flavour, "")
+    return settings.image or versions().images.get(engine.image(settings), "")
 
 
-def wrap(site: Site, launch: Launch) -> Launch:
+def wrap(site: Site, launch: Launch, image: str) -> Launch:
     """Return the launch with `podman run` around its command. No value of a secret is in it.
 
     Every option is one word, `--name=value`: the first word without dashes after `run` is the image. GPUs are
@@ -111,7 +111,7 @@ def wrap(site: Site, launch: Launch) -> Launch:
     options += container.options
     return replace(
         launch,
-        argv=(container.program, "run", *options, image_of(site.deployment), *launch.argv[1:]),
+        argv=(container.program, "run", *options, image, *launch.argv[1:]),
         env={name: value for name, value in env.items() if name not in private},
         stop_timeout_s=launch.stop_timeout_s + STOP_MARGIN_S,
     )
@@ -131,14 +131,14 @@ def _mounts(site: Site, launch: Launch) -> Iterator[str]:
     yield from site.deployment.settings.container.mounts
 
 
-def check(deployment: Deployment) -> list[Problem]:
+def check(deployment: Deployment, engine: Engine) -> list[Problem]:
     """Return what is wrong with the image, and with variables that do not go together with containers."""
     settings = deployment.settings
     if not settings.in_container:
         unused = settings.image and not settings.on_kubernetes
         remedy = "set wideep_runtime: container, or remove wideep_image"
         return [Problem("nothing runs this image", "wideep_image", remedy, "warning")] if unused else []
-    problems = list(_image(image_of(deployment)))
+    problems = list(_image(image_of(deployment, engine)))
     if settings.service_user:
         problems.append(
             Problem(
@@ -147,7 +147,8 @@ def check(deployment: Deployment) -> list[Problem]:
                 "remove it, with wideep_runtime: container",
             )
         )
-    problems += _shared_memory(settings)
+    if not engine.simulated:
+        problems += _shared_memory(settings)
     problems += [
         Problem(
             "no interpreter of the host runs Dynamo in containers",
@@ -158,8 +159,6 @@ def check(deployment: Deployment) -> list[Problem]:
         for host in deployment.hosts
         if host.python
     ]
-    if settings.engine == "trtllm":
-        problems += _one_mpirun(deployment)
     problems += [
         Problem("the plan sets it", "wideep_container.options", f"remove {option}")
         for option in settings.container.options
@@ -171,7 +170,7 @@ def check(deployment: Deployment) -> list[Problem]:
 def _shared_memory(settings: Settings) -> Iterator[Problem]:
     """Judge a container's own shared memory; `host` is judged on the hosts, by preflight."""
     size = SIZE.fullmatch(settings.container.shm)
-    if size is None or settings.engine == "mocker":
+    if size is None:
         return
     if int(size[1]) * UNITS[size[2].lower()] < ENGINE_SHM:
         yield Problem(
@@ -179,20 +178,6 @@ def _shared_memory(settings: Settings) -> Iterator[Problem]:
             "wideep_container.shm",
             f"set it to {ENGINE_SHM // 10**9}g or more, or to host",
         )
-
-
-def _one_mpirun(deployment: Deployment) -> list[Problem]:
-    """Open MPI names what it shares by host and process number, and each container counts from 1."""
-    return [
-        Problem(
-            f"{len(shared)} replicas of several hosts have a part here: in containers their MPI processes get"
-            " the same numbers, and so the same names in the host's shared memory",
-            f"wideep_runtime, for host {host}",
-            "give each replica hosts of its own, or set wideep_runtime: existing",
-        )
-        for host, own in deployment.workers_of.items()
-        if len(shared := [replica for replica, _ in own if len(replica.nodes) > 1]) > 1
-    ]
 
 
 def _image(image: str) -> Iterator[Problem]:

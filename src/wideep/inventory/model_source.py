@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 GB = 10**9
 Source = Literal["packaged", "path", "hub", "http", "s3"]
 SCHEMES = {"http": ("http", "https"), "s3": ("s3",)}
+NOT_NEEDED = Problem(
+    "the simulated engine needs no weights, and the whole model would be downloaded",
+    "model_cache_source",
+    "leave it away, or set wideep_model_path to '' for the project's small model",
+    "warning",
+)
 WHOLE = Layout(tensor=1, attention=1, dense=1, shared=1, embedding=1, head=1)
 
 
@@ -24,14 +30,16 @@ def model_source(settings: Settings) -> Source:
     return settings.model_cache_source if settings.model_path else "packaged"
 
 
-def check(settings: Settings) -> list[Problem]:
-    """Return what is wrong with the variables of a download."""
+def check(settings: Settings, *, simulated: bool = False) -> list[Problem]:
+    """Return what is wrong with the variables of a download. simulated: the engine needs no weights."""
     source = model_source(settings)
     if source == "hub":
-        return _check_hub(settings) + _check_engine(settings)
-    if source in SCHEMES:
-        return _check_url(settings, source) + _check_engine(settings)
-    return []
+        problems = _check_hub(settings)
+    elif source in SCHEMES:
+        problems = _check_url(settings, source)
+    else:
+        return []
+    return problems + ([NOT_NEEDED] if simulated else [])
 
 
 def _check_hub(settings: Settings) -> list[Problem]:
@@ -67,19 +75,6 @@ def _check_url(settings: Settings, source: str) -> list[Problem]:
         message = f"'{settings.model_cache_url}' does not go with model_cache_source: {source}"
         return [Problem(message, where, f"set it to {form}")]
     return []
-
-
-def _check_engine(settings: Settings) -> list[Problem]:
-    if settings.engine != "mocker":
-        return []
-    return [
-        Problem(
-            "the simulated engine needs no weights, and the whole model would be downloaded",
-            "model_cache_source",
-            "leave it away, or set wideep_model_path to '' for the project's small model",
-            "warning",
-        )
-    ]
 
 
 def download_gb(settings: Settings) -> float:

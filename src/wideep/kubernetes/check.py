@@ -38,7 +38,7 @@ def images(deployment: Deployment, engine: Engine) -> dict[str, str]:
     """Return variable -> image."""
     own, pinned = deployment.settings.kubernetes, versions().images
     return {
-        "image": own.image or pinned.get(engine.name, ""),
+        "image": own.image or pinned.get(engine.image(deployment.settings), ""),
         "frontend_image": own.frontend_image or pinned["frontend"],
     }
 
@@ -85,11 +85,11 @@ def check_words(pool: Pool, launch: Launch) -> list[Problem]:
 
 def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
     settings, own = deployment.settings, deployment.settings.kubernetes
-    if engine.name == "mocker":
+    if engine.simulated:
         yield Problem(
-            "the mocker needs no cluster, and no image of it is pinned",
+            f"the {engine.name} is simulated: it needs no cluster",
             "wideep_engine",
-            "set wideep_engine: sglang or trtllm, or wideep_platform: hosts",
+            "name an engine that uses GPUs, or set wideep_platform: hosts",
         )
     if settings.discovery == "file":
         yield Problem(

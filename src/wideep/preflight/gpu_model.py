@@ -168,7 +168,7 @@ class GpuNeeds:
 
     gpus: how many, from index 0. card: its name in `configs/hardware`, empty where the inventory names none.
     link, rdma_devices, rdma_port, gid_index: `wideep_network`. nvshmem: experts talk between hosts through
-    NVSHMEM (DeepEP). online_eplb: TensorRT-LLM moves experts through the host's memory. GB are 10^9 bytes.
+    NVSHMEM (DeepEP). online_eplb: the engine moves experts through the host's memory. GB are 10^9 bytes.
     python: an interpreter that exists already. packages: what it has to have; an empty version: the same on
     all hosts. modules: further packages of it, in any version. interface: `wideep_interface`. ranks: hosts of
     the same replicas that this one meets at the start (its head, or a rank of the head).

@@ -82,7 +82,7 @@ def pages(host: Host, _settings: Settings) -> Iterator[Check]:
     bad = False
     if kernel.transparent_hugepages == "never":
         bad = True
-        why = ", TensorRT-LLM's EPLB stops at madvise" if needs.online_eplb else ""
+        why = f", {needs.engine}'s EPLB stops at madvise" if needs.online_eplb else ""
         seen = f"transparent huge pages: never{why}"
         remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (role host_tuning keeps it)"
         yield Check(host.name, "pages", "fail" if needs.online_eplb else "warn", seen, "madvise", remedy)

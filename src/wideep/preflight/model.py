@@ -197,11 +197,12 @@ class Mpi:
 class MpiNeeds:
     """What the ranks of a replica on several hosts are started with.
 
-    path: the search path of the service. programs: for each the names that it may have.
+    path: the search path of the service. programs: for each the names that it may have. engine: whose ranks.
     """
 
     path: str
     programs: tuple[tuple[str, ...], ...] = ()
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,10 @@ class Needs:
     gpu: GpuNeeds | None = None
     container: ContainerNeeds | None = None
     mpi: MpiNeeds | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form in which Ansible hands it to hosts; `read_needs` reads it back."""
+        return _NEEDS.dump_python(self, mode="json")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -340,7 +345,7 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
 
 
 def read_needs(data: Mapping[str, Any]) -> Needs:
-    """Return the typed form of `preflight_needs`."""
+    """Return the typed form of `preflight_needs` (`Needs.to_dict`)."""
     return _NEEDS.validate_python(data)
 
 

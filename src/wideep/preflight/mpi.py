@@ -25,8 +25,8 @@ def programs(host: Host, _settings: Settings) -> Iterator[Check]:
     expected = f"{', '.join(wanted)} in {needs.path}"
     if missing:
         remedy = (
-            "install Open MPI, and TensorRT-LLM in the environment of wideep_python; or name mpirun's path in"
-            " wideep_pools.<pool>.options.trtllm.mpirun; or set wideep_runtime: container"
+            "install Open MPI, and the engine in the environment of wideep_python; or name mpirun's path in"
+            f" wideep_pools.<pool>.options.{needs.engine}.mpirun; or set wideep_runtime: container"
         )
         yield Check(host.name, "mpi", "fail", f"no {', no '.join(missing)}", expected, remedy)
     else:

@@ -156,7 +156,7 @@ def request(plan: Mapping[str, Any]) -> str:
 def answer(plan: Mapping[str, Any], verified: Mapping[str, Any]) -> str:
     """Return what the verification's streamed completion was. verified: of the module verify_serving."""
     itl = f", {verified['itl_s'] * 1000:.1f} ms between tokens" if verified.get("itl_s") else ""
-    mock = " (simulated: the mocker's words mean nothing)" if plan["engine"] == "mocker" else ""
+    mock = f" (simulated: the {plan['engine']}'s words mean nothing)" if plan["simulated"] else ""
     return (
         f"first token after {verified['ttft_s'] * 1000:.0f} ms{itl},"
         f" {verified['completion_tokens']} tokens streamed{mock}:\n"

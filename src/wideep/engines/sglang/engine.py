@@ -20,8 +20,10 @@ from wideep.deployment.model import (
     Replica,
 )
 from wideep.deployment.site import Site
-from wideep.engines.sglang.options import DISPATCH_ENV, Case, case_of
+from wideep.engines.base import Engine
+from wideep.engines.sglang.options import DISPATCH_ENV, Case, SglangOptions, case_of
 from wideep.engines.sglang.rules import FLAGS, check
+from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue, load
 from wideep.reference.hardware import hardware_cards
@@ -47,20 +49,20 @@ DERIVED_PORTS = {
 # UCX keeps what it has mapped of a peer's GPU memory, and SGLang never lets go of a peer: the KV cache of a
 # decode worker that died stays with the prefill workers of its host, and its next start finds little left.
 MAPPINGS_KEPT = "UCX_CUDA_IPC_CACHE"
+# What a worker's command asks for by a word, and the package that brings it.
+MODULE_OF = {"deepep": "deep_ep", "mooncake": "mooncake-transfer-engine"}
 # A rank without an endpoint is well when it has lived so long; what it lacks its head reports.
 SETTLE_S = 10
 
 
-class Sglang:
+class Sglang(Engine):
     """See `wideep.engines.base.Engine`."""
 
     name = "sglang"
     program = "dynamo.sglang"
-    components = {"prefill": "prefill", "decode": "backend", "aggregated": "backend"}  # noqa: RUF012
-
-    def version(self, deployment: Deployment) -> str:
-        """Return Dynamo's version, whose catalogue holds the flags of the SGLang that it pins."""
-        return deployment.settings.dynamo_version
+    package = "sglang"
+    disk_gb = 11.0
+    options = SglangOptions
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the network and the ports have to say."""
@@ -82,6 +84,14 @@ class Sglang:
         """Return pool -> the memory of one GPU, where model and GPU are known."""
         cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
         return {case.role: budget for case in cases if (budget := case.budget())}
+
+    def flavour(self, settings: Settings) -> str:
+        """The mocker imitates it by its name."""
+        return self.name
+
+    def modules(self, launch: Launch) -> tuple[str, ...]:
+        """Return what the command's all-to-all and KV transfer are made of."""
+        return tuple(package for word, package in MODULE_OF.items() if word in launch.argv)
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch:
         """Return one node's process: the head of a replica answers requests, the other ranks work for it."""

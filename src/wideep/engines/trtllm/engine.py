@@ -17,14 +17,18 @@ from wideep.deployment import network
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
-from wideep.engines.trtllm.mpi import host_file, mpi_env, mpirun
-from wideep.engines.trtllm.options import Case, case_of
+from wideep.engines.base import Engine
+from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun
+from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of, shared_experts
 from wideep.engines.trtllm.rules import check
+from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
+from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue, load, load_yaml
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
+from wideep.reference.models import find_model
 from wideep.reference.versions import versions
 
 # Dynamo's words for the pools.
@@ -35,16 +39,14 @@ PATH = "/usr/local/mpi/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 SETTLE_S = 10
 
 
-class Trtllm:
+class Trtllm(Engine):
     """See `wideep.engines.base.Engine`."""
 
     name = "trtllm"
     program = "dynamo.trtllm"
-    components = {"prefill": "prefill", "decode": "backend", "aggregated": "backend"}  # noqa: RUF012
-
-    def version(self, deployment: Deployment) -> str:
-        """Return Dynamo's version, whose catalogue holds the flags of its TensorRT-LLM worker."""
-        return deployment.settings.dynamo_version
+    package = "tensorrt-llm"
+    disk_gb = 11.0
+    options = TrtllmOptions
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the engine's field tree and the network have to say."""
@@ -58,6 +60,7 @@ class Trtllm:
             problems += fields.check(load_balancer(case), "wideep_eplb", under="moe_config.load_balancer")
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)
+        problems += one_mpirun(deployment)
         problems += network.check(replicas, disaggregated=deployment.disaggregated)
         return list(dict.fromkeys(problems))
 
@@ -65,6 +68,21 @@ class Trtllm:
         """Return pool -> the memory of one GPU, where model and GPU are known."""
         cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
         return {case.role: budget for case in cases if (budget := case.budget())}
+
+    def flavour(self, settings: Settings) -> str:
+        """The mocker imitates it by its name."""
+        return self.name
+
+    def programs(self, pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
+        """Return what MPI starts the ranks with."""
+        return mpi_programs(pool, head=head)
+
+    def host_memory(self, deployment: Deployment) -> int:
+        """Return the bytes of all routed experts: from there online balancing copies them to GPUs."""
+        settings = deployment.settings
+        if not settings.eplb.enabled:
+            return 0
+        return shared_experts(find_model(settings.model_card, settings.model)[0])
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
         """Return one node's service: the head runs `mpirun`, the others what it starts on their hosts."""

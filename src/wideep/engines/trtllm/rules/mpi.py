@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wideep.deployment.model import Host
+from wideep.deployment.model import Deployment, Host
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
 from wideep.problems import Problem
@@ -52,4 +52,19 @@ def launcher_words(case: Case) -> Iterator[Problem]:
                 f"{word!r} would be split or expanded by the shell of trtllm-llmapi-launch",
                 where,
                 "use a value without spaces and *, ? or [",
+            )
+
+
+def one_mpirun(deployment: Deployment) -> Iterator[Problem]:
+    """Open MPI names what it shares by host and process number, and each container counts from 1."""
+    if not deployment.settings.in_container:
+        return
+    for host, own in deployment.workers_of.items():
+        shared = [replica for replica, _ in own if len(replica.nodes) > 1]
+        if len(shared) > 1:
+            yield Problem(
+                f"{len(shared)} replicas of several hosts have a part here: in containers their MPI processes"
+                " get the same numbers, and so the same names in the host's shared memory",
+                f"wideep_runtime, for host {host}",
+                "give each replica hosts of its own, or set wideep_runtime: existing",
             )

@@ -1,0 +1,1 @@
+"""`dynamo.mocker`: Dynamo's own simulated engine."""
