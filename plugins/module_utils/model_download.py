@@ -342,7 +342,7 @@ class Http:
 class Hub:
     """A hub of Hugging Face's kind, by its own library: metadata, headers, token, and ranges.
 
-    Not its hf_hub_download: that of 2.4.0 begins a file anew after its process was killed.
+    Not its hf_hub_download: its own begins a file anew after its process was killed.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ EXAMPLES = r"""
   wideep.dynamo.cluster_platform:
     namespace: dynamo-system
     release: dynamo-platform
-    chart_ref: /srv/charts/dynamo-platform-1.4.2.tgz
+    chart_ref: /srv/charts/dynamo-platform.tgz
   register: __platform_release
 """
 

@@ -30,7 +30,7 @@ attributes:
 EXAMPLES = r"""
 - name: Judge the cluster
   wideep.dynamo.cluster_preflight:
-    chart_ref: /srv/charts/dynamo-platform-1.4.2.tgz
+    chart_ref: /srv/charts/dynamo-platform.tgz
 """
 
 RETURN = r"""

@@ -68,8 +68,8 @@ attributes:
 EXAMPLES = r"""
 - name: Install the Dynamo runtime
   wideep.dynamo.python_env:
-    path: /opt/wideep/venv/ai-dynamo-1.4.2
-    requirements: "{{ lookup('ansible.builtin.file', 'ai-dynamo-1.4.2.lock') }}"
+    path: /opt/wideep/venv/ai-dynamo
+    requirements: "{{ lookup('ansible.builtin.file', 'ai-dynamo.lock') }}"
     uv_requirements: "{{ lookup('ansible.builtin.file', 'bootstrap.lock') }}"
     imports: [dynamo._core]
 """

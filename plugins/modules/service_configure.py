@@ -49,7 +49,7 @@ EXAMPLES = r"""
   wideep.dynamo.service_configure:
     launches: "{{ service_launches }}"
     state_dir: /var/lib/wideep
-    supervisord: /var/lib/wideep/venv/supervisor-4.3.0/bin/supervisord
+    supervisord: /var/lib/wideep/venv/supervisor/bin/supervisord
 """
 
 RETURN = r"""

@@ -63,7 +63,7 @@ EXAMPLES = r"""
   wideep.dynamo.service_state:
     launches: "{{ service_launches }}"
     state_dir: /var/lib/wideep
-    supervisord: /var/lib/wideep/venv/supervisor-4.3.0/bin/supervisord
+    supervisord: /var/lib/wideep/venv/supervisor/bin/supervisord
 
 - name: Remove all services of the deployment with their data
   wideep.dynamo.service_state:

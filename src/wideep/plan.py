@@ -23,7 +23,7 @@ from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make
 from wideep.kubernetes.site import PodSite
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
-from wideep.reference.catalogue import check_environment, load
+from wideep.reference.catalogue import Catalogue
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
 # What wideep_runtime is about; the control plane has installation methods of its own.
@@ -89,6 +89,7 @@ class Plan:
             "model_source": model_source(settings),
             "image": container.image_of(self.deployment, self.engine),
             "settings": settings.model_dump(mode="json"),
+            "release": self.deployment.release.published,
             "frontend_url": site.frontend_url,
             "expected": self.expected,
             "notes": [asdict(w) for w in self.warnings],
@@ -170,17 +171,13 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     else:
         problems += check_model_source(deployment.settings, simulated=engine.simulated)
         problems += container.check(deployment, engine)
-    try:
-        catalogue = load(engine.program, deployment.settings.dynamo_version)
-        frontend = load("dynamo.frontend", deployment.settings.dynamo_version)
-    except FileNotFoundError as missing:
-        remedy = "set the version that configs/versions.yml pins"
-        raise RefusedError([*errors(problems), Problem(str(missing), "dynamo_version", remedy)]) from missing
+    release = deployment.release
+    catalogue, frontend = release.catalogue(engine.program), release.catalogue("dynamo.frontend")
     for pool in deployment.pools:
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")
         problems += _check_no_secret_flags(pool.settings.extra_args, f"{where}.extra_args")
-        problems += check_environment(pool.settings.env, f"{where}.env")
+        problems += release.check_environment(pool.settings.env, f"{where}.env")
         problems += [
             Problem(
                 "a secret would be shown by plan and render", f"{where}.env.{name}", "put it into secrets_env"
@@ -210,7 +207,9 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         assert launch is not None, "the head of a replica has a service"
         if deployment.settings.on_kubernetes:
             problems += pods.check_words(pool, launch)
-        problems += catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
+        problems += _ours(catalogue, launch) or catalogue.check_argv(
+            _arguments(launch), f"wideep_pools.{pool.name}.options"
+        )
     for host in deployment.frontends[:1]:
         site = site_of(deployment, host)
         problems += control_plane.check_frontend(site, control_plane.frontend(site))
@@ -247,6 +246,18 @@ def _check_no_secret_flags(arguments: Mapping[str, Any], where: str) -> list[Pro
         )
         for name in arguments
         if flag_looks_secret(name)
+    ]
+
+
+def _ours(catalogue: Catalogue, launch: Launch) -> list[Problem]:
+    """Return a problem for each flag that the release lacks. extra_args were judged before: it is ours."""
+    return [
+        Problem(
+            f"wideep sets {name}, and {catalogue.program} {catalogue.version} has no such flag",
+            f"the engine's code for {launch.description}",
+            "it is a fault of wideep, not of the inventory: report it, or use another wideep_release",
+        )
+        for name in catalogue.strangers(_arguments(launch))
     ]
 
 

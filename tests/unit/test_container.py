@@ -21,6 +21,9 @@ from wideep.preflight import Host, Needs, Settings, read_needs
 from wideep.preflight.container import podman
 from wideep.preflight.model import ContainerNeeds, Podman
 from wideep.problems import RefusedError
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 DIGEST = "a" * 64
 IMAGE = f"registry.example.com:5000/dynamo/sglang-runtime@sha256:{DIGEST}"
@@ -147,7 +150,7 @@ def test_two_deployments_of_one_name_have_containers_of_their_own() -> None:
 )
 def test_without_an_image_it_is_the_releases_own(engine: str, name: str) -> None:
     worker = launches(wideep_image="", wideep_engine_flavour=engine)["decode-0"]
-    assert f"nvcr.io/nvidia/ai-dynamo/{name}:1.4.2" in worker.argv
+    assert f"nvcr.io/nvidia/ai-dynamo/{name}:{RELEASE.dynamo}" in worker.argv
 
 
 # ---- what is refused -----------------------------------------------------------------------------

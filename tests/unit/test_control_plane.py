@@ -8,6 +8,9 @@ import pytest
 from example_inventories import Groups, Hosts, cluster, local, refusal
 
 from wideep.plan import make_plan
+from wideep.reference.release import find_release, releases
+
+RELEASE = find_release()
 
 
 def binaries(groups: Groups, hosts: Hosts) -> dict[str, str]:
@@ -21,7 +24,7 @@ def binaries(groups: Groups, hosts: Hosts) -> dict[str, str]:
         (
             {},
             {
-                "nats": "/srv/wideep/opt/nats-server-2.15.1/nats-server",
+                "nats": f"/srv/wideep/opt/nats-server-{RELEASE.archives['nats-server']}/nats-server",
                 "etcd": "/srv/wideep/opt/etcd-3.6.5/etcd",
             },
         ),
@@ -157,11 +160,16 @@ def test_the_cluster_port_counts_only_where_there_is_a_cluster() -> None:
     ]
 
 
-def test_a_dynamo_version_without_catalogue() -> None:
+def test_a_release_that_is_not_there() -> None:
+    [problem] = refusal(*local(wideep_release="9.9.9"))
+    assert problem.where == "wideep_release"
+    assert f"no release 9.9.9; there are: {', '.join(releases())}" in problem.message
+
+
+def test_the_variable_that_once_chose_the_version() -> None:
     [problem] = refusal(*local(dynamo_version="9.9.9"))
-    assert problem.where == "dynamo_version"
-    assert "no catalogue of dynamo.mocker 9.9.9" in problem.message
-    assert "configs/versions.yml" in problem.remedy
+    assert problem.message.startswith("dynamo_version is gone")
+    assert problem.remedy == "use wideep_release"
 
 
 def test_an_unknown_engine_suggests_the_nearest() -> None:

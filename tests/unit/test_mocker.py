@@ -9,7 +9,9 @@ from example_inventories import cluster, local, refusal
 
 from wideep.engines.mocker.options import OPTIONS, OWN_FLAGS
 from wideep.plan import make_plan
-from wideep.reference.catalogue import load
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 
 def pools(key: str = "options", **values: Any) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def value(argv: list[str], flag: str) -> str:
 
 
 def test_every_flag_of_ours_is_one_of_the_mockers() -> None:
-    catalogue = load("dynamo.mocker", "1.4.2")
+    catalogue = RELEASE.catalogue("dynamo.mocker")
     for flag in [*OPTIONS.values(), *OWN_FLAGS]:
         assert catalogue.find(flag), flag
 
@@ -95,7 +97,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "unknown flag": (
         {"prefill": {"gpus_per_node": 1, "extra_args": {"speed-up-ratio": 2}}},
         "wideep_pools.prefill.extra_args.speed-up-ratio",
-        "--speed-up-ratio is not a flag of dynamo.mocker 1.4.2",
+        f"--speed-up-ratio is not a flag of dynamo.mocker {RELEASE.dynamo}",
         "did you mean --speedup-ratio?",
     ),
     "a flag's wrong value": (

@@ -24,9 +24,9 @@ def test_a_checkout_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_configs_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WIDEEP_CONFIGS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"WIDEEP_CONFIGS names .* has no versions\.yml"):
+    with pytest.raises(FileNotFoundError, match=r"WIDEEP_CONFIGS names .* has no releases"):
         paths.configs_dir()
-    (tmp_path / "versions.yml").touch()
+    (tmp_path / "releases").mkdir()
     assert paths.configs_dir() == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     monkeypatch.setenv("WIDEEP_CONFIGS", f"~/{tmp_path.name}")
@@ -61,8 +61,7 @@ def found(site: Path, home: Path, collections: str = "") -> str:
 
 def collection(parent: Path) -> Path:
     root = parent / "ansible_collections" / "wideep" / "dynamo"
-    (root / "configs").mkdir(parents=True)
-    (root / "configs" / "versions.yml").touch()
+    (root / "configs" / "releases").mkdir(parents=True)
     return root
 
 

@@ -45,7 +45,9 @@ def test_everything_in_a_folder_is_of_its_release(one: Release) -> None:
         found = json.loads(path.read_text())
         assert (found["program"], found["version"]) == (path.stem, one.version)
         assert {name: data["engines"][name] for name in found.get("engine", {})} == found.get("engine", {})
-    assert json.loads((one.path / "sglang.json").read_text())["version"] == data["engines"]["sglang"]
+    assert (
+        json.loads((one.path / "engines" / "sglang.json").read_text())["version"] == data["engines"]["sglang"]
+    )
 
 
 @each_release
@@ -114,7 +116,7 @@ def test_values_that_the_mocker_refuses_later_are_choices(one: Release) -> None:
 
 @each_release
 def test_models_that_divide_attention_by_data_are_told_apart(one: Release) -> None:
-    found = json.loads((one.path / "sglang.json").read_text())
+    found = json.loads((one.path / "engines" / "sglang.json").read_text())
     assert {"DeepseekV3ForCausalLM", "Qwen3MoeForCausalLM", "Qwen3ForCausalLM"} <= set(
         found["attention_by_data"]
     )

@@ -19,7 +19,7 @@ from test_kubernetes import inventory
 from wideep.inventory.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret
 from wideep.inventory.settings import role_defaults
 from wideep.plan import make_plan
-from wideep.reference.catalogue import load
+from wideep.reference.release import find_release
 
 LONG = "7pass word#$x:@/?"
 
@@ -223,8 +223,8 @@ def test_secrets_in_arguments_are_refused(name: str) -> None:
 
 def test_flags_of_secrets_are_those_that_take_one() -> None:
     programs = ("dynamo.sglang", "dynamo.trtllm", "dynamo.frontend", "dynamo.mocker")
-    version = role_defaults()["dynamo_version"]
-    names = {flag.flag for program in programs for flag in load(program, version).flags}
+    release = find_release()
+    names = {flag.flag for program in programs for flag in release.catalogue(program).flags}
     assert {name for name in names if flag_looks_secret(name)} == {
         "--api-key",
         "--admin-api-key",

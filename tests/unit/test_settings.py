@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from wideep.inventory.settings import HOST_VARIABLES, parse, planned_variables, role_defaults
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
+from wideep.reference.release import releases
 
 # ---- anything at all -----------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ SHARED = {
     "wideep_model_path": ("models/r1", "wideep_model_path", "'models/r1' is not an absolute path"),
     "nats_port": ("x", "nats_port", "'x' is not a whole number"),
     "etcd_install_method": ("apt", "etcd_install_method", "'apt' is not one of its values"),
-    "dynamo_version": (1.4, "dynamo_version", "1.4 is not a text"),
+    "wideep_release": (1.6, "wideep_release", "1.6 is not a text"),
     "wideep_pools": ([], "wideep_pools", "a list is not a mapping"),
 }
 
@@ -239,6 +240,8 @@ def test_defaults_are_those_of_the_roles() -> None:
         value = getattr(own["a"] if name in HOST_VARIABLES else settings, field)
         if name == "secrets_env":  # the plan keeps the names only
             assert (value, defaults[name]) == ((), {})
+        elif name == "wideep_release":  # the newest, by its name
+            assert (value, defaults[name]) == (releases()[0], "")
         elif not isinstance(value, BaseModel):
             assert value == (defaults[name] if name != "wideep_state_dir" else "/srv/wideep")
 

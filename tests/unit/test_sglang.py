@@ -36,6 +36,9 @@ from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
 from wideep.reference.models import _cards
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 MODELS = "/models"
 IB = {"link": "ib", "rdma_devices": ["mlx5_0", "mlx5_1"]}
@@ -477,7 +480,8 @@ def test_addresses_come_from_the_inventory_and_caches_stay_in_the_state_director
     assert env["NCCL_SOCKET_IFNAME"] == "=eth0"
     caches = [value for name, value in env.items() if name.endswith(("CACHE_DIR", "WORKSPACE_BASE"))]
     assert len(caches) == 5
-    assert all(value.startswith("/var/lib/wideep/cache/sglang-0.5.16") for value in caches)
+    here = f"/var/lib/wideep/cache/sglang-{RELEASE.engines['sglang']}"
+    assert all(value.startswith(here) for value in caches)
 
 
 def test_switches_and_extras_arrive() -> None:
@@ -504,7 +508,8 @@ def test_options_of_another_engine_are_skipped() -> None:
 
 
 def test_cutlass_mla_gets_its_page_size_by_itself() -> None:
-    changes = {"both": {"attention_backend": "cutlass_mla"}, "variables": {"wideep_gpu": "b200-180gb"}}
+    older = {"wideep_gpu": "b200-180gb", "wideep_release": find_release().previous}  # which still has it
+    changes = {"both": {"attention_backend": "cutlass_mla"}, "variables": older}
     assert flags(workers(plan(R1, D, **changes))["decode-0-rank-0"])["--page-size"] == "128"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from sglang_cases import REPOSITORY, inventory
-from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment, gpu
+from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment
 
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
@@ -20,13 +20,13 @@ from wideep.engines.trtllm.rules import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, 
 from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.reference.catalogue import load, load_yaml
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import find_model
-from wideep.reference.versions import versions
+from wideep.reference.release import find_release
 from wideep.render import render, table
 
-VERSION = versions().engines["tensorrt-llm"]
+RELEASE = find_release()
+VERSION = RELEASE.engines["tensorrt-llm"]
 PREFILL, DECODE = "prefill-0-rank-0", "decode-0-rank-0"
 
 
@@ -177,18 +177,11 @@ def test_wideep_ends_with_the_release_candidate_that_is_known_to_have_it() -> No
     assert release("1.2.0") < release("1.3.0rc1") < release("1.3.0rc22") < release("1.3.0")
 
 
-def test_a_version_without_wideep_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    later = versions().model_copy(update={"engines": {**versions().engines, "tensorrt-llm": "1.3.0rc24"}})
-    monkeypatch.setattr("wideep.engines.trtllm.rules.experts.versions", lambda: later)
-    found = problems(Change(own={"moe_backend": "WIDEEP"}, variables=gpu("gb200-nvl72", **NO_EPLB)))
-    assert "WIDEEP is gone from TensorRT-LLM 1.3.0rc24" in {p.message for p in found}
-
-
 # ---- names ---------------------------------------------------------------------------------------
 
 
 def test_every_flag_and_field_exists_in_the_pinned_versions() -> None:
-    flags, fields = load("dynamo.trtllm", versions().dynamo), load_yaml("tensorrt-llm", VERSION).fields
+    flags, fields = RELEASE.catalogue("dynamo.trtllm"), RELEASE.fields("tensorrt-llm").fields
     for flag in (*OWNED, *OPTION_OF):
         found = flags.find(f"--{flag}")
         assert found, flag
@@ -474,7 +467,7 @@ def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
     # Online balancing keeps all experts in shared memory.
     assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
-    assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == "1.3.0rc22"
+    assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == RELEASE.engines["tensorrt-llm"]
     folders = {p.parent.parent.name for p in render(made, tmp_path)}
     assert folders == {f"{host.name}" for host in made.deployment.hosts}
 

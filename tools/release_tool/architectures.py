@@ -120,7 +120,7 @@ def attention_by_data(site_packages: Path) -> tuple[list[str], list[str]]:
 
 
 def make_sglang(release: Release) -> Path:
-    """Write sglang.json of a release, one name a line."""
+    """Write engines/sglang.json of a release, one name a line."""
     packages = site_packages(environment(release, "ai-dynamo-sglang"))
     sure, unsure = attention_by_data(packages)
     found = {
@@ -129,6 +129,6 @@ def make_sglang(release: Release) -> Path:
         "attention_by_data": sure,
         "attention_unclear": unsure,
     }
-    path = release.path / "sglang.json"
+    path = release.path / "engines" / "sglang.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return path

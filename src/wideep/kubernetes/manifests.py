@@ -480,7 +480,7 @@ class _Writer:
                 "type": part.name if disaggregated else part.launch.component,
                 "replicas": part.replicas,
                 "multinode": self.multinode(part),
-                "runtimeVersionOverride": None if tag_version(part.image) else self.settings.dynamo_version,
+                "runtimeVersionOverride": None if tag_version(part.image) else self.deployment.release.dynamo,
                 "sharedMemorySize": self.own.shared_memory if part.works else None,
                 "podTemplate": {
                     "metadata": self.pod_metadata(part),

@@ -1,7 +1,7 @@
-"""Check command lines and engine YAML against the catalogues of the pinned engines.
+"""Check command lines and engine YAML against the catalogues of a release.
 
-A catalogue (`configs/catalogues/<program>-<version>.json`) lists every flag or field that a program accepts,
-made from the program itself (tools/release catalogues). Nothing here starts or imports an engine.
+A catalogue (`configs/releases/<release>/catalogues/<program>.json`) lists every flag or field that a program
+accepts, made from the program itself (tools/release). Nothing here starts or imports an engine.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from wideep.problems import Problem
-from wideep.reference.paths import configs_dir
 
 NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 WORDS = {"int": "a whole number", "float": "a number", "json": "JSON", "bool": "true or false"}
@@ -29,6 +29,8 @@ WORDS = {"int": "a whole number", "float": "a number", "json": "JSON", "bool": "
 @dataclass(frozen=True)
 class Renamed:
     """A flag, field or variable of old tutorials: what replaces it (if anything does) and why.
+
+    old: a flag's value stands behind its flag (`--flag value`).
 
     set: the variable of ours that decides it now, where there is one.
     """
@@ -49,25 +51,22 @@ class Renamed:
         return Problem(f"{self.old} is gone: {self.why}", where, self.remedy)
 
 
-@lru_cache(maxsize=1)
-def _renamed() -> dict[str, tuple[Renamed, ...]]:
-    table = yaml.safe_load((configs_dir() / "catalogues" / "renamed.yml").read_text(encoding="utf-8"))
+@lru_cache(maxsize=8)
+def _renamed(directory: Path) -> dict[str, tuple[Renamed, ...]]:
+    table = yaml.safe_load((directory / "renamed.yml").read_text(encoding="utf-8"))
     return {program: tuple(Renamed(**row) for row in rows) for program, rows in table.items()}
 
 
-def renamed(program: str, name: str) -> Renamed | None:
-    """Return what became of `name`; an entry `x.*` stands for x and everything below it."""
-    for row in _renamed().get(program, ()):
+def renamed(directory: Path, program: str, name: str) -> Renamed | None:
+    """Return what became of `name`; an entry `x.*` stands for x and everything below it.
+
+    directory: where a `renamed.yml` is.
+    """
+    for row in _renamed(directory).get(program, ()):
         stem = row.old.removesuffix(".*")
         if row.old == name or (stem != row.old and (name == stem or name.startswith(f"{stem}."))):
             return row
     return None
-
-
-def check_environment(env: Iterable[str], where: str) -> list[Problem]:
-    """Report environment variables that no current program reads any more."""
-    rows = (renamed("environment", name) for name in env)
-    return [row.problem(f"{where}.{row.old}") for row in rows if row]
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -154,13 +153,14 @@ class Catalogue:
     """All flags of one program and version.
 
     engine: the engine versions whose flags are included. dotted: the prefix of flags that set engine fields
-    (`--trtllm.a.b VALUE`), and the flag that excludes them.
+    (`--trtllm.a.b VALUE`), and the flag that excludes them. directory: where its release has the others.
     """
 
     program: str
     version: str
     source: str
     flags: tuple[Flag, ...]
+    directory: Path
     engine: Mapping[str, str] = field(default_factory=dict)
     dotted: Mapping[str, str] = field(default_factory=dict)
 
@@ -175,6 +175,20 @@ class Catalogue:
     def check_argv(self, argv: Sequence[str], where: str) -> list[Problem]:
         """Return everything that is wrong with the arguments after the program's name."""
         return _ArgvCheck(self, where).run(argv)
+
+    def strangers(self, argv: Sequence[str]) -> list[str]:
+        """Return the flags among the arguments that the program does not have, or has under another name."""
+        prefix = self.dotted.get("prefix")
+        names = [w.partition("=")[0] for w in argv if _is_flag(w) and not (prefix and w.startswith(prefix))]
+        return [name for name in names if self.find(name) is None]
+
+    def refused(self, flag: Flag, value: str, where: str) -> list[Problem]:
+        """Return why the program would refuse a flag's value, with what replaces it where it had it once."""
+        reason = flag.refuses(value)
+        if not reason:
+            return []
+        gone = renamed(self.directory, self.program, f"{flag.flag} {value}")
+        return [gone.problem(where) if gone else Problem(f"{flag.flag}: {reason}", where, _wanted(flag))]
 
     def check_options(self, options: Mapping[str, Any], where: str) -> list[Problem]:
         """Return everything that is wrong with options: `{"page-size": 64, "enable-x": True}`."""
@@ -191,8 +205,28 @@ class Catalogue:
                     Problem(f"{name} is the same flag as {seen[flag.flag]}", place, "keep one of them")
                 )
             seen[flag.flag] = name
-            problems += _check_option(flag, value, place)
+            problems += self._check_option(flag, value, place)
         return problems
+
+    def _check_option(self, flag: Flag, value: Any, where: str) -> list[Problem]:
+        if value is None:
+            return []
+        if not flag.takes_value:
+            fine = isinstance(value, bool)
+            return (
+                []
+                if fine
+                else [Problem(f"{flag.flag} takes no value, got {value!r}", where, "write true or false")]
+            )
+        if isinstance(value, bool) and flag.type != "bool":
+            return [Problem(f"{flag.flag} needs a value, got {value!r}", where, _wanted(flag))]
+        several = isinstance(value, (list, tuple))
+        if several and flag.type != "json" and not (flag.many or flag.repeatable):
+            return [Problem(f"{flag.flag} takes one value, got {len(value)}", where, _wanted(flag))]
+        items = list(value) if several and flag.type != "json" else [value]
+        if not items and flag.nargs != "*":
+            return [Problem(f"{flag.flag}: no value is given", where, _wanted(flag))]
+        return [problem for item in items for problem in self.refused(flag, _text(item), where)]
 
     def to_argv(self, options: Mapping[str, Any]) -> list[str]:
         """Return the arguments for options in mapping form, in the mapping's order.
@@ -220,7 +254,7 @@ class Catalogue:
 
     def unusable(self, name: str, where: str) -> Problem:
         """Say why a name is not a flag to use, and which is."""
-        gone = renamed(self.program, name)
+        gone = renamed(self.directory, self.program, name)
         if gone:
             return gone.problem(where)
         flag = self.find(name)
@@ -250,28 +284,6 @@ def _text(value: Any) -> str:
 def _is_flag(word: str) -> bool:
     """Tell a flag from a value as argparse does: negative numbers and text with spaces are values."""
     return len(word) > 1 and word.startswith("-") and " " not in word and not NUMBER.fullmatch(word)
-
-
-def _check_option(flag: Flag, value: Any, where: str) -> list[Problem]:
-    if value is None:
-        return []
-    if not flag.takes_value:
-        fine = isinstance(value, bool)
-        return (
-            []
-            if fine
-            else [Problem(f"{flag.flag} takes no value, got {value!r}", where, "write true or false")]
-        )
-    if isinstance(value, bool) and flag.type != "bool":
-        return [Problem(f"{flag.flag} needs a value, got {value!r}", where, _wanted(flag))]
-    several = isinstance(value, (list, tuple))
-    if several and flag.type != "json" and not (flag.many or flag.repeatable):
-        return [Problem(f"{flag.flag} takes one value, got {len(value)}", where, _wanted(flag))]
-    items = list(value) if several and flag.type != "json" else [value]
-    reasons = [flag.refuses(_text(item)) for item in items]
-    if not items and flag.nargs != "*":
-        reasons = ["no value is given"]
-    return [Problem(f"{flag.flag}: {reason}", where, _wanted(flag)) for reason in reasons if reason]
 
 
 def _wanted(flag: Flag) -> str:
@@ -337,9 +349,8 @@ class _ArgvCheck:
         if not flag.many and len(values) > 1:
             self._add(f"'{values[1]}' stands alone after {name} {values[0]}", "remove it, or quote the value")
             values = values[:1]
-        reasons = (flag.refuses(value) for value in values)
-        for reason in filter(None, reasons):
-            self._add(f"{name}: {reason}", _wanted(flag))
+        for value in values:
+            self.problems += self.catalogue.refused(flag, value, self.where)
 
     def _dotted(self, word: str, prefix: str, values: list[str]) -> None:
         path = word.removeprefix(prefix)
@@ -357,9 +368,11 @@ class _ArgvCheck:
                 f"{excluded} and {self.catalogue.dotted['prefix']}* exclude each other",
                 f"put all of it into {excluded}",
             )
-        for program, version in self.catalogue.engine.items():
-            for path, value in self.fields.items():
-                self.problems += load_yaml(program, version).check_field(path, value, self.where)
+        if self.fields:
+            for program in self.catalogue.engine:
+                known = load_yaml(self.catalogue.directory, program)
+                for path, value in self.fields.items():
+                    self.problems += known.check_field(path, value, self.where)
 
 
 # ---- engine YAML ---------------------------------------------------------------------------------
@@ -425,6 +438,7 @@ class YamlCatalogue:
     version: str
     source: str
     fields: Mapping[str, Field]
+    directory: Path
     evidence: tuple[str, ...] = ()
 
     def check(self, tree: Any, where: str, *, under: str = "") -> list[Problem]:
@@ -440,7 +454,7 @@ class YamlCatalogue:
     def check_field(self, path: str, value: Any, where: str) -> list[Problem]:
         """Return everything that is wrong with the field at a dotted path, and with the fields in it."""
         place = f"{where}: {path}"
-        gone = renamed(self.program, path)
+        gone = renamed(self.directory, self.program, path)
         if gone:
             return [gone.problem(place)]
         known = self.fields.get(path)
@@ -484,17 +498,16 @@ def _field_wanted(known: Field) -> str:
 # ---- loading -------------------------------------------------------------------------------------
 
 
-def _read(program: str, version: str) -> dict[str, Any]:
-    directory = configs_dir() / "catalogues"
-    path = directory / f"{program}-{version}.json"
+def _read(directory: Path, program: str) -> dict[str, Any]:
+    path = directory / f"{program}.json"
     if not path.is_file():
         there = sorted(p.stem for p in directory.glob("*.json"))
         raise FileNotFoundError(
-            f"there is no catalogue of {program} {version} in {directory}; there are: {', '.join(there)}. "
-            "Make it with tools/release catalogues, or pin a version that has one (configs/versions.yml)"
+            f"there is no catalogue of {program} in {directory}; there are: {', '.join(there)}."
+            " `tools/release catalogues` makes it"
         )
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return data
+    return data | {"directory": directory}
 
 
 def _frozen(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -502,15 +515,15 @@ def _frozen(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def load(program: str, version: str) -> Catalogue:
+def load(directory: Path, program: str) -> Catalogue:
     """Return the flags of a program. Raises FileNotFoundError naming the catalogues that there are."""
-    data = _read(program, version)
+    data = _read(directory, program)
     return Catalogue(**{**data, "flags": tuple(Flag(**_frozen(row)) for row in data["flags"])})
 
 
 @lru_cache(maxsize=16)
-def load_yaml(program: str, version: str) -> YamlCatalogue:
+def load_yaml(directory: Path, program: str) -> YamlCatalogue:
     """Return the field tree of an engine's YAML. Raises FileNotFoundError as `load` does."""
-    data = _frozen(_read(program, version))
+    data = _frozen(_read(directory, program))
     fields = {row["path"]: Field(**_frozen(row)) for row in data["fields"]}
     return YamlCatalogue(**{**data, "fields": fields})

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COLLECTION = Path("ansible_collections", "wideep", "dynamo")
-# A directory is the collection's root when it has this file.
-MARKER = Path("configs", "versions.yml")
+# A directory is the collection's root when it has this one.
+MARKER = Path("configs", "releases")
 
 
 def _roots() -> Iterator[Path]:
@@ -31,7 +31,7 @@ def collection_root() -> Path:
         FileNotFoundError: neither is there; the message says what to install or to set.
     """
     for root in _roots():
-        if (root / MARKER).is_file():
+        if (root / MARKER).is_dir():
             return root
     raise FileNotFoundError(
         "the files of the collection wideep.dynamo were not found: run from a checkout, install it with "
@@ -50,7 +50,7 @@ def configs_dir() -> Path:
     if not override:
         return collection_root() / "configs"
     path = Path(override).expanduser()
-    if not (path / MARKER.name).is_file():
+    if not (path / MARKER.name).is_dir():
         raise FileNotFoundError(f"WIDEEP_CONFIGS names {path}, which has no {MARKER.name}: correct it")
     return path
 

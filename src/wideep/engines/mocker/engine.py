@@ -24,7 +24,6 @@ from wideep.engines.mocker.options import (
 from wideep.engines.mocker.rules import check
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.reference.catalogue import load
 
 START_DEADLINE_S = 180
 # A stand-in is up or it is not.
@@ -92,7 +91,7 @@ class Mocker(Engine):
                 site.python,
                 "-m",
                 self.program,
-                *load(self.program, settings.dynamo_version).to_argv(site.own(flags)),
+                *site.deployment.release.catalogue(self.program).to_argv(site.own(flags)),
             ),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),

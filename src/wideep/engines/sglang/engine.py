@@ -25,10 +25,9 @@ from wideep.engines.sglang.options import DISPATCH_ENV, Case, SglangOptions, cas
 from wideep.engines.sglang.rules import FLAGS, check
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.reference.catalogue import Catalogue, load
+from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
-from wideep.reference.versions import versions
 
 # SGLang's words where they differ from ours.
 KV_DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3"}
@@ -107,7 +106,7 @@ class Sglang(Engine):
             | dict(case.extra)
         )
         cleanup, scripts = site.deregister(node, name) if node == head else ((), ())
-        cache = f"{site.state_dir}/cache/sglang-{versions().engines['sglang']}"
+        cache = f"{site.state_dir}/cache/sglang-{deployment.release.engines['sglang']}"
         return Launch(
             name=name,
             component="worker",
@@ -148,7 +147,7 @@ class Sglang(Engine):
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:
-        return load(Sglang.program, deployment.settings.dynamo_version)
+        return deployment.release.catalogue(Sglang.program)
 
     def _identity(self, site: Site, pool: Pool, replica: Replica, node: Node) -> dict[str, Any]:
         """Return the flags that follow from the inventory: who this process is, and where its peers are."""
@@ -240,7 +239,7 @@ def _eplb(case: Case) -> dict[str, Any]:
             if eplb.min_utilization < 1
             else None,
             "eplb-rebalance-layers-per-chunk": eplb.layers_per_chunk,
-            "enable-expert-distribution-metrics": True,
+            "expert-balancedness-report-mode": "prometheus",
         }
     return flags
 

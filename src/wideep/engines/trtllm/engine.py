@@ -25,11 +25,10 @@ from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.reference.catalogue import Catalogue, load, load_yaml
+from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
 from wideep.reference.models import find_model
-from wideep.reference.versions import versions
 
 # Dynamo's words for the pools.
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
@@ -51,7 +50,7 @@ class Trtllm(Engine):
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the engine's field tree and the network have to say."""
         cases, problems = [], []
-        fields = load_yaml("tensorrt-llm", versions().engines["tensorrt-llm"])
+        fields = deployment.release.fields("tensorrt-llm")
         for pool in deployment.pools:
             case, found = case_of(deployment, pool, self._catalogue(deployment))
             cases.append(case)
@@ -142,7 +141,7 @@ class Trtllm(Engine):
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:
-        return load(Trtllm.program, deployment.settings.dynamo_version)
+        return deployment.release.catalogue(Trtllm.program)
 
     def _flags(self, case: Case, site: Site, node: Node, engine_yaml: str) -> dict[str, Any]:
         """Return who this process is; how the engine works stands in its YAML."""

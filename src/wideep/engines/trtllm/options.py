@@ -26,7 +26,6 @@ from wideep.reference.memory import (
     weights,
 )
 from wideep.reference.models import WEIGHT_BYTES, ModelCard
-from wideep.reference.versions import versions
 
 GRAPH_MAX_BS = 128
 PREFILL_BATCH = 16
@@ -275,7 +274,7 @@ def _with_defaults(case: Case) -> Case:
     if case.options.moe_backend or not case.experts:
         return case
     backend, why = choose_backend(
-        versions().engines["tensorrt-llm"], case.gpu, case.card, case.ep, balanced=case.balanced
+        case.release.engines["tensorrt-llm"], case.gpu, case.card, case.ep, balanced=case.balanced
     )
     options = case.options.model_copy(update={"moe_backend": backend})
     return replace(case, options=options, why_backend=why)

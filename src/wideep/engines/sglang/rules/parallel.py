@@ -9,48 +9,6 @@ from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
-# Classes of SGLang 0.5.16 that make their attention for the GPUs of one attention replica (attn_tp_size in
-# its models/*.py), by their names in a config.json. Others, Llama and Qwen2 among them, divide it by all GPUs
-# while the KV cache has the heads of one replica.
-BY_DATA = frozenset(
-    {
-        "BailingMoEForCausalLM",
-        "BailingMoeForCausalLM",
-        "BailingMoeV2ForCausalLM",
-        "DeepseekV2ForCausalLM",
-        "DeepseekV3ForCausalLM",
-        "DeepseekV32ForCausalLM",
-        "DeepseekV4ForCausalLM",
-        "Exaone4ForCausalLM",
-        "ExaoneMoEForCausalLM",
-        "FalconH1ForCausalLM",
-        "Glm4MoeForCausalLM",
-        "GlmMoeDsaForCausalLM",
-        "GptOssForCausalLM",
-        "Grok1ForCausalLM",
-        "Grok1ModelForCausalLM",
-        "KimiLinearForCausalLM",
-        "LagunaForCausalLM",
-        "Llama4ForCausalLM",
-        "LLaDA2MoeModelLM",
-        "MellumForCausalLM",
-        "MiMoV2FlashForCausalLM",
-        "MiMoV2ForCausalLM",
-        "MiniMaxM2ForCausalLM",
-        "MiniMaxM3SparseForCausalLM",
-        "PhiMoEForCausalLM",
-        "Qwen2MoeForCausalLM",
-        "Qwen3ForCausalLM",
-        "Qwen3MoeForCausalLM",
-        "Qwen3NextForCausalLM",
-        "SarvamMLAForCausalLM",
-        "SarvamMoEForCausalLM",
-        "SDARForCausalLM",
-        "SDARMoeForCausalLM",
-        "Step3p5ForCausalLM",
-    }
-)
-
 
 @rule
 def world_size(case: Case) -> Iterator[Problem]:
@@ -120,7 +78,9 @@ def dp_attention_alone(case: Case) -> Iterator[Problem]:
 def dp_attention_of_the_model(case: Case) -> Iterator[Problem]:
     """Not every model of SGLang's can divide attention by data; it fails later, at the first batch."""
     name = case.card.architecture if case.card else ""
-    if case.dp > 1 and case.options.dp_attention and name and name not in BY_DATA:
+    facts = case.release.facts("sglang")
+    known = {*facts["attention_by_data"], *facts["attention_unclear"]}
+    if case.dp > 1 and case.options.dp_attention and name and name not in known:
         yield Problem(
             f"SGLang's {name} ({case.settings.model}) cannot divide attention by data: its workers start and"
             " end at the first batch",

@@ -10,7 +10,6 @@ from wideep.engines.trtllm.rules.registry import rule
 from wideep.inventory.settings import EplbSettings
 from wideep.problems import Problem
 from wideep.reference.memory import gib
-from wideep.reference.versions import versions
 
 # Models whose experts TensorRT-LLM balances (its moe_model_arch_list), by how their names begin.
 BALANCED = (
@@ -128,7 +127,7 @@ def load_balancer_is_used(case: Case) -> Iterator[Problem]:
 @rule
 def moe_backend(case: Case) -> Iterator[Problem]:
     """The lab's WIDEEP exists up to 1.3.0rc23 and for few GPUs; what is taken instead is said."""
-    version, where, gpu = versions().engines["tensorrt-llm"], case.at("moe_backend"), case.gpu
+    version, where, gpu = case.release.engines["tensorrt-llm"], case.at("moe_backend"), case.gpu
     chosen = case.options.moe_backend
     instead = "remove moe_backend: one that fits is chosen"
     if case.why_backend:
