@@ -18,13 +18,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Answer:
-    """One request. Times are seconds, `start` by the monotonic clock. error: empty for a complete answer."""
+    """One request. Times are seconds, `start` by the monotonic clock. error: empty for a complete answer.
+
+    status: of HTTP; 0 where there was none.
+    """
 
     start: float
     first_s: float
     total_s: float
     tokens: int
     error: str
+    status: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Return how it ended: complete, refused (503), failed (another status or none), empty, or cut."""
+        if not self.error:
+            return "complete"
+        if self.status != 200:
+            return "refused" if self.status == 503 else "failed"
+        return "cut" if self.tokens or self.first_s else "empty"
 
 
 def ask(url: str, model: str, number: int, tokens: int, timeout_s: float = 120) -> Answer:
@@ -33,7 +46,7 @@ def ask(url: str, model: str, number: int, tokens: int, timeout_s: float = 120) 
     Read from the socket by itself: http.client takes a stream that is cut off in a chunk for a complete one.
     """
     start = time.monotonic()
-    first, count, done, raw = 0.0, 0, False, b""
+    first, count, done, raw, status = 0.0, 0, False, b"", 0
     body = json.dumps(
         {
             "model": model,
@@ -55,6 +68,8 @@ def ask(url: str, model: str, number: int, tokens: int, timeout_s: float = 120) 
             connection.sendall(head.encode() + body)
             with connection.makefile("rb") as lines:
                 for line in lines:
+                    if not status and line.startswith(b"HTTP/1.1 "):
+                        status = int(line.split()[1])
                     raw = raw[-2000:] + line
                     if line.startswith(b"data: {"):
                         event = json.loads(line[6:])
@@ -62,12 +77,14 @@ def ask(url: str, model: str, number: int, tokens: int, timeout_s: float = 120) 
                         count = (event.get("usage") or {}).get("completion_tokens", count)
                     done = done or line.startswith(b"data: [DONE]")
     except (OSError, ValueError) as problem:
-        return Answer(start, first, time.monotonic() - start, count, f"{problem!r} after {count} tokens")
+        return Answer(
+            start, first, time.monotonic() - start, count, f"{problem!r} after {count} tokens", status
+        )
     error = ""
     if not done or count != tokens:
         end = "" if done else "not "
         error = f"{count} of {tokens} tokens, {end}done: {raw[-250:].decode(errors='replace')}"
-    return Answer(start, first, time.monotonic() - start, count, error)
+    return Answer(start, first, time.monotonic() - start, count, error, status)
 
 
 def burst(url: str, model: str, requests: int, tokens: int) -> list[Answer]:

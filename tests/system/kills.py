@@ -1,0 +1,98 @@
+"""What a killed worker costs: eight clients stream without a pause, one worker is killed, all requests count.
+
+.venv/bin/python -m tests.system.kills --release 1.6.1 --router kv --killed decode --runs 8
+
+Deploys inventories/local in a directory and on ports of its own, and removes it. Prints a JSON line a run and
+the row for docs/explanation/failures.md. Statuses of 503 are counted apart: the frontend itself refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.system.conftest import Deployment, free_offset, until
+from tests.system.load import Answer, ask
+
+CLIENTS, TOKENS = 8, 60
+BEFORE_S, AFTER_S = 2.0, 12.0
+MODEL = "deepseek-ai/DeepSeek-R1"
+
+
+def instances(deployment: Deployment) -> int:
+    """Return how many workers take requests, as the frontend knows them."""
+    with urllib.request.urlopen(f"{deployment.url}/health", timeout=5) as answer:
+        health = json.load(answer)
+    return sum(entry.get("endpoint") == "generate" for entry in health.get("instances") or [])
+
+
+def one(deployment: Deployment, service: str) -> list[Answer]:
+    """Kill a worker under load; return every request of the clients. The worker is back afterwards."""
+    everyone = instances(deployment)
+    victim = deployment.pids()[service]
+    stop, answers = threading.Event(), []
+
+    def client(number: int) -> None:
+        while not stop.is_set():
+            answers.append(ask(deployment.url, MODEL, number, TOKENS))
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client, number) for number in range(CLIENTS)]
+        time.sleep(BEFORE_S)
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(AFTER_S)
+        stop.set()
+        for each in clients:
+            each.result()
+    until(lambda: deployment.pids().get(service, victim) != victim, 60)
+    until(lambda: instances(deployment) == everyone, 60)
+    time.sleep(2)
+    return answers
+
+
+def main() -> None:
+    """Deploy, kill as often as asked, remove."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--release", default="")
+    parser.add_argument("--router", default="kv")
+    parser.add_argument("--killed", action="append", choices=("prefill", "decode"))
+    parser.add_argument("--runs", type=int, default=8)
+    given = parser.parse_args()
+    state_dir = Path(tempfile.mkdtemp(prefix="wideep-kills-"))
+    variables: dict[str, Any] = {"wideep_release": given.release, "wideep_router_mode": given.router}
+    deployment = Deployment(state_dir, free_offset(5000), variables)
+    try:
+        deployment.run("site").raise_for_status()
+        for role in given.killed or ("decode", "prefill"):
+            total: Counter[str] = Counter()
+            failed = []
+            for run in range(given.runs):
+                answers = one(deployment, f"{role}-{run % 2}")
+                kinds = Counter(answer.kind for answer in answers)
+                total += kinds
+                failed.append(len(answers) - kinds["complete"])
+                print(json.dumps({"killed": role, "run": run, **kinds}), flush=True)
+            lost = ", ".join(f"{total[kind]} {kind}" for kind in ("refused", "failed", "empty", "cut"))
+            print(
+                f"| {given.release} | {given.router} | {role} | {sum(failed)} of {sum(total.values())}"
+                f" ({lost}) | {' '.join(map(str, failed))} |",
+                flush=True,
+            )
+    finally:
+        deployment.run("teardown")
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
