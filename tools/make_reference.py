@@ -89,7 +89,7 @@ def role_section(role: Path) -> str:
             continue
         kind = f"list of {option['elements']}" if option.get("elements") else option["type"]
         text = prose(option["description"])
-        if choices := option.get("choices"):
+        if choices := ENGINES if name == "wideep_engine" else option.get("choices"):
             text += f"<br>One of {', '.join(code(str(choice)) for choice in choices)}."
         if name in HOST_VARIABLES and "may differ" not in text.lower():
             text += "<br>*May differ from host to host.*"

@@ -164,6 +164,12 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     if engine is None:
         problems.append(Problem(f"unknown engine {name!r}", "wideep_engine", suggest(name, ENGINES)))
         raise RefusedError(errors(problems))
+    release = deployment.release
+    try:
+        catalogue, frontend = release.catalogue(engine.program), release.catalogue("dynamo.frontend")
+    except FileNotFoundError as missing:
+        remedy = "choose a release that has it, or another wideep_engine"
+        raise RefusedError([*errors(problems), Problem(str(missing), "wideep_release", remedy)]) from missing
     problems += engine.check(deployment)
     problems += _check_drain(deployment, engine)
     if deployment.settings.on_kubernetes:
@@ -171,8 +177,6 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     else:
         problems += check_model_source(deployment.settings, simulated=engine.simulated)
         problems += container.check(deployment, engine)
-    release = deployment.release
-    catalogue, frontend = release.catalogue(engine.program), release.catalogue("dynamo.frontend")
     for pool in deployment.pools:
         where = f"wideep_pools.{pool.name}"
         problems += catalogue.check_options(pool.settings.extra_args, f"{where}.extra_args")

@@ -165,11 +165,11 @@ def _production(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Variabl
 def _simulated_engine(real: Plan, variables: Variables) -> dict[str, Any]:
     """Return the variables that put the mocker in place of the engine."""
     settings = real.deployment.settings
-    mocked = real.engine.name == "mocker"
+    mocked = real.engine.simulated
     pools = variables.get("wideep_pools", {})
     return {
         "wideep_engine": "mocker",
-        "wideep_engine_flavour": settings.engine_flavour if mocked else real.engine.name,
+        "wideep_engine_flavour": real.engine.flavour(settings),
         "wideep_pools": {name: pool if mocked else _shape(pool) for name, pool in pools.items()},
         "wideep_drain_timeout_s": min(DRAIN_S, settings.drain_timeout_s),
         "wideep_start_deadline_s": min(DEADLINE_S, settings.start_deadline_s),

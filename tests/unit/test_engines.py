@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from example_inventories import refusal
 from sglang_cases import REPOSITORY, inventory
 
 from wideep.engines import ENGINES
@@ -15,6 +16,7 @@ from wideep.plan import make_plan
 from wideep.preflight import read_needs
 from wideep.preflight.model import Needs
 from wideep.reference.release import find_release
+from wideep.rehearsal import rehearse
 
 SOURCE = REPOSITORY / "src" / "wideep"
 # Values of a variable: what dynamo.mocker can imitate.
@@ -89,3 +91,19 @@ def test_needs_are_plain_data() -> None:
 
     plan = make_plan(*inventory("deepseek_r1_trtllm"))
     assert all(plain(own["needs"]) for own in plan.to_dict()["hosts"].values())
+
+
+def test_an_engine_that_a_release_does_not_know_is_refused_with_the_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(type(ENGINES["sglang"]), "program", "dynamo.newer")
+    [problem] = refusal(*inventory("sglang_single_node"))
+    assert problem.where == "wideep_release"
+    assert "no catalogue of dynamo.newer" in problem.message
+    assert "choose a release that has it" in problem.remedy
+
+
+def test_a_rehearsal_imitates_what_the_engine_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(ENGINES["sglang"]), "flavour", lambda _, settings: "trtllm")
+    made = rehearse(*inventory("sglang_single_node"), directory="/tmp/r", python="/usr/bin/python3")
+    assert made.simulated.deployment.settings.engine_flavour == "trtllm"

@@ -16,6 +16,7 @@ from typing import Any
 from release_tool import parsers
 from release_tool.folder import Release
 from release_tool.locks import environment
+from wideep.engines import ENGINES
 
 
 def ask(python: Path, program: str, run: int) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def make_catalogues(release: Release) -> list[Path]:
     """Ask each program of a release and write its catalogue. Raises SystemExit where versions differ."""
     python, pinned, made = environment(release, "ai-dynamo-sglang"), release.read(), []
     release.catalogues.mkdir(parents=True, exist_ok=True)
-    for program in parsers.PROGRAMS:
+    for program in ("dynamo.frontend", *(engine.program for engine in ENGINES.values())):
         found = merge(ask(python, program, 1), ask(python, program, 2))
         for name, version in {"dynamo": found["version"], **found.get("engine", {})}.items():
             if version != ({"dynamo": pinned["dynamo"]} | pinned["engines"])[name]:

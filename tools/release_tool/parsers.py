@@ -42,6 +42,7 @@ class Program:
     later: str = ""
 
 
+# Programs that take more than `Program("<name>.args")` says.
 PROGRAMS = {
     "dynamo.mocker": Program("dynamo.mocker.args", later="dynamo.mocker.config:load_mocker_engine_args"),
     "dynamo.frontend": Program("dynamo.frontend.main", args=()),
@@ -288,7 +289,7 @@ def _choices_of_later_checks(
 def emit(name: str, run: int, target: Path) -> None:
     """Write what the program's parsers accept to `target` (standard output belongs to the packages)."""
     os.cpu_count = lambda: 64 + run  # a default made from it must show
-    program = PROGRAMS[name]
+    program = PROGRAMS.get(name, Program(f"{name}.args"))
     if program.engine == "tensorrt-llm":
         _stand_in_for_tensorrt_llm()
     flags: dict[str, dict[str, Any]] = {}
