@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Put command lines before the pinned SGLang itself: its parsers and semantic checks, without a GPU.
+"""Put command lines before SGLang itself: its parsers and semantic checks, without a GPU.
 
     VENV/bin/python tools/check_sglang_commands.py [--model DIRECTORY] < commands.json > verdicts.json
 
-`VENV` holds sglang, ai-dynamo, nixl and blake3 in their pinned versions. Standard input is a JSON list of
+`VENV` holds the packages of a release (tools/sglang_env). Standard input is a JSON list of
 argument lists, as they follow `python -m dynamo.sglang`. Standard output is a JSON list of verdicts:
 
     {"accepted": true, "resolved": {"ep_size": 32, ...}}
@@ -12,6 +12,8 @@ argument lists, as they follow `python -m dynamo.sglang`. Standard output is a J
 `parser`: the word is refused. `rules`: the combination is refused while the arguments are resolved. `start`:
 refused by what the engine checks at its start before it needs a GPU (its launch checks, the placement of the
 experts, EPLB's manager). Not seen here: anything that depends on the GPU, its memory or the network.
+
+What SGLang's functions are called with differs between its versions: each is asked, none is known by number.
 
 --model replaces each command's --model-path: a directory with config.json (no weights needed). The import
 takes about 20 s; then each command runs in a fork of its own, because the checks write to the environment.
@@ -31,6 +33,7 @@ import sys
 import tempfile
 import traceback
 import types
+from collections.abc import Callable
 from typing import Any
 
 RESOLVED = (
@@ -75,32 +78,59 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
+def _resolved(args: Any) -> dict[str, Any]:
+    """Return the arguments in force. Newer versions fill in what was left out at their start only."""
+    if not hasattr(args, "resolve_once"):
+        return vars(args)
+    args.resolve_once()
+    found: dict[str, Any] = args.resolved_dict()
+    return found
+
+
+def _call(function: Callable[..., Any], **offered: Any) -> Any:
+    """Call a function with those of the arguments that it has; what else it asks for is None."""
+    signature = inspect.signature(function)
+    needed = {
+        name: None
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty and name != "self"
+    }
+    return function(
+        **{name: offered.get(name) for name in {**needed, **offered} if name in signature.parameters}
+    )
+
+
 def _start_checks(args: Any) -> None:
-    """Run the checks of SGLang's own start that need no GPU."""
+    """Run the checks of SGLang's own start that need no GPU, in the order of its launch."""
+    from sglang.srt import runtime_context  # noqa: PLC0415
+    from sglang.srt.configs.model_config import ModelConfig  # noqa: PLC0415
     from sglang.srt.eplb import eplb_algorithms, eplb_manager, expert_location  # noqa: PLC0415
 
     args.check_server_args()
-    model = args.get_model_config()
-    layout = expert_location.ExpertLocationMetadata._init_common(args, model)
-    if args.enable_eplb and layout:
+    runtime_context.publish(args, role="tokenizer")
+    model = ModelConfig.from_server_args(args)
+    layout = _call(expert_location.ExpertLocationMetadata._init_common, server_args=args, model_config=model)
+    resolved = _resolved(args)
+    if resolved["enable_eplb"] and layout:
         groups = layout["model_config_for_expert_location"].num_groups
-        eplb_algorithms.compute_algorithm(args.eplb_algorithm, groups, args.nnodes)
+        eplb_algorithms.compute_algorithm(resolved["eplb_algorithm"], groups, resolved["nnodes"])
         # The recorder itself lives on the GPU; the manager's own rules come before it is used.
         eplb_manager.get_global_expert_distribution_recorder = lambda: types.SimpleNamespace(recording=True)
-        parts = inspect.signature(eplb_manager.EPLBManager.__init__).parameters
-        others = {name: None for name in parts if name not in ("self", "server_args", "model_config")}
-        eplb_manager.EPLBManager(server_args=args, model_config=model, **others)
+        _call(eplb_manager.EPLBManager, server_args=args, model_config=model)
 
 
 def judge(argv: list[str], model: str | None) -> dict[str, Any]:
     """Run Dynamo's own argument handling, which ends in SGLang's checks."""
-    from dynamo.sglang.args import parse_args  # noqa: PLC0415 - only this environment has it
+    from dynamo.sglang import args as dynamo  # noqa: PLC0415 - only this environment has it
 
+    if hasattr(dynamo, "check_elastic_ep_backend"):  # asks for a package that images bring and this lacks
+        dynamo.check_elastic_ep_backend = lambda *_: None
     errors = io.StringIO()
     by = "rules"
     try:
         with contextlib.redirect_stderr(errors):
-            args = asyncio.run(parse_args(_prepared(argv, model))).server_args
+            args = asyncio.run(dynamo.parse_args(_prepared(argv, model))).server_args
+            resolved = _resolved(args)
         by = "start"
         _start_checks(args)
     except SystemExit:
@@ -111,7 +141,7 @@ def judge(argv: list[str], model: str | None) -> dict[str, Any]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = " ".join(str(error).split()) or f"{place.name}: {place.line}"
         return {"accepted": False, "by": by, "reason": f"{type(error).__name__}: {reason}"}
-    return {"accepted": True, "resolved": {name: _plain(getattr(args, name, None)) for name in RESOLVED}}
+    return {"accepted": True, "resolved": {name: _plain(resolved.get(name)) for name in RESOLVED}}
 
 
 def _forked(argv: list[str], model: str | None) -> dict[str, Any]:

@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from release_tool import architectures, catalogues, locks, metrics, parsers, renamed  # noqa: E402
+from release_tool import (  # noqa: E402
+    add,
+    behaviour,
+    catalogues,
+    compare,
+    environment_names,
+    locks,
+    metrics,
+    parsers,
+    renamed,
+    sglang_sources,
+)
 from release_tool.folder import Release, release, version_key, versions  # noqa: E402
 
 RELEASES = [Release(version) for version in versions()]
@@ -136,7 +147,96 @@ def test_metrics_have_a_type_and_no_value(one: Release) -> None:
     assert kinds <= {"counter", "gauge", "histogram", "summary", "untyped", None}
 
 
+@each_release
+def test_the_list_of_changes_is_that_of_the_two_folders(one: Release) -> None:
+    previous, path = one.read()["previous"], one.path / "CHANGES.md"
+    assert path.exists() == bool(previous)
+    if previous:
+        assert path.read_text() == compare.report(Release(previous), one)
+
+
+@each_release
+def test_what_wideep_gives_its_processes_is_read_by_them(one: Release) -> None:
+    """Names of variables in our code that begin as Dynamo's, NATS', etcd's or SGLang's do."""
+    found = json.loads((one.path / "environment.json").read_text())
+    known = {name for names in found.values() for name in names}
+    sources = [path.read_text() for path in (ROOT / "src" / "wideep").rglob("*.py")]
+    ours = {name for text in sources for name in environment_names.QUOTED.findall(text)}
+    assert {"DYN_SYSTEM_PORT", "ETCD_ENDPOINTS", "NATS_SERVER", "SGLANG_HOST_IP"} <= ours
+    assert ours - known == set()
+
+
+@each_release
+def test_what_was_tried_says_what_and_whether_it_holds(one: Release) -> None:
+    rows = json.loads((one.path / "behaviour.json").read_text())
+    assert list(rows) == [trial.__name__ for trial in behaviour.TRIALS]
+    assert all(
+        row["what"] == trial.__doc__ for row, trial in zip(rows.values(), behaviour.TRIALS, strict=True)
+    )
+    assert rows["model_readiness_is_told"]["holds"]
+
+
 # ---- how they are made ----
+
+
+def test_a_release_begins_as_the_nearest_one_and_names_the_older_minor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("release_tool.folder.RELEASES", tmp_path)
+    for version, previous in (("1.5.1", "null"), ("1.6.1", "1.5.1")):
+        (tmp_path / version / "catalogues").mkdir(parents=True)
+        text = f"dynamo: {version}\nprevious: {previous}\nchart: x-{version}.tgz\n"
+        (tmp_path / version / "release.yml").write_text(text)
+    for new, previous, model in (
+        ("1.6.2", "1.5.1", "1.6.1"),
+        ("1.7.0", "1.6.1", "1.6.1"),
+        ("1.4.2", None, "1.5.1"),
+    ):
+        monkeypatch.setattr("release_tool.add.versions", lambda: ["1.6.1", "1.5.1"])
+        assert add._begin(Release(new)).version == model
+        data = Release(new).read()
+        assert data == {"dynamo": new, "previous": previous, "chart": f"x-{new}.tgz"}
+
+
+def test_engines_are_those_that_the_package_pins(tmp_path: Path) -> None:
+    folder = tmp_path / "ai_dynamo-9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        "Requires-Dist: sglang[diffusion]==0.9; extra == 'sglang'\nRequires-Dist: tensorrt-llm==1.3.0rc9; x\n"
+    )
+    found = add.pinned_engines(tmp_path, ["sglang", "tensorrt-llm"])
+    assert found == {"sglang": "0.9", "tensorrt-llm": "1.3.0rc9"}
+    with pytest.raises(SystemExit, match="pins no vllm"):
+        add.pinned_engines(tmp_path, ["vllm"])
+
+
+def test_differences_of_flags_are_said_by_kind() -> None:
+    old = [
+        {"flag": "--gone", "default": None},
+        {"flag": "--same", "aliases": ["--alias"], "default": 1, "choices": ["a", "b"]},
+        {"flag": "--old", "default": None},
+    ]
+    new = [
+        {"flag": "--new", "default": None},
+        {"flag": "--same", "default": 2, "choices": ["b", "c"]},
+        {"flag": "--old", "default": None, "deprecated": True, "replacement": "--new"},
+    ]
+    assert compare.flags(old, new) == [
+        "- gone (2): `--alias`, `--gone`",
+        "- new (1): `--new`",
+        "- deprecated now (1): `--old` (use --new)",
+        "- another default (1): `--same` 1 → 2",
+        "- values gone (1): `--same` a",
+        "- values new (1): `--same` c",
+    ]
+    assert compare.flags(old, old) == []
+
+
+def test_expert_kernels_are_those_that_register(tmp_path: Path) -> None:
+    folder = tmp_path / "sglang" / "srt" / "layers" / "moe"
+    folder.mkdir(parents=True)
+    (folder / "x.py").write_text('@register_pre_permute("a", "k")\n@register_fused_func(\n    "a", "b"\n)\n')
+    assert sglang_sources.expert_runners(tmp_path) == {"a": ["b", "k"]}
 
 
 def _parser(*flags: str) -> argparse.ArgumentParser:
@@ -209,7 +309,7 @@ class Nothing:
 
 EntryClass = [DataModel, Both, Inherits, Nothing]
 """)
-    assert architectures.attention_by_data(tmp_path) == (["DataModel", "Inherits"], ["Both", "Nothing"])
+    assert sglang_sources.attention_by_data(tmp_path) == (["DataModel", "Inherits"], ["Both", "Nothing"])
 
 
 def test_the_type_of_a_value_is_found_by_trying() -> None:

@@ -59,6 +59,7 @@ class Processes:
     python: Path
     folder: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    bootstrap: int = 0
 
     def _start(self, name: str, words: list[str], env: Mapping[str, str | None]) -> None:
         common: dict[str, str | None] = {
@@ -94,11 +95,13 @@ class Processes:
     def worker(self, mode: str, name: str = "", **env: str | None) -> int:
         """Start a simulated worker (name: its mode, unless given); return its system port."""
         port = free_port()
-        component = "prefill" if mode == "prefill" else "backend"
+        component = {"prefill": "prefill"}.get(mode, "backend")
         words = ["--model-path", str(MODEL_PATH), "--model-name", MODEL, "--speedup-ratio", "10"]
         words += ["--endpoint", f"dyn://dynamo.{component}.generate", "--disaggregation-mode", mode]
         words += ["--engine-type", "sglang", "--block-size", "64"]
-        words += ["--bootstrap-ports", str(free_port())] if mode == "prefill" else []
+        if mode == "prefill":
+            self.bootstrap = free_port()
+            words += ["--bootstrap-ports", str(self.bootstrap)]
         own = {
             "DYN_SYSTEM_PORT": str(port),
             "DYN_SYSTEM_HOST": ADDRESS,

@@ -98,7 +98,7 @@ def _parse(kind: str, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of a program, as its parser declares it (docs/reference/catalogues.md)."""
+    """One flag of a program, as its parser declares it (docs/reference/releases.md)."""
 
     flag: str
     type: str

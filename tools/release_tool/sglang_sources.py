@@ -1,4 +1,4 @@
-"""Which model classes of SGLang divide attention by data, read in its sources.
+"""What only SGLang's sources tell: which models divide attention by data, which experts take which tokens.
 
 With DP attention, a GPU computes attention for the GPUs of one attention replica; the KV cache is made for
 that. A model class that divides its heads by all GPUs instead starts, and ends at the first batch.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ PACKAGE = "sglang.srt.models"
 # What a class hands its heads to, and the number that it has to divide them by.
 ATTENTION = "RadixAttention"
 BY_DATA = "attn_tp_size"
+RUNNER = re.compile(r'register_(?:pre_permute|fused_func)\(\s*"(\w+)",\s*"(\w+)"')
 # What all-to-alls and transfers of the KV cache import, and the lock file brings or not.
 MODULES = ("deep_ep", "mooncake", "nixl", "nixl_ep", "pplx_kernels", "mori", "flashinfer")
 
@@ -119,6 +121,15 @@ def attention_by_data(site_packages: Path) -> tuple[list[str], list[str]]:
     return sure, unsure
 
 
+def expert_runners(site_packages: Path) -> dict[str, list[str]]:
+    """Return layout of tokens -> the expert kernels that take it, by what they register."""
+    found: dict[str, set[str]] = {}
+    for path in (site_packages / "sglang" / "srt" / "layers" / "moe").rglob("*.py"):
+        for layout, runner in RUNNER.findall(path.read_text(encoding="utf-8")):
+            found.setdefault(layout, set()).add(runner)
+    return {layout: sorted(found[layout]) for layout in sorted(found)}
+
+
 def make_sglang(release: Release) -> Path:
     """Write engines/sglang.json of a release, one name a line."""
     packages = site_packages(environment(release, "ai-dynamo-sglang"))
@@ -126,6 +137,7 @@ def make_sglang(release: Release) -> Path:
     found = {
         "version": release.read()["engines"]["sglang"],
         "modules": {name: (packages / name).is_dir() for name in MODULES},
+        "expert_runners": expert_runners(packages),
         "attention_by_data": sure,
         "attention_unclear": unsure,
     }
