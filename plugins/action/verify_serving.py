@@ -39,7 +39,7 @@ class ActionModule(Action):
     ) -> dict[str, Any]:
         started = time.monotonic()
         # In check mode one look is enough: nothing is on its way.
-        slice_s = 0.0 if self._task.check_mode else SLICE_S
+        slice_s, refused = 0.0 if self._task.check_mode else SLICE_S, 0
         while True:
             if forward:
                 arguments = {**arguments, "base_url": forward.url()}
@@ -48,8 +48,11 @@ class ActionModule(Action):
                 module_args={**arguments, "slice_s": slice_s},
                 task_vars=task_vars,
             )
+            refused += outcome.get("refused", 0)
             if outcome.get("failed") or outcome.pop("ready", False):
-                return dict(outcome)
+                if refused:
+                    display.warning(f"{refused} completions were refused (404 or 503) by a ready frontend")
+                return {**outcome, "refused": refused}
             if forward and (why := forward.said()):
                 outcome["progress"] += f"; {why}"
                 outcome["report"] += f"\n  way to it:    {why}"

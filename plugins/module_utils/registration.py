@@ -36,13 +36,17 @@ class Instance:
 
 @dataclass(frozen=True)
 class State:
-    """One look at the frontend. `error` says why it could not be looked at; then the rest is empty."""
+    """One look at the frontend. `error` says why it could not be looked at; then the rest is empty.
+
+    unready: what the frontend itself says is missing before it routes requests for the model; empty: nothing.
+    """
 
     pools: tuple[Pool, ...]
     model: str
     instances: dict[str, tuple[Instance, ...]] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     error: str = ""
+    unready: str = ""
 
     def found(self, pool: Pool) -> tuple[Instance, ...]:
         """Return the registered workers of `pool`."""
@@ -52,7 +56,7 @@ class State:
     def ready(self) -> bool:
         """Whether each pool has exactly its workers and the model is listed."""
         counts = all(len(self.found(pool)) == pool.count for pool in self.pools)
-        return not self.error and counts and self.model in self.models
+        return not self.error and counts and self.model in self.models and not self.unready
 
     def progress(self) -> str:
         """Say in one line how far it is."""
@@ -60,6 +64,8 @@ class State:
             return f"frontend does not answer yet ({self.error})"
         counts = ", ".join(f"{pool.name} {len(self.found(pool))}/{pool.count}" for pool in self.pools)
         listed = "model listed" if self.model in self.models else "model not listed yet"
+        if self.model in self.models and self.unready:
+            listed += f", not ready: {self.unready}"
         return f"registered {counts}; {listed}"
 
     def expected(self) -> str:
@@ -104,6 +110,8 @@ class State:
                 "the frontend cannot read the model card: workers need DYN_SYSTEM_PORT, reachable from the "
                 "frontend, and the frontend must run without DYN_TCP_RPC_PORT"
             )
+        if self.unready and not missing:
+            causes.append(f"the frontend does not route requests for the model yet: {self.unready}")
         return causes
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
@@ -159,11 +167,30 @@ def look(frontend: Frontend, pools: tuple[Pool, ...], model: str) -> State:
         instances = parse_instances(frontend.get("/health").json())
         listed = frontend.get("/v1/models").json().get("data") or []
         models = tuple(sorted(entry["id"] for entry in listed))
+        unready = _unready(frontend, model) if model in models else ""
     except NoAnswerError as error:
         return State(pools, model, error=str(error))
     except (KeyError, TypeError, AttributeError) as error:
         return State(pools, model, error=f"not a Dynamo frontend: unexpected answer ({error!r})")
-    return State(pools, model, {pool.name: _members(pool, instances) for pool in pools}, models)
+    members = {pool.name: _members(pool, instances) for pool in pools}
+    return State(pools, model, members, models, unready=unready)
+
+
+def _unready(frontend: Frontend, model: str) -> str:
+    """Return what the frontend misses before it serves the model; empty where nothing, or it cannot say."""
+    reply = frontend.get(f"/v1/models/{model}/ready")
+    if reply.status == 404:
+        return ""
+    said = reply.json()
+    if said.get("ready", True):
+        return ""
+    spaces = said.get("namespaces") or {}
+    lacking = [
+        f"{name} lacks {', '.join(space['missing_worker_types'])}"
+        for name, space in spaces.items()
+        if space.get("missing_worker_types")
+    ]
+    return "; ".join(lacking) or "it says so without a reason"
 
 
 def _members(pool: Pool, instances: Iterable[Instance]) -> tuple[Instance, ...]:

@@ -129,6 +129,13 @@ e2e_s:
   description: Seconds to the end of the streamed reply.
   returned: success
   type: float
+refused:
+  description: >-
+    Completions that were answered with 404 or 503 although the workers were registered and the frontend said
+    that it was ready; asked again until one was taken. More than none, long after a start, is an outage that
+    clients saw.
+  returned: success
+  type: int
 workers:
   description: Ids of the instances that served the reply, as C(prefill) and C(decode), if the frontend tells.
   returned: success
@@ -194,6 +201,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         ready=True,
+        refused=0,
         model=state.model,
         registered=state.to_dict(),
         text=streamed.text[:200],
@@ -226,7 +234,7 @@ def _ask(module: AnsibleModule, frontend: Frontend, state: State, *, stream: boo
     if is_transient(completion):
         line = f"registered and listed, but a completion is answered with HTTP {completion.status}"
         cause = "the frontend has a model without a route to workers that take requests; its log says more"
-        _not_yet(module, state, line, answer, [cause])
+        _not_yet(module, state, line, answer, [cause], refused=1)
     disaggregated = any(pool.name == "prefill" and pool.count for pool in state.pools)
     problem, cause = judge(
         completion,
@@ -240,8 +248,13 @@ def _ask(module: AnsibleModule, frontend: Frontend, state: State, *, stream: boo
     return completion
 
 
-def _not_yet(module: AnsibleModule, state: State, progress: str, answer: str, causes: list[str]) -> None:
-    """End this slice: the action plugin goes on, or fails with `report` when the deadline has come."""
+def _not_yet(
+    module: AnsibleModule, state: State, progress: str, answer: str, causes: list[str], *, refused: int = 0
+) -> None:
+    """End this slice: the action plugin goes on, or fails with `report` when the deadline has come.
+
+    refused: completions that a frontend which says that it is ready did not take.
+    """
     message = report(
         module.params["base_url"],
         progress,
@@ -254,6 +267,7 @@ def _not_yet(module: AnsibleModule, state: State, progress: str, answer: str, ca
         changed=False,
         ready=False,
         progress=progress,
+        refused=refused,
         report=message,
         deadline_s=module.params["deadline_s"],
     )

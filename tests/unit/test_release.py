@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sglang_cases import inventory
 
+from wideep.plan import make_plan
+from wideep.problems import RefusedError
 from wideep.reference.release import Release, UnknownReleaseError, find_release, releases
 
 ROOT = Path(__file__).parents[2]
@@ -155,3 +158,37 @@ def test_no_version_stands_anywhere_else() -> None:
             if pattern.search(line):
                 found.append(f"{name}:{number}: {line.strip()}")
     assert found == []
+
+
+# ---- one inventory, either release ----
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local"])
+def test_one_inventory_is_planned_for_either_release_and_mixes_nothing(name: str, release: Release) -> None:
+    plan = make_plan(*inventory(name, wideep_release=release.dynamo)).to_dict()
+    text = json.dumps(plan)
+    others = [find_release(version) for version in releases() if version != release.dynamo]
+    assert plan["settings"]["release"] == release.dynamo
+    assert f'"{release.dynamo}"' in text
+    for other in others:
+        for version in {other.dynamo, *other.engines.values()} - {release.dynamo, *release.engines.values()}:
+            assert not re.search(rf"(?<![\d.]){re.escape(version)}(?!\d)", text), version
+
+
+def test_flags_are_those_of_the_chosen_release() -> None:
+    """One flag that only the newer one has, and one that only the older one has."""
+    newest = find_release()
+    assert newest.previous
+    older = find_release(newest.previous)
+    flags = {
+        r.dynamo: {f.flag for f in r.catalogue("dynamo.sglang").flags if not f.deprecated}
+        for r in (newest, older)
+    }
+    new, old = flags[newest.dynamo] - flags[older.dynamo], flags[older.dynamo] - flags[newest.dynamo]
+    assert new
+    assert old
+    for version, missing in ((newest.dynamo, min(old)), (older.dynamo, min(new))):
+        pools = {"decode": {"extra_args": {missing.removeprefix("--"): 1}}}
+        with pytest.raises(RefusedError) as refused:
+            make_plan(*inventory("deepseek_r1_sglang", wideep_release=version, wideep_pools=pools))
+        assert any(missing in str(problem) for problem in refused.value.problems), (version, missing)
