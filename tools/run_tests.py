@@ -16,14 +16,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
-BIN = ROOT / ".venv" / "bin"
+VENV = ROOT / ".venv"
+OLDEST = ROOT / ".cache" / "ansible-oldest"  # as tools/ansible_oldest makes it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 KUBE = CACHE / "wideep" / "kube" / "bin"  # as tools/kube/build has it
 PYTEST = ("python", "-m", "pytest")
@@ -33,13 +34,28 @@ PYTEST = ("python", "-m", "pytest")
 class Suite:
     """A suite: its commands, and what it needs.
 
-    lacks: a text if the machine lacks it, else nothing. uses: what no two suites may use at once.
+    lacks: a text if the machine lacks it, else nothing. uses: what no two suites may use at once. venv: whose
+    programs it runs.
     """
 
     name: str
     commands: tuple[Sequence[str], ...]
     lacks: Callable[[], str] = lambda: ""
     uses: frozenset[str] = frozenset()
+    venv: Path = VENV
+
+
+def _lacks_newest() -> str:
+    oldest = (ROOT / "requirements" / "ansible-core-oldest.lock").read_text(encoding="utf-8").split()[0]
+    mine = subprocess.run(
+        [VENV / "bin" / "python", "-c", "import ansible.release as r; print(r.__version__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    if oldest != f"ansible-core=={mine}":
+        return ""
+    return f".venv has the oldest ansible-core, {mine}, itself: later ones need Python 3.12 (make PYTHON=…)"
 
 
 def _lacks_sglang() -> str:
@@ -88,7 +104,7 @@ SUITES = (
         "unit",
         ((*PYTEST, "tests/unit", "--cov=wideep", "--cov-report=term:skip-covered", "--cov-fail-under=95"),),
     ),
-    Suite("integration", ((*PYTEST, "tests/integration"),)),
+    Suite("integration", ((*PYTEST, "tests/integration"),), uses=frozenset({"integration"})),
     Suite(
         "cluster",
         (
@@ -123,6 +139,25 @@ SUITES = (
         (("molecule", "test", "--scenario-name", "default"),),
         uses=frozenset({"molecule"}),
     ),
+    # What touches Ansible once more, with the oldest ansible-core that we accept; the others run with the newest.
+    Suite(
+        "oldest",
+        (
+            ("tools/ansible_oldest",),
+            ("ansible-lint", "--offline", "-q"),
+            (*PYTEST, "tests/unit", "tests/integration"),
+        ),
+        lacks=_lacks_newest,
+        uses=frozenset({"integration"}),
+        venv=OLDEST,
+    ),
+    Suite(
+        "molecule-oldest",
+        (("tools/ansible_oldest",), ("molecule", "test", "--scenario-name", "default")),
+        lacks=_lacks_newest,
+        uses=frozenset({"molecule"}),
+        venv=OLDEST,
+    ),
 )
 
 
@@ -140,7 +175,7 @@ class Runner:
     """Runs suites, at most `jobs` at once, none beside one that uses the same."""
 
     jobs: int
-    env: Mapping[str, str]
+    env: dict[str, str]
     waiting: list[Suite]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     in_use: set[str] = field(default_factory=set)
@@ -184,10 +219,12 @@ class Runner:
         with self._output(suite) as output:
             for command in suite.commands:
                 print(f"\n=== {suite.name}: {' '.join(command)}", file=output, flush=True)
-                program = ROOT / command[0] if "/" in command[0] else BIN / command[0]
+                programs = suite.venv / "bin"
+                program = ROOT / command[0] if "/" in command[0] else programs / command[0]
                 argv = [str(program), *command[1:]]
+                env = self.env | {"PATH": os.pathsep.join([str(programs), self.env["PATH"]])}
                 code = subprocess.run(
-                    argv, cwd=ROOT, env=self.env, stdout=output, stderr=output, check=False
+                    argv, cwd=ROOT, env=env, stdout=output, stderr=output, check=False
                 ).returncode
                 if code:
                     failed = f"FAILED: {' '.join(command[:2])} ended with {code}"
@@ -220,7 +257,7 @@ def main(names: Sequence[str]) -> int:
         print(f"unknown suite {', '.join(unknown)}; there are: {', '.join(sorted(known))}", file=sys.stderr)
         return 2
     env = os.environ | {
-        "PATH": os.pathsep.join([str(BIN), str(KUBE), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(KUBE), os.environ["PATH"]]),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_FORCE_COLOR": "0",
     }

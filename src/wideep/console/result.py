@@ -180,7 +180,8 @@ def _failure(data: Mapping[str, Any], *, unreachable: bool) -> Failure:
 def _message(result: Mapping[str, Any]) -> str:
     """Return what a task says about its failure: of each failed item of a loop, with the error output."""
     results = [r for r in result.get("results", ()) if isinstance(r, dict)]
-    items = [r for r in results if r.get("failed") or r.get("unreachable")]
+    # ansible-core 2.21 keeps `failed` from callbacks; what failed has an `exception` there.
+    items = [r for r in results if r.get("failed", "exception" in r) or r.get("unreachable")]
     if items:
         return "\n".join(f"{r.get('_ansible_item_label', r.get('item'))}: {_message(r)}" for r in items)
     said = result.get("msg") or result.get("censored") or "failed without a message"
