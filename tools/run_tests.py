@@ -139,7 +139,7 @@ SUITES = (
         (("molecule", "test", "--scenario-name", "default"),),
         uses=frozenset({"molecule"}),
     ),
-    # What touches Ansible once more, with the oldest ansible-core that we accept; the others run with the newest.
+    # What touches Ansible once more with the oldest ansible-core; the others run with the newest.
     Suite(
         "oldest",
         (

@@ -19,6 +19,11 @@ class Action(ActionBase):
         _, arguments = ActionBase.validate_argument_spec(self, specification)
         return dict(plain(arguments))
 
+    def _execute_module(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # ansible-core 2.21 types what a module returns as objects.
+        outcome: dict[str, Any] = super()._execute_module(*args, **kwargs)
+        return outcome
+
 
 class ControllerAction(Action):
     """One that needs no connection to a host."""
