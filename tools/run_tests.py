@@ -98,6 +98,7 @@ SUITES = (
             ("lint-imports", "--no-logo", "--no-cache"),
             ("yamllint", "--strict", "."),
             ("ansible-lint", "--offline", "-q"),
+            ("tools/sanity",),
         ),
     ),
     Suite(

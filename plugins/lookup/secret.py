@@ -4,16 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import resolve
-
-from wideep.inventory.secrets import FILES
-from wideep.problems import RefusedError, suggest
-
 DOCUMENTATION = r"""
 ---
 name: secret
@@ -45,6 +35,16 @@ _raw:
   type: list
   elements: str
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.secrets import resolve
+
+from wideep.inventory.secrets import FILES
+from wideep.problems import RefusedError, suggest
 
 
 class LookupModule(LookupBase):

@@ -47,14 +47,3 @@ names:
   returned: success
   type: list
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_apply runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

@@ -56,16 +56,3 @@ why:
   returned: when removing
   type: str
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(
-        msg="wideep.dynamo.cluster_platform runs on the controller only"
-    )
-
-
-if __name__ == "__main__":
-    main()

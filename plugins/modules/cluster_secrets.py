@@ -36,14 +36,3 @@ generation:
   returned: success
   type: str
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_secrets runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

@@ -37,14 +37,3 @@ services:
   returned: success
   type: list
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.cluster_status runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

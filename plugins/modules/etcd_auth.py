@@ -26,12 +26,15 @@ options:
   user:
     description: Set by the action plugin. Empty, etcd asks for no account.
     type: str
+    default: ""
   password:
     description: Set by the action plugin.
     type: str
+    default: ""
   root_password:
     description: Set by the action plugin.
     type: str
+    default: ""
 attributes:
   check_mode:
     support: full

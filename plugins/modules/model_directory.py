@@ -26,6 +26,7 @@ options:
   content:
     description: Set by the action plugin.
     type: dict
+    default: {}
 attributes:
   check_mode:
     description: Can predict changes without making them.

@@ -58,14 +58,3 @@ wideep_refused:
   returned: failure
   type: bool
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.preflight runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

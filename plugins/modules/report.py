@@ -34,14 +34,3 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""#"""
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.report runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

@@ -65,14 +65,3 @@ seconds:
   returned: always
   type: float
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.run_playbook runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,7 @@ options:
   state:
     description:
       - V(started) starts what does not run and restarts what runs with another digest than the launch.
-      - V(stopped) stops and waits, up to the O(launches[].stop_timeout_s) of each service.
+      - V(stopped) stops and waits, up to the C(stop_timeout_s) of each service.
       - V(absent) also removes unit or program, files and log rotation; data and logs stay unless O(purge).
     type: str
     default: started

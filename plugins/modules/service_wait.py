@@ -10,7 +10,7 @@ short_description: Wait until services of a deployment are healthy on this host
 description:
   - The module waits for a few seconds only. Its action plugin repeats it until all is healthy,
     says every few seconds what it waits for, and fails with the end of the log and the likely cause.
-  - Fails when a service is not healthy within the O(launches[].health) deadline, counted from the wait's
+  - Fails when a service is not healthy within the deadline of its launch's C(health), counted from the wait's
     begin, or as soon as a service has ended three times since then.
 options:
   launches:

@@ -52,14 +52,3 @@ services:
   returned: success
   type: dict
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """Documentation only: the action plugin of this name does the work."""
-    AnsibleModule(argument_spec={}).fail_json(msg="wideep.dynamo.summary runs on the controller only")
-
-
-if __name__ == "__main__":
-    main()

@@ -170,7 +170,7 @@ def main() -> None:
             "model": {"type": "str", "required": True},
             "expected": {"type": "dict", "required": True},
             "prompt": {"type": "str", "default": "Say hello to the operators of this deployment."},
-            "max_tokens": {"type": "int", "default": 16},
+            "max_tokens": {"type": "int", "default": 16, "no_log": False},
             "ignore_eos": {"type": "bool", "default": True},
             "words": {"type": "bool", "default": True},
             "request_timeout_s": {"type": "int", "default": 60},

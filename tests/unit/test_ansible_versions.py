@@ -55,3 +55,16 @@ def test_the_locks_have_the_oldest_and_the_newest(accepted: SpecifierSet) -> Non
     assert oldest.release[:2] == lowest.release[:2]
     assert all(version in accepted for version in versions("controller.lock"))
     assert max(versions("controller.lock")) not in SpecifierSet("<2.21")
+
+
+def test_both_lists_of_collections_are_equal() -> None:
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text())
+    wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
+    assert galaxy["dependencies"] == {entry["name"]: entry["version"] for entry in wanted}
+
+
+def test_the_collections_of_the_lock_are_of_a_package_for_every_python() -> None:
+    """Later versions of the package `ansible` refuse Python 3.11; its kubernetes.core serves all of ours."""
+    text = (ROOT / "requirements" / "collections.lock").read_text()
+    (version,) = re.findall(r"^ansible==(\S+)", text, re.MULTILINE)
+    assert Version(version) < Version("13")
