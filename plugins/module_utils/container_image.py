@@ -52,7 +52,7 @@ class Podman:
             return None
         seen = self("image", "inspect", "--format", "json", image)
         if seen.returncode:
-            raise ImageError(f"podman image inspect {image}: {_last_line(seen.stderr)}")
+            raise ImageError(f"podman image inspect {image}: {last_line(seen.stderr)}")
         data: dict[str, Any] = json.loads(seen.stdout)[0]
         names = (*(data.get("RepoTags") or ()), *(data.get("RepoDigests") or ()))
         return Found(data["Id"], data.get("Digest", ""), names)
@@ -112,7 +112,7 @@ def _pinned(image: str) -> bool:
 def _load(podman: Podman, image: str, archive: str) -> Found:
     done = podman("load", "--quiet", f"--input={archive}")
     if done.returncode:
-        raise ImageError(f"podman load --input={archive}: {_last_line(done.stderr)}")
+        raise ImageError(f"podman load --input={archive}: {last_line(done.stderr)}")
     found = podman.find(image)
     if found:
         return found
@@ -131,7 +131,7 @@ def _load(podman: Podman, image: str, archive: str) -> Found:
 
 
 def _why_not(image: str, stderr: str, authenticated: bool) -> str:
-    text = f"podman pull {image}: {_last_line(stderr)}"
+    text = f"podman pull {image}: {last_line(stderr)}"
     low = stderr.lower()
     if any(word in low for word in ("unauthorized", "authentication required", "denied", "forbidden")):
         given = "those of secrets_registries were refused" if authenticated else "none were given"
@@ -144,6 +144,7 @@ def _why_not(image: str, stderr: str, authenticated: bool) -> str:
     )
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return what a program said last."""
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "no message"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.dcgm_facts import parse_health
 from ansible_collections.wideep.dynamo.plugins.module_utils.kernel_facts import first_line, kernel
+from ansible_collections.wideep.dynamo.plugins.module_utils.python_packages import AskError, ask
 from ansible_collections.wideep.dynamo.plugins.module_utils.rdma_facts import ibstat_error, parse_ibstat, rdma
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import process
 
@@ -76,16 +76,10 @@ def _rdma(root: Path) -> dict[str, Any]:
 
 def _packages(python: str, names: Sequence[str]) -> dict[str, str]:
     """Return package -> version, of those that an interpreter finds; empty where it does not run."""
-    code = (
-        "import importlib.metadata as m, json, sys;"
-        "print(json.dumps({n: d.version for n in sys.argv[1:] for d in m.distributions(name=n)}))"
-    )
-    status, output = run([python, "-I", "-c", code, *names])
     try:
-        found = json.loads(output.strip().splitlines()[-1]) if status == 0 else {}
-    except (ValueError, IndexError):
+        return ask(python, names, TIMEOUT_S)
+    except AskError:
         return {}
-    return dict(found)
 
 
 def run(argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:

@@ -324,7 +324,7 @@ class Systemd:
             )
         except FileNotFoundError as problem:
             raise ServiceError(
-                "systemctl is missing on this host; set service_manager to supervisord"
+                "systemctl is missing on this host; set wideep_service_manager to supervisord"
             ) from problem
         except subprocess.TimeoutExpired as problem:
             raise ServiceError(f"{' '.join(command)}: no end after {timeout} s") from problem

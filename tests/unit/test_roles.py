@@ -118,6 +118,13 @@ def test_every_setting_has_a_default_that_needs_no_host() -> None:
         assert "{{" not in str(defaults[name]), name
 
 
+def test_the_group_of_defaults_has_every_module_of_services() -> None:
+    group = load(REPOSITORY / "meta" / "runtime.yml")["action_groups"]["services"]
+    fragment = "extends_documentation_fragment: wideep.dynamo.service\n"
+    modules = REPOSITORY.glob("plugins/modules/*.py")
+    assert group == sorted(file.stem for file in modules if fragment in file.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.stem)
 def test_a_verb_begins_with_the_common_start(verb: Path) -> None:
     first = load(verb)[0]

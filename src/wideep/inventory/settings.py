@@ -414,7 +414,7 @@ def _role_variables() -> frozenset[str]:
     found: set[str] = set()
     for path in roles_dir().glob("*/meta/argument_specs.yml"):
         specification = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found.update(*(entry["options"] for entry in specification["argument_specs"].values()))
+        found.update(*(entry.get("options", {}) for entry in specification["argument_specs"].values()))
     return frozenset(found)
 
 
