@@ -220,7 +220,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     raise_errors(problems)
     plan = Plan(deployment, engine, launches, tuple(dict.fromkeys(problems)))
     if plan.manifests:
-        raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph)))
+        raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph), deployment.release))
     return plan
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the test chart's CRDs from configs/kubernetes/dynamographdeployment.yml.
+"""Make the test chart's CRDs from the newest release's operator/ folder.
 
 usage: make_crd.py [--check]      --check writes nothing; exit status 1 if a file is not current.
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from wideep.kubernetes.schema import graph_schema
+from wideep.reference.release import find_release
 
 FILES = Path(__file__).resolve().parent / "chart" / "files"
 
@@ -33,7 +33,7 @@ def structural(schema: Any) -> Any:
 
 def crd(version: str) -> dict[str, Any]:
     """Return the CRD that serves one version: the operator converts between versions, the chart does not."""
-    schema = graph_schema()
+    schema = find_release().graph_schema()
     names, group = schema["names"], schema["group"]
     columns = [
         {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
@@ -81,13 +81,13 @@ class _Dumper(yaml.SafeDumper):
 
 def text(version: str) -> str:
     """Return the file of one version."""
-    head = "---\n# Made by tests/cluster/make_crd.py from configs/kubernetes/dynamographdeployment.yml.\n"
+    head = "---\n# Made by tests/cluster/make_crd.py from the newest release's operator/ folder.\n"
     return head + yaml.dump(crd(version), Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def main() -> int:
     """Write the files, or compare them."""
-    stale = [v for v in graph_schema()["versions"] if not _current(v)]
+    stale = [v for v in find_release().graph_schema()["versions"] if not _current(v)]
     if "--check" in sys.argv:
         return int(bool(stale))
     for version in stale:

@@ -18,6 +18,9 @@ from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.inventory.secrets import Secrets
 from wideep.preflight.model import Check
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 INVENTORY = REPOSITORY / "inventories" / "kubernetes_sglang"
 CHART = str(HERE / "chart")
@@ -98,19 +101,20 @@ def test_chart_of_another_release(tmp_path: Path) -> None:
     shutil.copytree(CHART, tmp_path / "chart")
     file = tmp_path / "chart" / "Chart.yaml"
     file.write_text(
-        file.read_text(encoding="utf-8").replace("version: 1.4.2", "version: 1.3.0", 1), encoding="utf-8"
+        file.read_text(encoding="utf-8").replace(f"version: {RELEASE.dynamo}", "version: 1.3.0", 1),
+        encoding="utf-8",
     )
     found = failures(Platform(chart_ref=str(file.parent)))
-    only(found, "chart", "is version 1.3.0", "dynamo_version is 1.4.2")
-    assert "is version 1.3.0, dynamo_version is 1.4.2" in refused(chart_ref=str(file.parent))
+    only(found, "chart", "is version 1.3.0", f"the release is Dynamo {RELEASE.dynamo}")
+    assert f"is version 1.3.0, the release is Dynamo {RELEASE.dynamo}" in refused(chart_ref=str(file.parent))
 
 
 def test_chart_of_another_version_than_asked_for() -> None:
     """Helm takes a path as it is."""
     own = Platform(chart_ref=CHART, chart_version="1.3.0")
-    only(failures(own), "chart", "is version 1.4.2, platform_chart_version is 1.3.0", "unset")
+    only(failures(own), "chart", f"is version {RELEASE.dynamo}, platform_chart_version is 1.3.0", "unset")
     assert "platform_chart_version is 1.3.0" in refused(chart_version="1.3.0")
-    assert failures(Platform(chart_ref=CHART, chart_version="v1.4.2")) == []
+    assert failures(Platform(chart_ref=CHART, chart_version=f"v{RELEASE.dynamo}")) == []
 
 
 def test_values_that_the_chart_does_not_take(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from wideep.cluster.objects import GENERATION
 from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import RIGHTS, judge
 from wideep.inventory.secrets import Secrets
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 INVENTORY = REPOSITORY / "inventories" / "kubernetes_trtllm"
 NAME, NAMESPACE = "deepseek-r1-trtllm", "dynamo"
@@ -200,7 +203,7 @@ def site(
         said["check"] = made.well("site", check=True, diff=True)
         said["after check"] = namespaces() | crds()
         made.core.create_namespace({"metadata": {"name": "dynamo-system"}})
-        hook = {"test": {"hook": "registry.example.com/no-such-image:1.4.2"}}
+        hook = {"test": {"hook": f"registry.example.com/no-such-image:{RELEASE.dynamo}"}}
         said["hook"] = failed(
             made.run("site", {"platform_values": hook, "platform_deadline_s": 10}, tags="platform")
         )
@@ -358,7 +361,7 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
     [
         (
             {
-                "frontend_image": "registry.example.com/no-such-image:1.4.2",
+                "frontend_image": f"registry.example.com/no-such-image:{RELEASE.dynamo}",
                 "annotations": {"bed.wideep/crashes": "CUDA out of memory"},
             },
             (

@@ -13,6 +13,9 @@ from test_cluster import apply, manifests, ready
 
 from wideep.cluster import downloads, leftover, objects, watch
 from wideep.cluster.access import Cluster
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
 
 NAME = "deepseek-r1-wideep"
 GRAPH = watch.Target("graph", "dynamo", NAME)
@@ -70,7 +73,7 @@ def test_image_that_cannot_be_pulled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with crd(api, "v1alpha1"), controller(kubeconfig):
-        put(kubeconfig, frontend_image="registry.example.com/no-such-image:1.4.2")
+        put(kubeconfig, frontend_image=f"registry.example.com/no-such-image:{RELEASE.dynamo}")
         event(api, "Pod", f"{NAME}-frontend-0", "Failed", "of a predecessor", uid="2")
         says(cluster, f"pod {NAME}-frontend-0 on cpu-0: ImagePullBackOff", "Failed to pull image: not found")
         assert "predecessor" not in watch.trouble(cluster, GRAPH)
@@ -298,7 +301,9 @@ def test_what_deployments_share(
     mine = model()
     apply(kubeconfig, *mine)
     other = cache(
-        "trtllm", frontend_image="registry.example.com/frontend:1.4.2-r2", model_cache={"size": "700Gi"}
+        "trtllm",
+        frontend_image=f"registry.example.com/frontend:{RELEASE.dynamo}-r2",
+        model_cache={"size": "700Gi"},
     )
     theirs = model("trtllm", **other)
     assert downloads.needed(cluster, theirs) == downloads.obsolete(cluster, theirs) == []

@@ -154,7 +154,7 @@ def test_graph(engine: str, api: str) -> None:
         assert part["container"]["command"] == ["python3", "-m", f"dynamo.{engine}"]
         assert part["pod"]["terminationGracePeriodSeconds"] == 930
         assert part["probes"]["startupProbe"]["failureThreshold"] * 10 == 7200
-    assert schema.check((*manifests.model, *manifests.graph)) == []
+    assert schema.check((*manifests.model, *manifests.graph), RELEASE) == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -368,7 +368,7 @@ def test_placement(api: str) -> None:
     assert "nodeSelector" not in frontend["pod"]
     assert "hostNetwork" not in frontend["pod"]
     assert "securityContext" not in frontend["container"]
-    assert schema.check(manifests.graph) == []
+    assert schema.check(manifests.graph, RELEASE) == []
 
 
 def test_lws_and_etcd_are_asked_for_by_annotation() -> None:
@@ -743,7 +743,7 @@ def changed(path: str, value: Any, api: str = "v1alpha1") -> list[Problem]:
     for key in parents:
         place = place[int(key)] if isinstance(place, list) else place[key]
     place[last] = value
-    return schema.check([graph])
+    return schema.check([graph], RELEASE)
 
 
 MISPLACED = {
@@ -792,7 +792,9 @@ def test_kubernetes_own_objects_are_checked() -> None:
     claim["spec"]["storageClass"] = "nfs"
     job["spec"]["template"]["spec"]["containers"][0]["comand"] = []
     del job["spec"]["template"]["spec"]["containers"][0]["name"]
-    found = schema.check([claim, job, {"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "x"}}])
+    found = schema.check(
+        [claim, job, {"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "x"}}], RELEASE
+    )
     assert [p.remedy for p in found[:2]] == ["did you mean storageClassName?", "did you mean command?"]
     assert "is missing" in found[2].message
     assert "not a kind" in found[3].message

@@ -72,6 +72,11 @@ def test_what_a_lock_leaves_out_is_said(release: Release) -> None:
         assert override.why
 
 
+def test_the_test_chart_is_of_the_newest_release() -> None:
+    chart = yaml.safe_load((ROOT / "tests" / "cluster" / "chart" / "Chart.yaml").read_text())
+    assert {chart["version"], chart["appVersion"]} == {find_release().dynamo}
+
+
 # ---- flags ----
 
 

@@ -1,6 +1,6 @@
 """Manifests against schemas, before anything is sent: types, values, and no field that does not exist.
 
-The DynamoGraphDeployment's schema is configs/kubernetes/dynamographdeployment.yml; Kubernetes' own objects
+The DynamoGraphDeployment's schema is that of the release (`operator/`); Kubernetes' own objects
 are those of the official Python client, which is generated from the API's OpenAPI.
 """
 
@@ -13,10 +13,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-import yaml
-
 from wideep.problems import Problem
-from wideep.reference.paths import configs_dir
+from wideep.reference.release import Release
 
 PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float), "datetime": str}
 WORDS = {
@@ -95,23 +93,15 @@ def models() -> Any:
     return client
 
 
-@lru_cache(maxsize=1)
-def graph_schema() -> dict[str, Any]:
-    """Return configs/kubernetes/dynamographdeployment.yml."""
-    path = configs_dir() / "kubernetes" / "dynamographdeployment.yml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+def check(objects: Iterable[Mapping[str, Any]], release: Release) -> list[Problem]:
+    """Return everything that is wrong with manifests for a release's operator."""
+    return [problem for item in objects for problem in _check(item, release.graph_schema())]
 
 
-def check(objects: Iterable[Mapping[str, Any]]) -> list[Problem]:
-    """Return everything that is wrong with manifests."""
-    return [problem for item in objects for problem in _check(item)]
-
-
-def _check(item: Mapping[str, Any]) -> Iterator[Problem]:
+def _check(item: Mapping[str, Any], graph: Mapping[str, Any]) -> Iterator[Problem]:
     version, kind = str(item.get("apiVersion", "")), str(item.get("kind", ""))
     name = (item.get("metadata") or {}).get("name", "")
     where = f"{kind or 'object'} {name}: "
-    graph = graph_schema()
     group, _, number = version.rpartition("/")
     if (group, kind) == (graph["group"], graph["names"]["kind"]):
         if number not in graph["versions"]:

