@@ -15,12 +15,11 @@ from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
 from wideep.engines import ENGINES
-from wideep.engines.trtllm.options import TrtllmOptions, choose_backend, graph_sizes, has_wideep, release
+from wideep.engines.trtllm.options import TrtllmOptions, graph_sizes
 from wideep.engines.trtllm.rules import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, RULES
 from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import find_model
 from wideep.reference.release import find_release
 from wideep.render import render, table
@@ -141,40 +140,6 @@ def test_an_aggregated_pool_hands_nothing_over() -> None:
     assert [p.where for p in refused.value.problems] == [
         "wideep_pools.aggregated.options.max_tokens_in_buffer"
     ]
-
-
-# ---- which backend -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("version", "card", "weights", "ep", "balanced", "backend", "why"),
-    [
-        ("1.3.0rc22", "h200-141gb", "fp8", 16, True, "CUTLASS", "no other for NVIDIA H200"),
-        ("1.3.0rc22", "b200-180gb", "bf16", 8, False, "CUTLASS", "for FP8 and FP4"),
-        ("1.3.0rc22", "b200-180gb", "fp8", 8, False, "DEEPGEMM", "one NVLink domain"),
-        ("1.3.0rc22", "gb200-nvl72", "fp8", 16, False, "WIDEEP", "16 GPUs of one NVLink domain"),
-        ("1.3.0rc22", "gb200-nvl72", "fp8", 16, True, "DEEPGEMM", "does not balance FP8"),
-        ("1.3.0rc22", "gb200-nvl72", "fp4", 16, True, "WIDEEP", "still has it"),
-        ("1.3.0rc22", "gb200-nvl72", "fp4", 8, True, "CUTLASS", "more than 8 GPUs"),
-        ("1.3.0rc24", "gb200-nvl72", "fp4", 16, True, "CUTEDSL", "gone from TensorRT-LLM 1.3.0rc24"),
-        ("1.3.0", "gb200-nvl72", "fp8", 16, False, "DEEPGEMM", "gone from TensorRT-LLM 1.3.0"),
-    ],
-)
-def test_the_backend_follows_version_gpu_weights_and_width(  # noqa: PLR0917 - a table
-    version: str, card: str, weights: Any, ep: int, balanced: bool, backend: str, why: str
-) -> None:
-    model, _ = find_model("deepseek-r1", "")
-    assert model
-    model = model.model_copy(update={"weights": weights})
-    chosen, reason = choose_backend(version, hardware_cards()[card], model, ep, balanced=balanced)
-    assert chosen == backend
-    assert why in reason
-    assert choose_backend(version, None, model, ep, balanced=balanced)[0] == "CUTLASS"
-
-
-def test_wideep_ends_with_the_release_candidate_that_is_known_to_have_it() -> None:
-    assert [has_wideep(f"1.3.0rc{n}") for n in (21, 22, 23, 24)] == [True, True, True, False]
-    assert release("1.2.0") < release("1.3.0rc1") < release("1.3.0rc22") < release("1.3.0")
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -467,7 +432,7 @@ def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
     # Online balancing keeps all experts in shared memory.
     assert 600 < host["needs"]["gpu"]["shm_gb"] < 700
-    assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == RELEASE.engines["tensorrt-llm"]
+    assert host["needs"]["gpu"]["packages"]["tensorrt-llm"] == VERSION
     folders = {p.parent.parent.name for p in render(made, tmp_path)}
     assert folders == {f"{host.name}" for host in made.deployment.hosts}
 

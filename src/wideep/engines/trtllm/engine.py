@@ -4,8 +4,8 @@ Where a replica spans hosts, the head's command is `mpirun`: it starts one rank 
 `trtllm-llmapi-launch`. Rank 0 runs Dynamo's worker beside its engine rank, the others engine ranks only. On
 the other hosts `mpirun` wants a daemon, which the services there start for it (`wideep.hosts.gang`).
 
-What is said here was read in Dynamo 1.4.2 and in TensorRT-LLM's published sources around 1.3.0rc22; the
-engine itself has not been run.
+What is said here was read in Dynamo's packages and in what TensorRT-LLM publishes; the engine itself has not
+been run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class Trtllm(Engine):
             case, found = case_of(deployment, pool, self._catalogue(deployment))
             cases.append(case)
             problems += found
-            problems += fields.check(engine_args(case, "eplb.yaml"), f"wideep_pools.{pool.name}.options")
+            tree = engine_args(case, "eplb.yaml")
+            experts = tree.get("moe_config")
+            if isinstance(experts, dict) and experts.get("backend") in case.facts.gone_backends:
+                del experts["backend"]  # a rule says more of it
+            problems += fields.check(tree, f"wideep_pools.{pool.name}.options")
             problems += fields.check(load_balancer(case), "wideep_eplb", under="moe_config.load_balancer")
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -12,10 +12,10 @@ from pydantic import Field
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
 from wideep.engines.options import CommonOptions
+from wideep.engines.trtllm.release import TrtllmFacts, facts
 from wideep.inventory.wording import WORD
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
-from wideep.reference.hardware import GpuCard
 from wideep.reference.memory import (
     GRAPH_PER_SEQUENCE,
     RUNTIME,
@@ -34,10 +34,6 @@ LONGEST_WHOLE, CHUNK = 16384, 8192
 FRACTION = {"prefill": 0.60, "decode": 0.70, "aggregated": 0.70}
 # FlashMLA's blocks, which TensorRT-LLM sets by itself on Hopper; its own default elsewhere.
 PAGE_SIZE, PAGE_SIZE_FLASH_MLA = 32, 64
-# The last release candidate of 1.3.0 with the backend WIDEEP: later ones refuse it, then do not know it.
-LAST_WIDEEP = (1, 3, 0, 23)
-# Experts over more GPUs than this are "wide" in TensorRT-LLM's table of backends.
-WIDE = 8
 
 
 class TrtllmOptions(CommonOptions):
@@ -76,49 +72,6 @@ class TrtllmOptions(CommonOptions):
     engine_args: dict[str, Any] = Field(default={})
 
 
-# ---- which kernels compute the experts -----------------------------------------------------------
-
-
-def release(version: str) -> tuple[int, ...]:
-    """Return a version as numbers that compare: 1.3.0rc22 is (1, 3, 0, 22), and 1.3.0 is later."""
-    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(?:rc(\d+))?.*", version)
-    assert found, version
-    return tuple(int(part) if part else 10**6 for part in found.groups())
-
-
-def has_wideep(version: str) -> bool:
-    """Whether a version of TensorRT-LLM has the backend WIDEEP."""
-    return release(version) <= LAST_WIDEEP
-
-
-def choose_backend(
-    version: str, gpu: GpuCard | None, card: ModelCard | None, ep: int, *, balanced: bool
-) -> tuple[str, str]:
-    """Return the backend for a model's experts, and why.
-
-    It follows TensorRT-LLM's table for DeepSeek-R1: CUTLASS on Hopper; on Blackwell DEEPGEMM (FP8) or CUTLASS
-    (NVFP4); WIDEEP on GB200 NVL72 with more than 8 GPUs (FP8 only without load balancing), later CUTEDSL.
-    """
-    if gpu is None or card is None:
-        return "CUTLASS", "model or GPU is unknown, and CUTLASS runs on all of them"
-    if not gpu.blackwell:
-        return "CUTLASS", f"TensorRT-LLM has no other for {gpu.product}; WIDEEP is for GB200 NVL72"
-    if card.weights == "bf16":
-        return "CUTLASS", "the other backends are for FP8 and FP4 weights"
-    wide = gpu.multi_node_nvlink and ep > WIDE
-    if not has_wideep(version):
-        without = f"WIDEEP is gone from TensorRT-LLM {version}"
-    elif not wide:
-        without = f"WIDEEP is for more than {WIDE} GPUs of one NVLink domain"
-    elif card.weights == "fp8" and balanced:
-        without = "WIDEEP does not balance FP8 experts"
-    else:
-        return "WIDEEP", f"{ep} GPUs of one NVLink domain, and TensorRT-LLM {version} still has it"
-    if card.weights == "fp8":
-        return "DEEPGEMM", f"FP8 blocks on Blackwell; {without}"
-    return "CUTEDSL" if ep > WIDE else "CUTLASS", f"NVFP4 on {ep} GPUs; {without}"
-
-
 def shared_experts(card: ModelCard | None) -> int:
     """Return the bytes of all routed experts, which online balancing keeps in shared memory of each host."""
     return round(WEIGHT_BYTES[card.weights] * card.routed_parameters) if card else 0
@@ -137,6 +90,11 @@ class Case(PoolCase[TrtllmOptions]):
 
     given: frozenset[str] = frozenset()
     why_backend: str = ""
+
+    @cached_property
+    def facts(self) -> TrtllmFacts:
+        """Return what the release knows of TensorRT-LLM."""
+        return facts(self.release)
 
     @property
     def experts(self) -> bool:
@@ -273,8 +231,6 @@ def _with_defaults(case: Case) -> Case:
     case = replace(case, options=TrtllmOptions.model_validate(defaults | given))
     if case.options.moe_backend or not case.experts:
         return case
-    backend, why = choose_backend(
-        case.release.engines["tensorrt-llm"], case.gpu, case.card, case.ep, balanced=case.balanced
-    )
+    backend, why = case.facts.backend(case.gpu, case.card, case.ep)
     options = case.options.model_copy(update={"moe_backend": backend})
     return replace(case, options=options, why_backend=why)

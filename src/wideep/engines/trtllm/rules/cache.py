@@ -33,6 +33,20 @@ def transfer_buffer(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def transceiver(case: Case) -> Iterator[Problem]:
+    """TensorRT-LLM has two programs that move the KV cache; which one, the backend decides."""
+    known = case.facts.transceiver
+    runtime = known.of(case.settings.kv_transfer.upper())
+    if case.disaggregated and runtime in known.deprecated:
+        yield warn(
+            f"with {case.settings.kv_transfer} TensorRT-LLM moves the KV cache by its {runtime} transceiver,"
+            " which is deprecated",
+            "wideep_kv_transfer",
+            f"use {' or '.join(name.lower() for name in known.python)}",
+        )
+
+
+@rule
 def page_size(case: Case) -> Iterator[Problem]:
     """On Hopper FlashMLA decides, silently: prefill, decode and router could differ."""
     mla = case.card is not None and case.card.attention.kind == "mla"

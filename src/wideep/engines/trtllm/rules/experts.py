@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wideep.engines.rules import warn
-from wideep.engines.trtllm.options import WIDE, Case, has_wideep
+from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
 from wideep.inventory.settings import EplbSettings
 from wideep.problems import Problem
 from wideep.reference.memory import gib
-
-# Models whose experts TensorRT-LLM balances (its moe_model_arch_list), by how their names begin.
-BALANCED = (
-    "deepseek-ai/DeepSeek-R1",
-    "deepseek-ai/DeepSeek-V3",
-    "meta-llama/Llama-4",
-    "mistralai/Mixtral",
-    "Qwen/Qwen2",
-    "Qwen/Qwen3",
-)
-UNBALANCED_BACKENDS = ("VANILLA", "TRITON", "MARLIN")
 
 
 @rule
@@ -88,7 +77,7 @@ def slots_divide(case: Case) -> Iterator[Problem]:
 
 @rule
 def load_balancer_is_used(case: Case) -> Iterator[Problem]:
-    """TensorRT-LLM ignores load_balancer silently, unless model, experts, attention and backend suit it."""
+    """TensorRT-LLM ignores load_balancer silently, unless experts, attention and backend suit it."""
     if not case.balanced:
         return
     o, card, says = case.options, case.card, "TensorRT-LLM would ignore the load balancer silently"
@@ -110,13 +99,17 @@ def load_balancer_is_used(case: Case) -> Iterator[Problem]:
             "wideep_eplb",
             f"set {case.at('data_parallel_size')}: {case.tp}, or remove wideep_eplb",
         )
-    if card and not any(name.startswith(BALANCED) for name in card.names):
+    eplb = case.facts.eplb
+    if card and card.architecture and not card.architecture.startswith(eplb.architectures):
         yield Problem(
-            f"{says}: it does not balance models like {case.settings.model}",
+            f"TensorRT-LLM refuses the load balancer at its start: it does not balance {card.architecture}"
+            + (f" (read for another version than {case.facts.version})" if eplb.unsure else ""),
             "wideep_eplb",
             "remove wideep_eplb",
+            "warning" if eplb.unsure else "error",
         )
-    if o.moe_backend in UNBALANCED_BACKENDS:
+    backend = case.facts.moe_backends.get(o.moe_backend or "")
+    if backend and not backend.balances:
         yield Problem(
             f"the backend {o.moe_backend} has no load balancing",
             case.at("moe_backend"),
@@ -126,9 +119,8 @@ def load_balancer_is_used(case: Case) -> Iterator[Problem]:
 
 @rule
 def moe_backend(case: Case) -> Iterator[Problem]:
-    """The lab's WIDEEP exists up to 1.3.0rc23 and for few GPUs; what is taken instead is said."""
-    version, where, gpu = case.release.engines["tensorrt-llm"], case.at("moe_backend"), case.gpu
-    chosen = case.options.moe_backend
+    """The lab's WIDEEP is gone; one without kernels is replaced by TensorRT-LLM silently, or fails later."""
+    where, chosen, facts = case.at("moe_backend"), case.options.moe_backend or "", case.facts
     instead = "remove moe_backend: one that fits is chosen"
     if case.why_backend:
         yield warn(
@@ -136,20 +128,17 @@ def moe_backend(case: Case) -> Iterator[Problem]:
             where,
             f"nothing has to be done; moe_backend: {chosen} ends this notice, another value another choice",
         )
-    if chosen != "WIDEEP" or case.why_backend:
         return
-    if not has_wideep(version):
-        yield Problem(f"WIDEEP is gone from TensorRT-LLM {version}", where, instead)
-    elif gpu and not gpu.blackwell and "H20 " not in gpu.product:
-        yield Problem(
-            f"WIDEEP is for GB200 NVL72 (and H20, RTX 6000D), not for {gpu.product}", where, instead
+    if chosen in facts.gone_backends:
+        yield Problem(f"{chosen} is gone from TensorRT-LLM {facts.version}", where, instead)
+    backend, gpu, card = facts.moe_backends.get(chosen), case.gpu, case.card
+    if backend and gpu and card and card.experts and not backend.suits(gpu, card):
+        yield warn(
+            f"TensorRT-LLM {facts.version} has no {chosen} for {card.weights.upper()} weights on"
+            f" {gpu.product}: it takes {facts.fallback} and only its log says so, or it fails at the model",
+            where,
+            instead,
         )
-    elif case.card and case.card.weights == "fp8" and case.balanced:
-        yield Problem("WIDEEP does not balance FP8 experts", where, f"{instead}; or remove wideep_eplb")
-    elif gpu and not gpu.multi_node_nvlink:
-        yield warn(f"sources disagree on whether WIDEEP works on {gpu.product}", where, instead)
-    elif case.ep <= WIDE:
-        yield warn(f"WIDEEP is for more than {WIDE} GPUs, the experts are on {case.ep}", where, instead)
 
 
 @rule
@@ -175,7 +164,8 @@ def eplb_settings(case: Case) -> Iterator[Problem]:
 
 def _unverified(case: Case) -> bool:
     """Whether TensorRT-LLM has the experts' weights in a form that its authors have not moved in tests."""
-    return case.card is not None and case.card.weights == "fp8" and case.card.block > 1
+    card = case.card
+    return card is not None and card.block > 1 and card.weights in case.facts.eplb.unverified.weights
 
 
 @rule

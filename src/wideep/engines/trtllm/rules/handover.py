@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from wideep.engines.rules import pair, same_layout
 from wideep.engines.trtllm.options import Case
@@ -23,3 +23,20 @@ def handover(cases: Sequence[Case]) -> Iterator[Problem]:
             decode.at("context_length"),
             "set the same context_length in both pools",
         )
+    runtimes = {runtime(case) for case in both}
+    if len(runtimes) > 1:
+        yield Problem(
+            f"prefill and decode move the KV cache by different transceivers ({', '.join(sorted(runtimes))}):"
+            " the first request would fail",
+            f"{decode.at('engine_args')}.cache_transceiver_config.transceiver_runtime",
+            "set the same in both pools, or remove it",
+        )
+
+
+def runtime(case: Case) -> str:
+    """Return the transceiver of a pool."""
+    known = case.facts.transceiver
+    section = case.options.engine_args.get("cache_transceiver_config")
+    own = section.get("transceiver_runtime") if isinstance(section, Mapping) else None
+    chosen = str(own or known.default)
+    return known.of(case.settings.kv_transfer.upper()) if chosen == "auto" else chosen

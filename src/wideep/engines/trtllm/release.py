@@ -1,0 +1,137 @@
+"""What a release knows of TensorRT-LLM, typed (`configs/releases/<version>/engines/trtllm.yml`)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from wideep.reference.hardware import GpuCard
+from wideep.reference.models import ModelCard
+from wideep.reference.release import Release
+
+Weights = Literal["bf16", "fp8", "fp4"]
+# First and last compute capability of a range, times ten.
+Compute = tuple[tuple[int, int], ...]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Fact(_Row):
+    """source: key of `sources`. unsure: read for another version than this one."""
+
+    source: str
+    unsure: bool = False
+
+
+def _within(compute: Compute, gpu: GpuCard) -> bool:
+    return any(low <= gpu.compute <= high for low, high in compute)
+
+
+class Kernels(_Row):
+    """Weights and GPUs that a backend has kernels for."""
+
+    weights: tuple[Weights, ...]
+    compute: Compute
+
+
+class MoeBackend(_Fact):
+    """A backend for the experts. architectures: beginnings of the only ones it is for; empty means all."""
+
+    runs: tuple[Kernels, ...]
+    balances: bool
+    architectures: tuple[str, ...] = ()
+
+    def suits(self, gpu: GpuCard, card: ModelCard) -> bool:
+        """Whether it has kernels for a model's experts on a GPU."""
+        if self.architectures and card.architecture and not card.architecture.startswith(self.architectures):
+            return False
+        return any(card.weights in row.weights and _within(row.compute, gpu) for row in self.runs)
+
+
+class Choice(_Fact):
+    """A backend that is taken by itself. wider_than: only where the experts are on more GPUs."""
+
+    backend: str
+    weights: Weights
+    compute: Compute
+    wider_than: int = 0
+    why: str
+
+
+class Unverified(_Fact):
+    """Types of weights whose experts TensorRT-LLM moves without having verified it."""
+
+    weights: tuple[Weights, ...]
+
+
+class Balancing(_Fact):
+    """architectures: how the names of the models' classes begin whose experts are balanced."""
+
+    architectures: tuple[str, ...]
+    unverified: Unverified
+
+
+class Transceiver(_Fact):
+    """What moves the KV cache. python: backends for which `auto` is the Python one; C++ for all others."""
+
+    default: str
+    python: tuple[str, ...]
+    deprecated: tuple[str, ...]
+
+    def of(self, backend: str) -> str:
+        """Return the one that is taken for a backend."""
+        return "PYTHON" if backend in self.python else "CPP"
+
+
+class TrtllmFacts(_Row):
+    """What the rules go by. version: TensorRT-LLM's. sources: mark -> what was read."""
+
+    version: str
+    sources: dict[str, str]
+    moe_backends: dict[str, MoeBackend]
+    gone_backends: dict[str, _Fact]
+    choice: tuple[Choice, ...]
+    fallback: str
+    eplb: Balancing
+    transceiver: Transceiver
+
+    @model_validator(mode="after")
+    def _names_are_explained(self) -> TrtllmFacts:
+        facts: list[Any] = [*self.moe_backends.values(), *self.gone_backends.values(), *self.choice]
+        marks = {fact.source for fact in (*facts, self.eplb, self.eplb.unverified, self.transceiver)}
+        if marks != self.sources.keys():
+            raise ValueError(f"sources and marks differ: {', '.join(sorted(marks ^ self.sources.keys()))}")
+        named = {self.fallback, *(row.backend for row in self.choice)}
+        if unknown := named - self.moe_backends.keys():
+            raise ValueError(f"no such backend: {', '.join(sorted(unknown))}")
+        return self
+
+    def backend(self, gpu: GpuCard | None, card: ModelCard | None, ep: int) -> tuple[str, str]:
+        """Return the backend for a model's experts on `ep` GPUs, and why."""
+        if gpu is None or card is None:
+            return self.fallback, f"model or GPU is unknown, and {self.fallback} runs on all of them"
+        here = [row for row in self.choice if _within(row.compute, gpu)]
+        same = [row for row in here if row.weights == card.weights]
+        for row in same:
+            if ep > row.wider_than:
+                return row.backend, row.why
+        if not here:
+            return self.fallback, f"TensorRT-LLM has no other for {gpu.product}"
+        if not same:
+            kinds = " and ".join(sorted({row.weights.upper() for row in here}, reverse=True))
+            return self.fallback, f"the other backends are for {kinds} weights"
+        others = ", ".join(f"{row.backend} is for more than {row.wider_than} GPUs" for row in same)
+        return self.fallback, f"{card.weights.upper()} weights on {ep} GPUs; {others}"
+
+
+def facts(release: Release) -> TrtllmFacts:
+    """Return what a release knows.
+
+    Raises:
+        FileNotFoundError: the release has nothing about TensorRT-LLM.
+        pydantic.ValidationError: the file does not have the form.
+    """
+    return TrtllmFacts.model_validate(release.facts("trtllm"))
