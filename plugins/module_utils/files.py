@@ -59,42 +59,46 @@ class Files:
     def file(
         self,
         path: str | Path,
-        content: str,
+        content: str | bytes,
         mode: int = 0o644,
         user: str = "",
         *,
+        reader: str = "",
         shown: tuple[str, str] | None = None,
     ) -> bool:
         """Write the file in one step (it is never half there); return whether it changed.
 
         `shown` are the texts before and after for the diff, where the contents themselves must not be seen;
-        without it, contents of files that only their owner may read are hidden.
+        without it, contents of files that only their owner may read are hidden. `reader` is a user whose
+        group the file gets, where it is not the user's own.
         """
         path = Path(path)
-        owner = _owner(user)
-        before: str | None = None
+        data = content.encode() if isinstance(content, str) else content
+        owner = _owner(user, reader)
+        before: bytes | None = None
         same_rights = False
         if path.is_file():
-            before = path.read_text(encoding="utf-8", errors="replace")
+            before = path.read_bytes()
             status = path.stat()
             same_rights = stat.S_IMODE(status.st_mode) == mode and (
                 owner is None or (status.st_uid, status.st_gid) == owner
             )
-        if before == content and same_rights:
+        if before == data and same_rights:
             return False
-        if before == content:
+        if before == data:
             self._note(path, "mode and owner", "", f"{mode:04o} {user}\n")
         else:
             if shown is None:
                 hidden = mode & 0o077 == 0
-                shown = (f"{HIDDEN}\n", f"{HIDDEN} (changed)\n") if hidden else (before or "", content)
+                texts = ((before or b"").decode(errors="replace"), data.decode(errors="replace"))
+                shown = (f"{HIDDEN}\n", f"{HIDDEN} (changed)\n") if hidden else texts
             self._note(path, "changed" if before is not None else "new", *shown)
         if not self.check:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as out:
-                    out.write(content)
+                with os.fdopen(handle, "wb") as out:
+                    out.write(data)
                     os.fchmod(out.fileno(), mode)
                     if owner is not None:
                         os.fchown(out.fileno(), *owner)
@@ -120,9 +124,9 @@ class Files:
             path.unlink()
 
 
-def _owner(user: str) -> tuple[int, int] | None:
+def _owner(user: str, reader: str = "") -> tuple[int, int] | None:
     """Return uid and gid to give a file to; None where it stays ours."""
-    if not user or os.geteuid() != 0:
+    if not (user or reader) or os.geteuid() != 0:
         return None
-    account = pwd.getpwnam(user)
-    return account.pw_uid, account.pw_gid
+    uid = pwd.getpwnam(user).pw_uid if user else 0
+    return uid, pwd.getpwnam(reader or user).pw_gid

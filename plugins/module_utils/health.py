@@ -69,7 +69,7 @@ def _observe(  # noqa: PLR0917
 ) -> dict[str, Any]:
     uptime = time.time() - process.start_time(status.pid) if status.pid else 0.0
     configured = bool(status.pid) and runs_as_configured(launch, status.pid, state_dir)
-    unit = unit_state(state_dir, launch["name"], status.pid)
+    gang = gang_state(state_dir, launch, status.pid)
     healthy: bool | None = False
     if status.state in ("stopped", "absent"):
         healthy, detail = None, status.detail or status.state
@@ -81,10 +81,10 @@ def _observe(  # noqa: PLR0917
         detail = "is being started"
     elif not configured:
         detail = "runs with another configuration than the present one and waits for its restart"
-    elif unit.get("state", "run") != "run":
-        detail = unit["detail"]
+    elif gang.get("state", "run") != "run":
+        detail = gang["detail"]
     else:
-        healthy, detail = check(launch["health"], time.time() - unit["since"] if unit else uptime)
+        healthy, detail = check(launch["health"], time.time() - gang["since"] if gang else uptime)
         if healthy and launch["health"]["kind"] == "http" and not _in_container(launch):
             port = _port(launch["health"]["url"])
             # Opened since the table was read: then nobody else had it.
@@ -101,7 +101,7 @@ def _observe(  # noqa: PLR0917
         "pid": status.pid,
         "uptime_s": round(uptime, 1),
         # The watcher of a replica's rank stays when the engine under it starts again.
-        "restarts": status.restarts if status.restarts is None else status.restarts + unit.get("breaks", 0),
+        "restarts": status.restarts if status.restarts is None else status.restarts + gang.get("breaks", 0),
         "rss_bytes": process.rss(tree),
         "digest_ok": configured,
         "healthy": healthy,
@@ -113,12 +113,14 @@ def _observe(  # noqa: PLR0917
     }
 
 
-def unit_state(state_dir: str, name: str, pid: int) -> dict[str, Any]:
+def gang_state(state_dir: str, launch: Launch, pid: int) -> dict[str, Any]:
     """Return what the watcher of a replica's rank (wideep.hosts.gang) says; {} for other services.
 
     What an earlier one wrote is older than the process. A pid would not tell: containers have their own.
     """
-    path = service_dir(state_dir, name) / "unit" / "state.json"
+    gang = launch.get("gang")
+    # Schema 1 named no place.
+    path = Path(gang["state_file"]) if gang else service_dir(state_dir, launch["name"]) / "unit/state.json"
     try:
         if not pid or path.stat().st_mtime < process.start_time(pid) - 0.1:
             return {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Launch = Dict[str, Any]  # noqa: UP006 - a runtime alias; hosts may have Python 3.9
 
 HIDDEN = "********"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # What configuration files of supervisord and systemd, and first lines of scripts, all take without quoting.
 _STATE_DIR = re.compile(r"/[A-Za-z0-9._@+%~/-]*[A-Za-z0-9._@+%~-]")
@@ -131,6 +131,7 @@ def problems(launches: Sequence[Launch], state_dir: str, manager: str) -> list[s
                 ("log_file", launch["log_file"]),
                 *(("a file", file["path"]) for file in launch["files"]),
                 *(("a directory", path) for path in launch["directories"]),
+                *(("a program", program["path"]) for program in launch["programs"]),
             ]
             if not path.startswith("/")
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict  # noqa: UP035
 
-from ansible_collections.wideep.dynamo.plugins.module_utils import process
+from ansible_collections.wideep.dynamo.plugins.module_utils import process, programs
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch, load, names, service_dir
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, runs_as_configured
@@ -58,6 +58,20 @@ def started(
     return actions
 
 
+def tidied(
+    manager: Manager, launches: Mapping[str, Launch], *, started: Collection[str], check: bool
+) -> Actions:
+    """Remove the programs that no service calls any more, now that these launches have been started.
+
+    started: the services that were. In a check they would be: what runs of them now does not count.
+    """
+    files = Files(check)
+    for path in programs.unused(manager, launches, gone=started if check else ()):
+        files.remove(path)
+    names = ", ".join(Path(path).name for path in files.paths)
+    return {programs.DIRECTORY: f"removed {names}, which no service calls any more"} if names else {}
+
+
 def stopped(manager: Manager, launches: Mapping[str, Launch], *, check: bool) -> Actions:
     """Stop what runs, with what is left over of it, and wait until it is gone."""
     statuses = manager.status(launches)
@@ -104,10 +118,12 @@ def absent(
             gone += ["data and logs deleted"] if len(files.changes) > before else []
         if gone:
             actions[name] = ", ".join([*([actions[name]] if name in actions else []), *gone])
+    for path in programs.unused(manager, {}, gone=launches):
+        files.remove(path)
     if files.changes and not actions:
         actions[manager.kind] = "removed what was left of its configuration"
     if not check:
-        for folder in ("services", "data", "log"):
+        for folder in ("services", programs.DIRECTORY, "data", "log"):
             if (state / folder).is_dir() and not any((state / folder).iterdir()):
                 (state / folder).rmdir()
     return actions

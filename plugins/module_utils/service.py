@@ -55,8 +55,10 @@ class ServiceModule(AnsibleModule):
         super().fail_json(msg, **own, **result, invocation=self._invocation())
 
     def _invocation(self) -> dict[str, Any]:
-        """Name the launches instead of repeating them."""
+        """Name launches and programs instead of repeating them."""
         arguments = dict(self.params)
         if arguments.get("launches"):
             arguments["launches"] = [launch.get("name") for launch in arguments["launches"]]
+        if arguments.get("programs"):
+            arguments["programs"] = [program.get("path") for program in arguments["programs"]]
         return {"module_args": arguments}

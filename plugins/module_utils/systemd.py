@@ -147,8 +147,13 @@ class Systemd:
             text = render_environment(launch, self.state_dir)
             before = environment.read_text() if environment.is_file() else ""
             files.file(environment, text, 0o600, shown=(before, text))
-            self._configure_unit(files, launch, version)
             files.file(self.logrotate / f"{self.deployment}-{name}", self.render_logrotate(launch))
+        others = len(files.changes)
+        for launch in launches.values():
+            self._configure_unit(files, launch, version)
+        # Also where nothing restarts: the command of ExecStopPost may be another one now.
+        if len(files.changes) > others and not files.check:
+            self._systemctl("daemon-reload")
 
     def _configure_unit(self, files: Files, launch: Launch, version: int) -> None:
         plain, container = self.units / self.unit(launch["name"]), self._container(launch["name"])

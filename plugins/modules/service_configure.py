@@ -8,7 +8,9 @@ DOCUMENTATION = r"""
 module: service_configure
 short_description: Put services of a deployment on this host
 description:
-  - Creates directories and files of each launch, its C(launch.json), and its unit or program.
+  - Creates directories and files of each launch, its C(launch.json), and its unit or program section.
+  - Installs the programs that the launches call, once for all of them, from the Python package on the
+    controller. Where a launch names another version of one, it is refused.
   - Starts and restarts nothing (see M(wideep.dynamo.service_state)).
   - Files that an earlier launch of the same service had and the present one has not are removed.
 options:
@@ -17,6 +19,11 @@ options:
     type: list
     elements: dict
     required: true
+  programs:
+    description: The programs' contents. The action fills it.
+    type: list
+    elements: dict
+    default: []
   supervisord:
     description: The C(supervisord) program; next to it lies the C(python) that starts the services.
     type: path
@@ -69,6 +76,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
+from ansible_collections.wideep.dynamo.plugins.module_utils import programs
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, resolve
@@ -78,6 +86,7 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "launches": {"type": "list", "elements": "dict", "required": True},
+    "programs": {"type": "list", "elements": "dict", "default": []},
     "supervisord": {"type": "path"},
     "hardening": {"type": "bool", "default": True},
     "log_max_mb": {"type": "int", "default": 50},
@@ -100,10 +109,16 @@ def configure(files: Files, launch: Launch, state_dir: str) -> None:
     for file in old["files"] if old else []:
         if file["path"] not in kept:
             files.remove(file["path"])
+    for path in old["directories"] if old else []:
+        own = Path(path).parent == launches_.service_dir(state_dir, name)
+        if own and path not in launch["directories"]:
+            files.remove(path)
     # Last: it is the record of the files above, should we be interrupted.
     text = launches_.text(launch)
     shown = (launches_.shown(old), launches_.shown(launch))
-    files.file(launches_.launch_json(state_dir, name), text, 0o600, shown=shown)
+    # A rank reads what it has to know of its gang.
+    mode = 0o640 if user and launch["gang"] else 0o600
+    files.file(launches_.launch_json(state_dir, name), text, mode, reader=user, shown=shown)
 
 
 def main() -> None:
@@ -112,6 +127,8 @@ def main() -> None:
     state_dir: str = module.params["state_dir"]
     kind = resolve(module.params["manager"])
     problems = launches_.problems(launches, state_dir, kind)
+    if not problems:
+        problems = programs.problems(launches, module.params["programs"])
     supervisord = module.params["supervisord"]
     if kind == "supervisord" and not supervisord:
         problems.append("supervisord: the path of the program is needed (service_supervisord)")
@@ -124,6 +141,7 @@ def main() -> None:
     files = Files(module.check_mode)
     try:
         files.directory(state_dir, 0o755, keep_mode=True)
+        programs.install(files, module.params["programs"])
         for launch in launches:
             configure(files, launch, state_dir)
         module.manager().configure(files, {launch["name"]: launch for launch in launches})

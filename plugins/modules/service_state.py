@@ -11,6 +11,8 @@ description:
   - Compares what runs with what is configured, and changes only what differs.
   - Whether a restart is needed is read from the running process, so an interrupted run heals at the next one.
   - Processes of these services that no service manager owns any more (the manager was killed) are ended.
+  - Programs that no launch of the host calls any more are removed, unless a worker runs that was started
+    before its present launch was written. It may call them still.
 options:
   launches:
     description: The services, each in the form of C(wideep.deployment.launch.Launch.to_dict).
@@ -74,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done and why, by service, and for the service manager itself.
+  description: What was done and why, by service, for the service manager itself, and for C(programs).
   type: dict
   returned: success
   sample: {"decode-0": "restarted: its configuration changed"}
@@ -90,7 +92,7 @@ manager:
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
-from ansible_collections.wideep.dynamo.plugins.module_utils.operations import absent, started, stopped
+from ansible_collections.wideep.dynamo.plugins.module_utils.operations import absent, started, stopped, tidied
 from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError
 
@@ -120,6 +122,7 @@ def main() -> None:
     try:
         if params["state"] == "started":
             actions = started(manager, launches, check=module.check_mode, changing=params["changing"])
+            actions.update(tidied(manager, launches, started=list(actions), check=module.check_mode))
             # What was not touched may need no waiting for.
             healthy = not actions and all(row["healthy"] for row in observe(manager, launches))
         elif params["state"] == "stopped":

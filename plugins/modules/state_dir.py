@@ -67,7 +67,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import leftovers
 
 MARKER = ".wideep.json"
-SERVICES = ("services", "supervisor", "tmp", "secrets")
+SERVICES = ("services", "programs", "supervisor", "tmp", "secrets")
 # Of the models only the one that we put there: another may be hundreds of gigabytes of somebody's download.
 MODEL = "model/rehearsal"
 KEPT = ("cache", "data", "log", "opt", "venv", "bin")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
 
+from wideep import programs
 from wideep.deployment.model import Node, Replica
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan
@@ -80,32 +82,43 @@ def _has_service(plan: Plan, replica: Replica, node: Node) -> bool:
 def render(plan: Plan, directory: Path) -> list[Path]:
     """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
 
-    Secret values read `********`. Returns the paths written; a directory of an earlier rendering keeps
-    no service that this plan lacks.
+    Programs lie once in `<dir>/<host>/programs`. Secret values read `********`. Returns the paths written; a
+    directory of an earlier rendering keeps no service that this plan lacks.
     """
     if plan.manifests:
         return _render_manifests(plan, directory, plan.manifests)
     written = []
     for host, launches in plan.launches.items():
         for launch in launches:
-            folder = directory / host / launch.name
-            folder.mkdir(parents=True, exist_ok=True)
             data = launch.to_dict(reveal=False)
             contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
             contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
-            for stale in {p.name for p in folder.iterdir()} - set(contents):
-                (folder / stale).unlink()
-            for name, content in contents.items():
-                (folder / name).write_text(content, encoding="utf-8")
-                written.append(folder / name)
-    for launch_file in directory.glob("*/*/launch.json"):
-        if launch_file not in written:
-            for path in launch_file.parent.iterdir():
-                path.unlink()
-            launch_file.parent.rmdir()
-            if not any(launch_file.parent.parent.iterdir()):
-                launch_file.parent.parent.rmdir()
+            written += _fill(directory / host / launch.name, {k: v.encode() for k, v in contents.items()})
+        called = {programs.program(file.name) for launch in launches for file in launch.programs}
+        written += _fill(directory / host / programs.DIRECTORY, {one.file: one.content for one in called})
+    rendered = {path: path.parents[1] for path in directory.glob("*/*/launch.json")}
+    for launch_file in rendered.keys() - written:
+        _fill(launch_file.parent, {})
+    for folder in set(rendered.values()):
+        if folder.name not in plan.launches:
+            _fill(folder / programs.DIRECTORY, {})
+        if not any(folder.iterdir()):
+            folder.rmdir()
     return written
+
+
+def _fill(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Have just these files in a directory, and no directory without files; return the files."""
+    if contents:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in contents:
+            path.unlink()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    if folder.is_dir() and not contents:
+        folder.rmdir()
+    return [folder / name for name in contents]
 
 
 def _render_manifests(plan: Plan, directory: Path, manifests: Manifests) -> list[Path]:

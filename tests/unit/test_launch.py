@@ -12,8 +12,9 @@ import yaml
 from example_inventories import GPUS, Groups, Hosts, cluster, local, valid
 from hypothesis import given
 
-from wideep.deployment.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Gang, Health, Launch, Listener, ProgramFile
 from wideep.plan import Plan, make_plan
+from wideep.programs import program
 from wideep.reference.release import find_release
 from wideep.render import render, table
 
@@ -267,10 +268,23 @@ def test_secrets_are_hidden_unless_asked_for() -> None:
         {"files": ()},
         {"user": "other"},
         {"ports": (Listener("a", "127.0.0.1", 1),)},
+        {"gang": Gang("a", "b", 0, ("x",), "127.0.0.1", 1, "/srv/x/gang/state.json", 30)},
     ],
 )
 def test_a_change_of_how_it_runs_changes_the_digest(change: dict[str, Any]) -> None:
     assert replace(SECRET, **change).digest != SECRET.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cleanup": ("python3", "/srv/programs/deregister-0.py")},
+        {"programs": (ProgramFile("deregister", "0" * 64, "/srv/programs/deregister-0.py"),)},
+        {"stop_timeout_s": 1},
+    ],
+)
+def test_what_the_process_does_not_see_does_not_change_the_digest(change: dict[str, Any]) -> None:
+    assert replace(SECRET, **change).digest == SECRET.digest
 
 
 def test_the_order_of_variables_does_not_change_the_digest() -> None:
@@ -332,11 +346,14 @@ def test_render_writes_what_each_host_gets(tmp_path: Path) -> None:
     plan = make_plan(*local())
     found = rendered(plan, tmp_path / "new" / "out")
     assert {"localhost/nats/nats.conf", "localhost/etcd/etcd.yml"} < found
+    deregister = program("deregister")
     assert found == {
         f"localhost/{launch.name}/{name}"
         for launch in plan.launches["localhost"]
         for name in ("launch.json", *(Path(file.path).name for file in launch.files))
-    }
+    } | {f"localhost/programs/{deregister.file}"}
+    [copy] = tmp_path.rglob("deregister*")
+    assert copy.read_bytes() == deregister.content
     for launch in plan.launches["localhost"]:
         folder = tmp_path / "new" / "out" / "localhost" / launch.name
         data = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
@@ -349,6 +366,7 @@ def test_render_again_changes_nothing_and_removes_what_is_gone(tmp_path: Path) -
     plan = make_plan(*cluster())
     before = rendered(plan, tmp_path)
     (tmp_path / "control-0" / "nats" / "old.conf").write_text("stale", encoding="utf-8")
+    (tmp_path / "decode-0" / "programs" / "rank-0123456789ab.pyz").write_bytes(b"stale")
     (tmp_path / "notes.txt").write_text("of the operator", encoding="utf-8")
     assert rendered(plan, tmp_path) == before | {"notes.txt"}
     smaller = make_plan(*cluster(prefill=1, wideep_event_plane="zmq"))
@@ -358,9 +376,11 @@ def test_render_again_changes_nothing_and_removes_what_is_gone(tmp_path: Path) -
         "prefill-1/prefill-1/launch.json",
         "control-0/nats/launch.json",
         "control-0/nats/nats.conf",
+        f"prefill-1/programs/{program('deregister').file}",
     } <= gone
     assert {tuple(path.split("/")[:2]) for path in gone} == {
         ("prefill-1", "prefill-1"),
+        ("prefill-1", "programs"),
         ("control-0", "nats"),
     }
     assert not (tmp_path / "prefill-1").exists()

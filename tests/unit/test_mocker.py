@@ -162,7 +162,7 @@ def test_other_ranks_have_a_stand_in() -> None:
     head, rank = sglang.launches["decode-0"][0], sglang.launches["decode-1"][0]
     assert (head.name, rank.name) == ("decode-0-rank-0", "decode-0-rank-1")
     assert "dynamo.mocker" in head.argv
-    script = next(file.path for file in rank.files if file.path.endswith("/rank_stand_in.py"))
+    script = next(file.path for file in rank.programs if file.name == "rank_stand_in")
     assert rank.argv[-5:-1] == (script, "decode-0", "1", "2")
     assert rank.argv[-1] == "would meet the others at 10.0.0.4:22003"
     assert rank.ports == ()

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from wideep.deployment.launch import NOT_DECISIVE, File, Health, Launch, Listener
+from wideep.deployment.launch import NOT_DECISIVE, File, Gang, Health, Launch, Listener, ProgramFile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reference" / "variables.md"
@@ -95,15 +95,17 @@ def test_defaults(tool: ModuleType, value: object, shown: str) -> None:
 def test_launch_json_is_described_field_by_field() -> None:
     page = (REPOSITORY / "docs" / "reference" / "launch.md").read_text(encoding="utf-8")
     example = json.loads(page.split("```json\n")[1].split("```")[0])
-    launch, sections = [f.name for f in fields(Launch)], page.split("`health`:")
+    launch, sections = [f.name for f in fields(Launch)], re.split("\n`(?:health|gang)`[:,]", page)
     assert set(example) == {*launch, "schema_version", "digest"}
     for name in example:
         assert sections[0].count(f"| `{name}` |") == 1, name
     for field in fields(Health):
         assert f"`{field.name}`" in sections[1], field.name
-    for kind, name in ((File, "files"), (Listener, "ports")):
+    for field in fields(Gang):
+        assert f"`{field.name}`" in sections[2], field.name
+    for kind, name in ((File, "files"), (ProgramFile, "programs"), (Listener, "ports")):
         assert f"| `{name}` | list of `{{{', '.join(f.name for f in fields(kind))}}}` |" in page
-        assert set(example[name][0]) == {f.name for f in fields(kind)}
+        assert all(set(one) == {f.name for f in fields(kind)} for one in example[name])
     digest = next(line for line in page.splitlines() if line.startswith("| `digest` |"))
     assert set(re.findall(r"`(\w+)`", digest)) == {"digest", "schema_version", *NOT_DECISIVE}
 

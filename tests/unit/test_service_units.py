@@ -183,4 +183,4 @@ def test_paths_that_configuration_files_cannot_hold_are_refused(state: str) -> N
 
 
 def test_an_unknown_schema_is_refused() -> None:
-    assert "schema_version 2" in problems([{"name": "a", "schema_version": 2}], STATE, "systemd")[0]
+    assert "schema_version 1" in problems([{"name": "a", "schema_version": 1}], STATE, "systemd")[0]

@@ -20,6 +20,7 @@ from wideep.engines.trtllm.rules import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, 
 from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
+from wideep.programs import program
 from wideep.reference.models import find_model
 from wideep.reference.release import find_release
 from wideep.render import render, table
@@ -201,7 +202,7 @@ def test_mpi_uses_the_interface_between_the_hosts_and_no_ssh() -> None:
     env = launch(Change()).env
     assert {v for k, v in env.items() if k.endswith("if_include")} == {"eth0"}
     agents = {v for k, v in env.items() if k.endswith(("rsh_agent", "ssh_agent"))}
-    assert {Path(agent.split()[2]).name for agent in agents} == {"launch_agent.py"}
+    assert {Path(agent.split()[2]).name for agent in agents} == {program("launch_agent").file}
     assert {v for k, v in env.items() if k.endswith(("no_tree_spawn", "fqdn_hostnames"))} == {"1"}
     assert env["PATH"].startswith("/opt/trtllm/bin:")
     assert env["TRTLLM_EPLB_SHM_NAME"] == "moe_wideep_decode-0"
@@ -275,7 +276,7 @@ def test_the_head_is_asked_for_its_endpoint() -> None:
     head = launch(Change())
     assert head.health.url == "http://192.0.2.4:22000/health"
     assert (head.health.json_path, head.health.json_value) == ("endpoints.generate", "ready")
-    assert [p.purpose for p in head.ports] == ["system", "rpc", "unit"]
+    assert [p.purpose for p in head.ports] == ["system", "rpc", "gang"]
     assert head.lock_memory
     assert head.cleanup[0] == "/opt/trtllm/bin/python3"
     rank = launch(Change(), f"{DECODE[:-1]}1")

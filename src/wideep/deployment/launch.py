@@ -12,9 +12,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
-# What only the service manager, waits and people use: changing it restarts nothing.
-NOT_DECISIVE = frozenset({"description", "health", "depends_on", "stop_timeout_s", "cleanup"})
+SCHEMA_VERSION = 2
+# What only the service manager, waits and people use: changing it restarts nothing. A program's path has its
+# digest: where the command or the environment names it, the launch changes with it, so that a new `rank`
+# restarts its service. A new `deregister` does not: it is called by name, when the process has ended.
+NOT_DECISIVE = frozenset({"description", "health", "depends_on", "stop_timeout_s", "cleanup", "programs"})
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ class File:
     path: str
     content: str
     mode: str = "0644"
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """One of `wideep.programs` that the service calls. digest: SHA-256 of the file at `path`."""
+
+    name: str
+    digest: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,61 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Route:
+    """An interface that is found on the host. names: variables of `env` in which it is missing."""
+
+    to: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Where the head's command starts the other ranks' processes. hosts: addresses, in the order of ranks."""
+
+    socket: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gang:
+    """What a rank knows of its replica (`wideep.programs.rank` reads it). Times are in seconds.
+
+    family: what all ranks must agree on. ranks: their hosts, in order. address, port: where they meet, at
+    the head. stop_timeout_s: what the engine gets to finish its requests.
+    """
+
+    name: str
+    family: str
+    rank: int
+    ranks: tuple[str, ...]
+    address: str
+    port: int
+    state_file: str
+    stop_timeout_s: int
+    route: Route | None = None
+    relay: Relay | None = None
+    heartbeat_s: int = 5
+    # A rank whose host is gone is seen after this; one whose process is gone at once.
+    silence_s: int = 30
+    # All are there, and nothing has changed for so long: ranks restarted one by one start once.
+    settle_s: int = 1
+    retry_s: int = 1
+    remind_s: int = 30
+    # From, to; doubled each time.
+    backoff_s: tuple[int, int] = (1, 60)
+    # A generation that ran for so long starts the back-off anew.
+    calm_s: int = 600
+    # The requests of a broken replica are lost, there is nothing to finish.
+    break_timeout_s: int = 10
+
+
+@dataclass(frozen=True)
 class Launch:
     """One service of one host: argv as a list, environment, files, ports, user, health.
 
     Environment values are strings. `env_files` are files of the host with more of them (NAME=value), which
     hold secrets: role `secrets` writes them, the service manager reads them, no value of theirs is here.
+    `programs` are those that argv, environment or clean-up call. `gang`: of a rank that lives with others.
     `depends_on` names services of the same host that must be started before. `cleanup` is a command that is
     run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
     does not matter. Times are in seconds.
@@ -74,6 +135,7 @@ class Launch:
     env: dict[str, str] = field(default_factory=dict)
     env_files: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
+    programs: tuple[ProgramFile, ...] = ()
     directories: tuple[str, ...] = ()
     ports: tuple[Listener, ...] = ()
     user: str = ""
@@ -82,11 +144,12 @@ class Launch:
     stop_timeout_s: int = 30
     open_files: int = 65536
     lock_memory: bool = False
+    gang: Gang | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 over all that decides how the service runs: equal digests need no restart."""
-        decisive = {k: v for k, v in asdict(self).items() if k not in NOT_DECISIVE}
+        decisive = {k: v for k, v in asdict(self).items() if k not in NOT_DECISIVE and v is not None}
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -19,14 +19,14 @@ from wideep.reference.release import Release, find_release
 # which other pools it serves, so they stay the same when it joins one more.
 PORTS_PER_WORKER = 100
 PORTS_PER_POOL = 1000
-# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `unit` (wideep.hosts.gang), those
+# SGLang derives up to `dist_init` + 13 from it; a replica's ranks meet at `gang` (wideep.hosts.gang), those
 # of NIXL's all-to-all at `tcp_store`; KV events use one port for each DP rank from `kv_events` on.
 WORKER_PORTS = {
     "system": 0,
     "rpc": 1,
     "bootstrap": 2,
     "dist_init": 3,
-    "unit": 17,
+    "gang": 17,
     "tcp_store": 18,
     "kv_events": 20,
 }

@@ -12,6 +12,7 @@ from typing import Literal
 
 from wideep.deployment.model import Host, Replica
 from wideep.problems import Problem
+from wideep.programs.rank import ROUTE
 from wideep.reference.hardware import GpuCard
 
 Severity = Literal["error", "warning"]
@@ -51,10 +52,6 @@ SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
     "UCX_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
     "MC_GID_INDEX": ("wideep_network.gid_index", _gid),
 }
-
-
-# In place of an interface's name: each host finds that of the route to its replica (files/rank.py).
-ROUTE = "{route}"
 
 
 def environment(

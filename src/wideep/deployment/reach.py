@@ -12,7 +12,7 @@ OF_ALL = {"nats": ("client",), "etcd": ("client",)}
 AMONG_CONTROL = {"nats": ("cluster",), "etcd": ("peer",)}
 OF_FRONTENDS = {"worker": ("rpc", "system")}
 # The head's, that the other ranks of its replica find each other by.
-OF_RANKS = ("unit", "dist_init", "handshake", "tcp_store")
+OF_RANKS = ("gang", "dist_init", "handshake", "tcp_store")
 
 
 def meets(replica: Replica, node: Node) -> Node:

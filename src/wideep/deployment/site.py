@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from wideep import programs
-from wideep.deployment.launch import File
+from wideep.deployment.launch import ProgramFile
 from wideep.deployment.model import Deployment, Host, Node
 from wideep.inventory import secrets
 
@@ -62,6 +62,10 @@ class Site:
     def service_dir(self, service: str) -> str:
         """Return the directory of a service's own files."""
         return f"{self.state_dir}/services/{service}"
+
+    def launch_json(self, service: str) -> str:
+        """Return the file with a service's launch."""
+        return f"{self.service_dir(service)}/launch.json"
 
     def data_dir(self, service: str) -> str:
         """Return the directory of a service's data."""
@@ -135,25 +139,33 @@ class Site:
             name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
         )
 
-    def deregister(self, node: Node, service: str) -> tuple[tuple[str, ...], tuple[File, ...]]:
-        """Return the command that takes a dead worker out of discovery at once, and its script."""
+    def program(self, name: str) -> ProgramFile:
+        """Return where one of `wideep.programs` lies on the host."""
+        found = programs.program(name)
+        return ProgramFile(name, found.digest, f"{self.state_dir}/{programs.DIRECTORY}/{found.file}")
+
+    def deregister(self, node: Node) -> tuple[tuple[str, ...], tuple[ProgramFile, ...]]:
+        """Return the command that takes a dead worker out of discovery at once, and its program."""
         if not self.deployment.uses_etcd:
             return (), ()
-        path = f"{self.service_dir(service)}/deregister.py"
+        program = self.program("deregister")
         address = f"{node.host.address}:{node.port('system')}"
-        script = programs.source("deregister.py")
         # It needs the standard library only: beside a container it is the host's Python that runs it.
         python = "python3" if self.deployment.settings.in_container else self.python
-        return (python, "-IS", path, self.etcd_endpoints, address), (File(path, script),)
+        return (python, "-IS", program.path, self.etcd_endpoints, address), (program,)
+
+    def gang_dir(self, service: str) -> str:
+        """Return the directory that a rank's user may write to, unlike that of the service's files."""
+        return f"{self.service_dir(service)}/gang"
 
     def launch_socket(self, service: str) -> str:
         """Return the Unix socket through which the head's command starts processes of the other ranks."""
-        return f"{self.service_dir(service)}/unit/launch"
+        return f"{self.gang_dir(service)}/launch"
 
-    def launch_agent(self, service: str) -> tuple[str, File]:
-        """Return what the head's command calls in ssh's place (`HOST COMMAND...` follow), and its script."""
-        script = File(f"{self.service_dir(service)}/launch_agent.py", programs.source("launch_agent.py"))
-        return f"{self.python} -IS {script.path} {self.launch_socket(service)}", script
+    def launch_agent(self, service: str) -> tuple[str, ProgramFile]:
+        """Return what the head's command calls in ssh's place (`HOST COMMAND...` follow), and its program."""
+        program = self.program("launch_agent")
+        return f"{self.python} -IS {program.path} {self.launch_socket(service)}", program
 
     def secret_file(self, name: str) -> str:
         """Return the path of one of the files that role `secrets` writes (`wideep.inventory.secrets`)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from wideep.deployment.launch import File
+from wideep.deployment.launch import ProgramFile
 from wideep.deployment.model import Node
 from wideep.deployment.site import Site
 
@@ -74,7 +74,7 @@ class PodSite(Site):
         """Return where the frontend's Service is forwarded to."""
         return f"http://127.0.0.1:{self.frontend_port}"
 
-    def deregister(self, node: Node, service: str) -> tuple[tuple[str, ...], tuple[File, ...]]:
+    def deregister(self, node: Node) -> tuple[tuple[str, ...], tuple[ProgramFile, ...]]:
         """Return nothing: a dead pod leaves discovery with its endpoint or its lease."""
         return (), ()
 

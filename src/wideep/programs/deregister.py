@@ -1,4 +1,4 @@
-"""Takes a dead Dynamo worker out of etcd at once. Rendered beside each worker, standard library only.
+"""Takes a dead Dynamo worker out of etcd at once. Standard library only.
 
 usage: deregister.py ETCD_ENDPOINTS SYSTEM_ADDRESS
 

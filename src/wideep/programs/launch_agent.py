@@ -2,8 +2,8 @@
 
 usage: launch_agent.py SOCKET HOST COMMAND...
 
-The head's rank.py listens on SOCKET; it relays the command to the rank of that host. This process ends as the
-command does, and with it: when mpirun ends this one, rank.py notices.
+The head's `rank` listens on SOCKET; it relays the command to the rank of that host. This process ends as the
+command does, and with it: when mpirun ends this one, `rank` notices.
 """
 
 from __future__ import annotations

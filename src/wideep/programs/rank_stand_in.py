@@ -4,7 +4,7 @@ usage: rank_stand_in.py REPLICA RANK RANKS WHAT_A_REAL_ONE_DOES
 
 The mocker is one process a replica, the head. A real engine has processes on each of the replica's hosts,
 which never talk to Dynamo. This process has their place, their name, their log and their end on SIGTERM; it
-computes nothing. What makes all ranks of a replica one unit is around it, as it is around a real rank.
+computes nothing. What makes the ranks of a replica a gang is around it, as it is around a real rank.
 """
 
 from __future__ import annotations

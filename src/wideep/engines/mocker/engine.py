@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wideep import programs
-from wideep.deployment.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import Health, Launch, Listener
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
 from wideep.engines.base import Engine
@@ -82,7 +81,7 @@ class Mocker(Engine):
             if option in OPTIONS
         }
         flags |= extra_flags(pool)
-        cleanup, scripts = site.deregister(node, name)
+        cleanup, programs = site.deregister(node)
         return Launch(
             name=name,
             component="worker",
@@ -97,7 +96,7 @@ class Mocker(Engine):
             log_file=site.log_file(name),
             env=site.worker_env(node) | pool.settings.env,
             env_files=site.worker_env_files,
-            files=scripts,
+            programs=programs,
             directories=site.dynamo_directories,
             ports=tuple(Listener(purpose, host.address, port) for purpose, port in ports.items()),
             health=Health(
@@ -118,8 +117,7 @@ class Mocker(Engine):
         """Return the process that has a rank's place. It is no Dynamo process and opens no port."""
         settings, head, ranks = site.deployment.settings, replica.head, len(replica.nodes)
         name = replica.service(node)
-        path = f"{site.service_dir(name)}/rank_stand_in.py"
-        script = programs.source("rank_stand_in.py")
+        program = site.program("rank_stand_in")
         meeting = (
             f"would meet the others at {head.host.address}:{head.port('dist_init')}"
             if settings.engine_flavour == "sglang"
@@ -129,10 +127,10 @@ class Mocker(Engine):
             name=name,
             component="worker",
             description=f"{pool.name} worker {replica.index} (stands for rank {node.rank} of {ranks})",
-            argv=(site.python, "-IS", path, replica.name, str(node.rank), str(ranks), meeting),
+            argv=(site.python, "-IS", program.path, replica.name, str(node.rank), str(ranks), meeting),
             working_directory=site.service_dir(name),
             log_file=site.log_file(name),
-            files=(File(path, script),),
+            programs=(program,),
             health=Health("process", min(START_DEADLINE_S, settings.start_deadline_s), settle_s=SETTLE_S),
             user=settings.service_user,
             depends_on=site.local_services,

@@ -105,7 +105,7 @@ class Sglang(Engine):
             | _eplb(case)
             | dict(case.extra)
         )
-        cleanup, scripts = site.deregister(node, name) if node == head else ((), ())
+        cleanup, programs = site.deregister(node) if node == head else ((), ())
         cache = f"{site.state_dir}/cache/sglang-{deployment.release.engines['sglang']}"
         return Launch(
             name=name,
@@ -120,7 +120,7 @@ class Sglang(Engine):
             | ({MAPPINGS_KEPT: "n"} if self._fills_neighbour(deployment, pool, node) else {})
             | pool.settings.env,
             env_files=site.worker_env_files,
-            files=scripts,
+            programs=programs,
             directories=(*site.dynamo_directories, cache),
             ports=_listeners(case, replica, node),
             health=Health(

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wideep.deployment import network
-from wideep.deployment.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
 from wideep.engines.base import Engine
@@ -96,8 +96,8 @@ class Trtllm(Engine):
         case, _ = case_of(deployment, pool, self._catalogue(deployment))
         name, host = replica.service(node), node.host
         rank = f", rank {node.rank} of {case.nodes}" if case.spans_hosts else ""
-        command, files, mpi = self._head(case, site, replica) if is_head else ((), (), {})
-        cleanup, scripts = site.deregister(node, name) if is_head else ((), ())
+        command, files, agent, mpi = self._head(case, site, replica) if is_head else ((), (), (), {})
+        cleanup, programs = site.deregister(node) if is_head else ((), ())
         return Launch(
             name=name,
             component="worker",
@@ -107,7 +107,8 @@ class Trtllm(Engine):
             log_file=site.log_file(name),
             env=site.worker_env(node) | self._env(case, site, replica, node) | mpi | pool.settings.env,
             env_files=site.worker_env_files,
-            files=(*files, *scripts),
+            files=files,
+            programs=(*agent, *programs),
             directories=site.dynamo_directories,
             ports=tuple(Listener(p, host.address, node.port(p)) for p in ("system", "rpc") if is_head),
             health=Health(
@@ -128,8 +129,8 @@ class Trtllm(Engine):
 
     def _head(
         self, case: Case, site: Site, replica: Replica
-    ) -> tuple[tuple[str, ...], tuple[File, ...], dict[str, str]]:
-        """Return the head's command, the files that it reads, and Open MPI's own environment."""
+    ) -> tuple[tuple[str, ...], tuple[File, ...], tuple[ProgramFile, ...], dict[str, str]]:
+        """Return the head's command, its files and programs, and Open MPI's own environment."""
         place = site.service_dir(replica.service(replica.head))
         files = [File(f"{place}/engine.yaml", text(engine_args(case, f"{place}/eplb.yaml")))]
         if balancer := load_balancer(case):
@@ -137,11 +138,12 @@ class Trtllm(Engine):
         flags = site.own(self._flags(case, site, replica.head, files[0].path))
         worker = (site.python, "-m", self.program, *self._catalogue(site.deployment).to_argv(flags))
         if not case.spans_hosts or site.wires_ranks:
-            return worker, tuple(files), {}
-        agent, script = site.launch_agent(replica.service(replica.head))
+            return worker, tuple(files), (), {}
+        agent, program = site.launch_agent(replica.service(replica.head))
         hosts = File(f"{place}/hosts", host_file(replica))
         command = (*mpirun(case, site, hosts.path), *worker)
-        return command, (*files, hosts, script), mpi_env(case, agent, replica.head.host.interface)
+        environment = mpi_env(case, agent, replica.head.host.interface)
+        return command, (*files, hosts), (program,), environment
 
     @staticmethod
     def _catalogue(deployment: Deployment) -> Catalogue:

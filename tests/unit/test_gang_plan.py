@@ -1,24 +1,26 @@
-"""Which replicas are bound together, and what each rank's watcher is told."""
+"""Which replicas become gangs, and what each rank's watcher is told."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from example_inventories import Groups, Hosts, local
 from sglang_cases import inventory
 
-from wideep.deployment.launch import Launch
+from wideep.deployment.launch import Gang, Launch, Relay
 from wideep.deployment.model import WORKER_PORTS
-from wideep.deployment.network import ROUTE
 from wideep.deployment.site import Site
-from wideep.hosts.gang import MARGIN_S, TIMES
+from wideep.hosts.gang import MARGIN_S
 from wideep.plan import Plan, make_plan
 from wideep.problems import RefusedError
+from wideep.programs import program
+from wideep.programs.rank import ROUTE
 
 # What a container adds around a command is another test's.
 RUNTIME = {"wideep_runtime": "existing", "wideep_python": "/opt/dynamo/venv/bin/python3"}
+PROGRAMS = "/var/lib/wideep/programs"
+RANK = f"{PROGRAMS}/{program('rank').file}"
 
 
 def made(name: str = "deepseek_r1_sglang", **variables: Any) -> Plan:
@@ -29,10 +31,9 @@ def workers(plan: Plan) -> dict[str, Launch]:
     return {host: own[-1] for host, own in plan.launches.items() if own[-1].component == "worker"}
 
 
-def config(launch: Launch) -> dict[str, Any]:
-    path = launch.argv[launch.argv.index("--config") + 1]
-    content: dict[str, Any] = json.loads(next(file.content for file in launch.files if file.path == path))
-    return content
+def config(launch: Launch) -> Gang:
+    assert launch.gang is not None
+    return launch.gang
 
 
 def engine_launches(plan: Plan) -> dict[str, Launch]:
@@ -55,26 +56,24 @@ def test_every_rank_runs_under_a_watcher_that_knows_its_replica() -> None:
             launch, engine = own[node.host.name], bare[node.host.name]
             assert launch.argv[-len(engine.argv) - 1 :] == ("--", *engine.argv)
             place = f"/var/lib/wideep/services/{launch.name}"
-            assert launch.argv[1:5] == ("-IS", f"{place}/rank.py", "--config", f"{place}/unit.json")
-            assert "PR_SET_PDEATHSIG" in next(f.content for f in launch.files if f.path.endswith("/rank.py"))
+            assert launch.argv[1:5] == ("-IS", RANK, "--launch", f"{place}/launch.json")
+            assert RANK in {file.path for file in launch.programs}
             told = config(launch)
-            assert told["unit"] == f"{plan.deployment.settings.deployment}/{replica.name}"
-            assert (told["rank"], told["service"]) == (node.rank, launch.name)
-            assert told["ranks"] == [each.host.name for each in replica.nodes]
-            assert (told["address"], told["port"]) == (
+            assert told.name == f"{plan.deployment.settings.deployment}/{replica.name}"
+            assert told.rank == node.rank
+            assert told.ranks == tuple(each.host.name for each in replica.nodes)
+            assert (told.address, told.port) == (
                 replica.head.host.address,
-                replica.head.port_base + WORKER_PORTS["unit"],
+                replica.head.port_base + WORKER_PORTS["gang"],
             )
-            assert told["cleanup"] == list(engine.cleanup) == list(launch.cleanup)
-            assert bool(told["cleanup"]) == (node == replica.head)
-            assert told["state_file"].rpartition("/")[0] in launch.directories
-            assert ("unit" in {port.purpose for port in launch.ports}) == (node == replica.head)
+            assert engine.cleanup == launch.cleanup
+            assert bool(launch.cleanup) == (node == replica.head)
+            assert told.state_file.rpartition("/")[0] in launch.directories
+            assert ("gang" in {port.purpose for port in launch.ports}) == (node == replica.head)
             # The manager's patience is longer than the watcher's, or it would be killed at its work.
-            assert told["stop_timeout_s"] == engine.stop_timeout_s
+            assert told.stop_timeout_s == engine.stop_timeout_s
             assert launch.stop_timeout_s == engine.stop_timeout_s + MARGIN_S
             assert launch.health == engine.health
-            assert {k: told[k] for k in TIMES} == TIMES
-            assert not set(told) & set(launch.env)
 
 
 def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
@@ -86,10 +85,11 @@ def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
             assert launch.env["GLOO_SOCKET_IFNAME"] == ROUTE
             assert launch.env["NCCL_SOCKET_IFNAME"] == f"={ROUTE}"
             other = replica.nodes[1] if node == replica.head else replica.head
-            route = config(launch)["route"]
-            assert route["to"] == other.host.address
-            assert {name for name, value in launch.env.items() if ROUTE in value} == set(route["names"])
-    assert all("route" not in config(launch) for launch in workers(made()).values())
+            route = config(launch).route
+            assert route is not None
+            assert route.to == other.host.address
+            assert {name for name, value in launch.env.items() if ROUTE in value} == set(route.names)
+    assert all(config(launch).route is None for launch in workers(made()).values())
     # What a watcher does not start has to be told; Open MPI hands one name on to all hosts.
     with pytest.raises(RefusedError, match="wideep_interface"):
         made("deepseek_r1_trtllm", wideep_interface="")
@@ -98,7 +98,7 @@ def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
 def test_the_words_of_a_replica_are_one_family() -> None:
     """A change of one rank restarts its replica, and no other."""
     before = workers(made())
-    families = {config(launch)["family"] for launch in before.values()}
+    families = {config(launch).family for launch in before.values()}
     assert len(families) == 2
     groups, hosts = inventory("deepseek_r1_sglang", **RUNTIME)
     name = groups["decode"][2]
@@ -115,21 +115,19 @@ def test_ranks_whose_processes_mpirun_starts_wait_for_its_words() -> None:
     place = "/var/lib/wideep/services"
     assert head.argv[-len(bare["decode01.example.com"].argv) - 1] == "--"
     assert rank.argv[1:] == (
-        *("-IS", f"{place}/decode-0-rank-1/rank.py"),
-        *("--config", f"{place}/decode-0-rank-1/unit.json"),
+        *("-IS", RANK),
+        *("--launch", f"{place}/decode-0-rank-1/launch.json"),
     )
-    assert config(head)["relay"] == {
-        "socket": f"{place}/decode-0-rank-0/unit/launch",
-        "hosts": ["192.0.2.31", "192.0.2.32"],
-    }
-    assert "relay" not in config(rank)
-    assert config(rank)["family"] == config(head)["family"]
+    socket = f"{place}/decode-0-rank-0/gang/launch"
+    assert config(head).relay == Relay(socket, ("192.0.2.31", "192.0.2.32"))
+    assert config(rank).relay is None
+    assert config(rank).family == config(head).family
     # The directory that the service's user may write to.
-    assert f"{place}/decode-0-rank-0/unit" in head.directories
+    assert f"{place}/decode-0-rank-0/gang" in head.directories
     agent = head.env["OMPI_MCA_plm_rsh_agent"].split()
     assert agent[0] == "/opt/dynamo/venv/bin/python3"
-    assert agent[2:] == [f"{place}/decode-0-rank-0/launch_agent.py", config(head)["relay"]["socket"]]
-    assert agent[2] in {file.path for file in head.files}
+    assert agent[2:] == [f"{PROGRAMS}/{program('launch_agent').file}", socket]
+    assert agent[2] in {file.path for file in head.programs}
 
 
 @pytest.mark.parametrize("given", [inventory("sglang_single_node"), local()], ids=["one node", "mocker"])
@@ -138,5 +136,6 @@ def test_replicas_of_one_service_stay_as_they_are(given: tuple[Groups, Hosts]) -
     every = [launch for own in plan.launches.values() for launch in own]
     assert any(launch.component == "worker" for launch in every)
     for launch in every:
-        assert not any(file.path.endswith(("/rank.py", "/unit.json")) for file in launch.files)
-        assert "unit" not in {port.purpose for port in launch.ports}
+        assert launch.gang is None
+        assert "rank" not in {file.name for file in launch.programs}
+        assert "gang" not in {port.purpose for port in launch.ports}
