@@ -120,7 +120,7 @@ def gang_state(state_dir: str, launch: Launch, pid: int) -> dict[str, Any]:
     """
     gang = launch.get("gang")
     # Schema 1 named no place.
-    path = Path(gang["state_file"]) if gang else service_dir(state_dir, launch["name"]) / "unit/state.json"
+    path = Path(gang["status_file"]) if gang else service_dir(state_dir, launch["name"]) / "unit/state.json"
     try:
         if not pid or path.stat().st_mtime < process.start_time(pid) - 0.1:
             return {}

@@ -166,7 +166,7 @@ def inventory_commands(models: Path) -> dict[str, list[str]]:
         mode = "aggregated" if made.deployment.pools[0].name == "aggregated" else "two pools"
         for replica, node in made.deployment.workers:
             (launch,) = (x for x in made.launches[node.host.name] if x.name == replica.service(node))
-            words = list(launch.argv[launch.argv.index("-m") + 2 :])  # under the replica's rank.py
+            words = list(launch.argv[launch.argv.index("-m") + 2 :])  # under the replica's `rank`
             words[words.index("--model-path") + 1] = str(models / model)
             if made.deployment.settings.on_kubernetes:
                 words += operators_flags(len(replica.nodes), node.rank)

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "src" / "wideep" / "programs" / "deregister.py"
+from wideep import programs
+
+SCRIPT = Path(programs.__file__).with_name("deregister.py")
 
 
 def free_port() -> int:

@@ -134,7 +134,7 @@ class Replica:
             "address": self.addresses[0],
             "port": self.port,
             "stop_timeout_s": 5,
-            "state_file": str(self.at(rank) / "state.json"),
+            "status_file": str(self.at(rank) / "state.json"),
             "heartbeat_s": 0.2,
             "silence_s": 3,
             "settle_s": 0.1,

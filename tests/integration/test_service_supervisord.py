@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pwd
@@ -21,7 +22,8 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
 
-from wideep.deployment.launch import File, Health, Launch, Listener
+from wideep.deployment.launch import File, Gang, Health, Launch, Listener, ProgramFile
+from wideep.programs import DIRECTORY, Program, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -461,3 +463,173 @@ def test_bad_input_changes_nothing(bed: Bed, port: Callable[[], int]) -> None:
     assert "must be an absolute path, is 'relative'" in text
     assert "/none is no program" in text
     assert not long.exists()
+
+
+# ---- programs, gangs -----------------------------------------------------------------------------
+
+
+def called(bed: Bed, *some: Program) -> dict[str, Any]:
+    """Return what a launch says of the programs that it calls."""
+    paths = [bed.state / DIRECTORY / one.file for one in some]
+    return {
+        "programs": tuple(
+            ProgramFile(one.name, one.digest, str(path)) for one, path in zip(some, paths, strict=True)
+        ),
+    }
+
+
+def sent(launch: dict[str, Any], *some: Program) -> dict[str, Any]:
+    """Return arguments of service_configure as its action plugin completes them."""
+    contents = {one.digest: base64.b64encode(one.content).decode() for one in some}
+    files = [{**file, "content": contents[file["digest"]]} for file in launch["programs"]]
+    return {"launches": [launch], "programs": files}
+
+
+def test_programs_come_and_go_with_what_calls_them(bed: Bed, port: Callable[[], int]) -> None:
+    server, newer = (Program("server", ".py", f"# {n}\n{SERVER}".encode()) for n in (1, 2))
+    clean, cleaner = (Program("clean", ".py", f"print('cleaned {n}')\n".encode()) for n in (1, 2))
+    number, place = port(), bed.state / DIRECTORY
+
+    def given(one: Program, other: Program) -> dict[str, Any]:
+        words = {
+            "argv": (sys.executable, str(place / one.file), str(number)),
+            "cleanup": (sys.executable, str(place / other.file)),
+        }
+        return sent(bed.launch("a", number, **called(bed, one, other), **words), one, other)
+
+    def run(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        first = bed.module("service_configure", **arguments, supervisord=bed.supervisord)
+        assert not first.get("failed"), first
+        only = {"launches": arguments["launches"], "supervisord": bed.supervisord}
+        second = bed.module("service_state", **only)
+        bed.wait(*arguments["launches"])
+        return first, second["actions"]
+
+    def there() -> set[str]:
+        return {path.name for path in place.iterdir()}
+
+    refused = {**given(server, clean), "programs": [], "supervisord": bed.supervisord}
+    assert "render the launch again" in bed.module("service_configure", **refused)["msg"]
+    first, actions = run(given(server, clean))
+    assert f"{place / server.file}: new" in first["changes"]
+    assert actions["a"] == "started"
+    assert there() == {server.file, clean.file}
+    pid = fetch(number)["pid"]
+    first, actions = run(given(server, clean))
+    assert (first["changed"], actions) == (False, {})
+
+    # A program that only the clean-up calls: the service runs on, and may call the old one still.
+    _, actions = run(given(server, cleaner))
+    assert actions == {}
+    assert fetch(number)["pid"] == pid
+    assert there() == {server.file, clean.file, cleaner.file}
+
+    # The program that the service itself is.
+    only = {"launches": given(newer, cleaner)["launches"], "supervisord": bed.supervisord}
+    soon = bed.module("service_state", check=True, **only)["actions"]
+    gone = f"removed {clean.file}, {server.file}, which no service calls any more"
+    assert soon == {"a": "restarted: its configuration changed", "programs": gone}
+    assert there() == {server.file, clean.file, cleaner.file}
+    _, actions = run(given(newer, cleaner))
+    assert actions == soon
+    assert fetch(number)["pid"] != pid
+    assert there() == {newer.file, cleaner.file}
+    os.kill(fetch(number)["pid"], signal.SIGKILL)
+    until(lambda: "cleaned 2" in (bed.state / "log" / "a.log").read_text())
+
+    result = bed.module("service_state", state="absent", names=["a"])
+    assert result["actions"] == {"a": "stopped, removed"}
+    assert not place.exists()
+
+
+def gang(bed: Bed, number: int, **changes: Any) -> dict[str, Any]:
+    """Return the launch of a replica's only rank."""
+    rank, place = program("rank"), bed.state / "services" / "a"
+    own = Gang("test/a", "f", 0, ("here",), "127.0.0.1", number, f"{place}/gang/state.json", 5)
+    # One that every user may run.
+    python = "/usr/bin/python3" if changes.get("user") else sys.executable
+    words = (python, "-IS", str(bed.state / DIRECTORY / rank.file), "--launch", f"{place}/launch.json")
+    values: dict[str, Any] = {
+        "argv": (*words, "--", "/bin/sleep", "600"),
+        "health": Health("process", 15, settle_s=1),
+        "directories": (f"{place}/gang",),
+        "gang": own,
+        "env_files": (),
+        **called(bed, rank),
+    }
+    return bed.launch("a", number, **{**values, **changes})
+
+
+@pytest.mark.parametrize("user", ["", *(["daemon"] if os.geteuid() == 0 else [])])
+def test_a_rank_reads_its_launch_as_its_user(bed: Bed, port: Callable[[], int], user: str) -> None:
+    bed.state.chmod(0o755)
+    launch = gang(bed, port(), user=user)
+    for _ in range(2):
+        done = bed.module("service_configure", **sent(launch, program("rank")), supervisord=bed.supervisord)
+    assert not done["changed"]
+    file = (bed.state / "services" / "a" / "launch.json").stat()
+    assert file.st_mode & 0o777 == (0o640 if user else 0o600)
+    assert (file.st_uid, file.st_gid) == (os.geteuid(), pwd.getpwnam(user).pw_gid if user else os.getegid())
+    bed.module("service_state", launches=[launch], supervisord=bed.supervisord)
+    bed.wait(launch)
+    state = json.loads((bed.state / "services" / "a" / "gang" / "state.json").read_text())
+    assert (state["state"], state["generation"]) == ("run", 1)
+    status = bed.look(launch)
+    [engine] = process.tree(status["pid"]) - {status["pid"]}
+    os.kill(engine, signal.SIGKILL)
+    until(lambda: bed.look(launch)["restarts"] == 1)
+    bed.wait(launch)
+    assert bed.look(launch)["pid"] == status["pid"]
+
+
+# What stands for the watcher of schema 1: its state is where it was then.
+WATCHER = """\
+import json, sys, time
+from pathlib import Path
+told = json.loads(Path(sys.argv[1]).read_text())
+state = {"state": "gather", "since": time.time(), "generation": 0, "breaks": 3, "detail": "waits for rank 1"}
+Path(told["state_file"]).write_text(json.dumps(state))
+time.sleep(600)
+"""
+
+
+def first_schema(bed: Bed, number: int) -> dict[str, Any]:
+    """Return the launch of a rank as schema 1 had it."""
+    place = bed.state / "services" / "a"
+    files = (
+        File(f"{place}/rank.py", WATCHER),
+        File(f"{place}/unit.json", json.dumps({"state_file": f"{place}/unit/state.json"})),
+    )
+    words = (sys.executable, "-IS", f"{place}/rank.py", f"{place}/unit.json")
+    old = gang(bed, number, argv=words, files=files, directories=(f"{place}/unit",))
+    return {**{k: v for k, v in old.items() if k not in {"programs", "gang"}}, "schema_version": 1}
+
+
+def begin_first_schema(bed: Bed, old: dict[str, Any]) -> None:
+    bed.configure({**old, "gang": None})
+    (bed.state / "services" / "a" / "launch.json").write_text(json.dumps(old))
+    operations.started(bed.manager, {"a": old}, check=False)
+    until(lambda: bed.module("service_info")["services"][0]["restarts"] == 3)
+
+
+def test_a_deployment_of_the_first_schema_is_seen_and_removed(bed: Bed, port: Callable[[], int]) -> None:
+    begin_first_schema(bed, first_schema(bed, port()))
+    [row] = bed.module("service_info")["services"]
+    assert row["state"] in {"starting", "running"}
+    assert row["health_detail"] == "waits for rank 1"
+    assert bed.module("service_state", state="absent")["actions"] == {"a": "stopped, removed"}
+    assert not (bed.state / "services").exists()
+
+
+def test_a_deployment_of_the_first_schema_is_taken_over(bed: Bed, port: Callable[[], int]) -> None:
+    number = port()
+    begin_first_schema(bed, first_schema(bed, number))
+    new = gang(bed, number)
+    done = bed.module("service_configure", **sent(new, program("rank")), supervisord=bed.supervisord)
+    assert not done.get("failed"), done
+    place = bed.state / "services" / "a"
+    assert {path.name for path in place.iterdir()} == {"gang", "launch.json", "starts"}
+    actions = bed.module("service_state", launches=[new], supervisord=bed.supervisord)["actions"]
+    assert actions == {"a": "restarted: its configuration changed"}
+    bed.wait(new)
+    assert bed.module("service_state", launches=[new], supervisord=bed.supervisord)["actions"] == {}

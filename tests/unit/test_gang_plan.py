@@ -68,7 +68,7 @@ def test_every_rank_runs_under_a_watcher_that_knows_its_replica() -> None:
             )
             assert engine.cleanup == launch.cleanup
             assert bool(launch.cleanup) == (node == replica.head)
-            assert told.state_file.rpartition("/")[0] in launch.directories
+            assert told.status_file.rpartition("/")[0] in launch.directories
             assert ("gang" in {port.purpose for port in launch.ports}) == (node == replica.head)
             # The manager's patience is longer than the watcher's, or it would be killed at its work.
             assert told.stop_timeout_s == engine.stop_timeout_s

@@ -177,7 +177,7 @@ def test_roles_of_the_two_apis() -> None:
 
 
 def _engine_words(argv: Sequence[str]) -> list[str]:
-    """Return the words after `-m module`, under the replica's rank.py too."""
+    """Return the words after `-m module`, under the replica's `rank` too."""
     return list(argv[argv.index("-m") + 2 :])
 
 

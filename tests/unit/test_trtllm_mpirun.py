@@ -26,6 +26,7 @@ from trtllm_cases import Change, deployment
 
 from wideep.deployment.launch import Launch
 from wideep.plan import make_plan
+from wideep.programs import program
 
 MPIRUN = os.environ.get("WIDEEP_MPIRUN") or shutil.which(
     "mpirun", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
@@ -103,18 +104,21 @@ class Hosts:
             for directory in (launch.working_directory, *launch.directories):
                 Path(directory).mkdir(parents=True, exist_ok=True)
             for file in launch.files:
-                Path(file.path).write_text(self._here(file.path, file.content), encoding="utf-8")
+                # Both hosts are one machine.
+                content = file.content.replace("192.0.2.4", "localhost")
+                Path(file.path).write_text(content, encoding="utf-8")
+            for one in launch.programs:
+                Path(one.path).parent.mkdir(exist_ok=True)
+                Path(one.path).write_bytes(program(one.name).content)
+            path = Path(launch.working_directory) / "launch.json"
+            path.write_text(json.dumps(self._here(launch.to_dict())), encoding="utf-8")
 
-    def _here(self, path: str, content: str) -> str:
-        """Return a file as it is where both hosts are one machine."""
-        if path.endswith("/hosts"):
-            return content.replace("192.0.2.4", "localhost")
-        if path.endswith("/unit.json"):
-            quick = {"heartbeat_s": 0.2, "settle_s": 0.1, "retry_s": 0.1, "backoff_s": [0.1, 1]}
-            patient = {"silence_s": 30, "break_timeout_s": 60}  # mpirun has the first word
-            own = {"address": "127.0.0.1", "port": self.port, "cleanup": []}
-            return json.dumps(json.loads(content) | quick | patient | own)
-        return content
+    def _here(self, launch: dict[str, Any]) -> dict[str, Any]:
+        """Return a launch as it is where both hosts are one machine."""
+        quick = {"heartbeat_s": 0.2, "settle_s": 0.1, "retry_s": 0.1, "backoff_s": [0.1, 1]}
+        patient = {"silence_s": 30, "break_timeout_s": 60}  # mpirun has the first word
+        own = {"address": "127.0.0.1", "port": self.port}
+        return {**launch, "cleanup": [], "gang": launch["gang"] | quick | patient | own}
 
     def start(self, *ranks: int) -> None:
         for rank in ranks:
@@ -140,7 +144,7 @@ class Hosts:
         return read(self.log_of(rank))
 
     def state(self, rank: int) -> dict[str, Any]:
-        path = Path(self.launches[rank].working_directory) / "unit" / "state.json"
+        path = Path(self.launches[rank].working_directory) / "gang" / "state.json"
         state: dict[str, Any] = json.loads(read(path) or "{}")
         return state
 

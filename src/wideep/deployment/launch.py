@@ -94,7 +94,7 @@ class Gang:
     ranks: tuple[str, ...]
     address: str
     port: int
-    state_file: str
+    status_file: str
     stop_timeout_s: int
     route: Route | None = None
     relay: Relay | None = None

@@ -43,7 +43,7 @@ def bind(
         ranks=tuple(each.host.name for each in replica.nodes),
         address=head.host.address,
         port=head.port("gang"),
-        state_file=f"{place}/state.json",
+        status_file=f"{place}/state.json",
         stop_timeout_s=launch.stop_timeout_s,
         route=Route(meets(replica, node).host.address, routed) if routed else None,
         relay=Relay(site.launch_socket(launch.name), hosts) if relays and node == head else None,

@@ -40,7 +40,7 @@ class Rank:
         if not self._state or self._state[0] != state or self._state[2] != self.generation:
             self._since = time.time()
         self._state = new
-        path = Path(self.config["state_file"])
+        path = Path(self.config["status_file"])
         content = {
             "state": state,
             "since": self._since,
