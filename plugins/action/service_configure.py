@@ -7,12 +7,12 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.programs import names, program
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     _supports_check_mode = True
     _supports_diff = True
 
