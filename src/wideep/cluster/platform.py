@@ -2,8 +2,8 @@
 
 What a deployment needs is added to what the release has; no deployment takes anything away.
 
-Read in ai-dynamo/dynamo, deploy/helm/charts/platform and deploy/operator/cmd/main.go (1.3 to 1.6; the archive
-of 1.4.2 was not at hand): Grove and KAI are on or off as the values say, and an operator that is told of one
+Read in ai-dynamo/dynamo, deploy/helm/charts/platform and deploy/operator/cmd/main.go (1.3 to 1.6; no
+archive was at hand): Grove and KAI are on or off as the values say, and an operator that is told of one
 whose API is not there exits. LeaderWorkerSet has no value: it is used where its API and Volcano's are there.
 """
 

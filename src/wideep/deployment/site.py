@@ -214,7 +214,7 @@ class Site:
 
     @property
     def common_env(self) -> dict[str, str]:
-        """Return the environment of every Dynamo process on every platform (names: those of Dynamo 1.4.2)."""
+        """Return the environment of every Dynamo process on every platform."""
         settings = self.deployment.settings
         return {
             "DYN_LOG": settings.log_level,
@@ -247,10 +247,8 @@ class Site:
         if deployment.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
         if self.host.loopback:
-            # An interface's name; an address is refused. Never a real interface: Dynamo 1.4.2 takes the last
-            # of its addresses, which is fe80::… where IPv6 is on, cannot bind it, and never lists the model.
-            # Unset, it takes the IPv4 address of the default route.
-            env["DYN_TCP_RESPONSE_STREAM_HOST"] = "lo"
+            # Unset, Dynamo takes the IPv4 address of the default route.
+            env["DYN_TCP_RESPONSE_STREAM_HOST"] = self.host.address
         return env
 
     def worker_env(self, node: Node) -> dict[str, str]:
@@ -259,7 +257,7 @@ class Site:
             # The system port also serves the model's metadata; without it the frontend asks a hub.
             "DYN_SYSTEM_PORT": str(node.port("system")),
             "DYN_SYSTEM_HOST": node.host.address,
-            # Otherwise /health answers 503 for ever, although its endpoints are ready (Dynamo 1.4.2).
+            # Otherwise /health answers 503 for ever, although its endpoints are ready.
             "DYN_SYSTEM_STARTING_HEALTH_STATUS": "ready",
             "DYN_TCP_RPC_PORT": str(node.port("rpc")),
         }

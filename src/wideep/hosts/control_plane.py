@@ -204,7 +204,7 @@ def etcd(site: Site) -> Launch:
         "logger": "zap",
     }
     if settings.secrets_etcd_user:
-        # Dynamo 1.4.2 asks for a token once and never again: after the usual 5 minutes the frontend would
+        # Dynamo asks for a token once and never again: after the usual 5 minutes the frontend would
         # see no worker any more.
         config["auth-token-ttl"] = TOKEN_TTL_S
     path = f"{site.service_dir('etcd')}/etcd.yml"

@@ -119,7 +119,7 @@ def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
             "warning",
         )
     # Kubernetes gives added capabilities to root alone (KEP 2763 would change that). That the images run as
-    # user 1000 was read in ai-dynamo/dynamo, container/templates/*_runtime.Dockerfile, not those of 1.4.2.
+    # user 1000 was read in ai-dynamo/dynamo, container/templates/*_runtime.Dockerfile, not in an image.
     if network.rdma_devices and not root:
         yield Problem(
             "RDMA locks memory, and IPC_LOCK has no effect for the images' user, who is not root",

@@ -2,9 +2,10 @@
 
 usage: deregister.py ETCD_ENDPOINTS SYSTEM_ADDRESS
 
-A worker that was killed stays registered until its lease ends (10 s), and with Dynamo 1.4.2 every request
-that is routed to it meanwhile fails. Its model card names its system address, so its lease is known: it is
-revoked. Exit status 0 also when there is nothing to do or etcd is away: the lease ends by itself then.
+A worker that was killed stays registered until its lease ends (10 s), and a request that is
+routed to it meanwhile is lost, or has to be moved. Its model card names its system address, so its lease is
+known: it is revoked. Exit status 0 also when there is nothing to do or etcd is away: the lease then ends by
+itself.
 
 Where etcd wants an account, it is in ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD, as for Dynamo.
 """

@@ -8,7 +8,7 @@ from wideep.deployment.model import PORTS_PER_WORKER, WORKER_PORTS, Deployment, 
 from wideep.deployment.site import PLANE_FLAGS
 
 BLOCK_SIZE = {"sglang": 64, "trtllm": 32}
-# Of several hosts on one machine: the mocker of Dynamo 1.4.2 opens its bootstrap port on all addresses, so
+# Of several hosts on one machine: the mocker opens its bootstrap port on all addresses, so
 # each prefill replica gets another one, from the range for KV events (the mocker's go over NATS).
 SHARED_BOOTSTRAP = range(WORKER_PORTS["kv_events"], PORTS_PER_WORKER)
 # Options that an operator sets under wideep_pools.<pool>.options; all are flags of the same name.

@@ -1,6 +1,6 @@
 """SGLang behind Dynamo (`dynamo.sglang`): one process on each node of a replica; ranks find each other.
 
-What is said here about flags, ports and variables was read in the pinned SGLang 0.5.16 and Dynamo 1.4.2.
+What is said here about flags, ports and variables was read in the SGLang and Dynamo of our releases.
 """
 
 from __future__ import annotations
