@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 from kubernetes import client, config
+from places import REPOSITORY
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
 BED = (sys.executable, str(REPOSITORY / "tools" / "kube" / "bed.py"), "--offset", "700")
 DGD = "dynamographdeployments.nvidia.com"
 DEADLINE_S = 60

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import HERE, REPOSITORY, crd, granted, kind, load, make_manifests, wait
+from conftest import HERE, REPOSITORY, crd, granted, kind, make_manifests, wait
 from kubernetes import client
 
 from wideep.cluster.platform import Platform
@@ -50,7 +50,8 @@ def failures(
 
 def refused(**own: Any) -> str:
     """Return what the role says itself (`--tags platform` leaves preflight out)."""
-    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    from example_playbook import run_action
+
     given = {"namespace": "dynamo-system", "release": "dynamo-platform", "chart_ref": CHART}
     done = run_action("cluster_platform", {**given, **own}, wideep_plan=plan())
     assert done["failed"]
@@ -82,7 +83,8 @@ def test_what_is_right_is_accepted() -> None:
 def test_no_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(tmp_path / "none"))
     only(failures(), "api", f"no usable kubeconfig at {tmp_path / 'none'}: ", "kubectl version")
-    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    from example_playbook import run_action
+
     assert "fix: correct ~/.kube/config" in run_action("cluster_status", {}, wideep_plan=plan())["msg"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, controller, crd, load, make_manifests, wait
+from conftest import controller, crd, make_manifests, wait
 from kubernetes import client
 from test_cluster import apply, manifests, ready
 
@@ -46,7 +46,8 @@ def says(cluster: Cluster, *words: str) -> None:
 
 def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting does not bring it."""
-    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    from example_playbook import run_action
+
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
     own = {"target": "job", "name": "download", "namespace": "dynamo", "deadline_s": 3600}
     done = run_action("cluster_wait", own)
@@ -57,7 +58,8 @@ def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.Monkey
 
 def wait_for_graph() -> str:
     """Return how a wait for the graph ends that has an hour's time."""
-    run_action = load(REPOSITORY / "tests" / "unit" / "example_playbook.py", "example_playbook").run_action
+    from example_playbook import run_action
+
     own = {"target": "graph", "name": NAME, "namespace": "dynamo", "deadline_s": 3600}
     done = run_action("cluster_wait", own)
     assert done["failed"]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-# The unit tests judge the same combinations.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

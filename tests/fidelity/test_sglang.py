@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from places import REPOSITORY
 from sglang_cases import (
     DENSE,
     LITE,
@@ -36,7 +37,6 @@ from wideep.plan import make_plan
 from wideep.problems import RefusedError
 from wideep.reference.models import ModelCard
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("WIDEEP_SGLANG_PYTHON", REPOSITORY / ".cache" / "sglang" / "bin" / "python"))
 pytestmark = [
     pytest.mark.fidelity,

@@ -1,7 +1,7 @@
 """The ranks of a replica as a gang (wideep.programs.rank): real processes, signals, shared memory.
 
 Where the head starts the other ranks' processes, a launcher of ours stands for mpirun; the real one is in
-tests/unit/test_trtllm_mpirun.py.
+test_trtllm_mpirun.py.
 """
 
 from __future__ import annotations

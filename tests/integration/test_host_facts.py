@@ -16,13 +16,12 @@ import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import gather, resolve
 from ansible_collections.wideep.dynamo.plugins.module_utils.reach import probe
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
+from places import REPOSITORY
 
 from wideep.preflight import judge, read_facts, read_needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ def play(tmp_path: Path, hosts: dict[str, Any], *more: str) -> tuple[int, dict[s
         tmp_path / "play.json",
     ]
     command += ["-e", f"ansible_python_interpreter={sys.executable}", *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert (tmp_path / "out.json").exists(), output
     return done.returncode, json.loads((tmp_path / "out.json").read_text()), output

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 PORTS = "etc/sysctl.d/91-wideep-ports.conf"
 FILES = {
     "etc/sysctl.d/90-wideep.conf": "kernel.numa_balancing = 0",
@@ -77,7 +77,7 @@ class Host:
         argv += ["-i", "localhost,", "-c", "local", "-e", json.dumps(given), *options]
         env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(
-            argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
+            argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=120, check=False
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         changed = int(done.stdout.rpartition("changed=")[2].split()[0])

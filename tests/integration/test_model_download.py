@@ -23,8 +23,9 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.module_utils import model_download
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_job import Job
 from ansible_collections.wideep.dynamo.plugins.modules import model_download as module
+from environments import installed
+from places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_" + "s3cret" * 5
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
@@ -527,18 +528,8 @@ def test_a_revision_that_the_hub_lacks(server: Server, host: Host, tmp_path: Pat
 
 @pytest.fixture(scope="session")
 def boto3_python() -> Path:
-    """Return an interpreter with the boto3 of the role's lock file; the environment is kept in .cache."""
-    (lock,) = (ROOT / "roles/model_cache/files").glob("boto3-*.lock")
-    digest = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    python = ROOT / ".cache" / "test-venv" / f"boto3-{digest}" / "bin" / "python"
-    if not (python.parent / ".finished").exists():
-        uv = Path(sys.executable).parent / "uv"
-        place = python.parent.parent
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
-        command = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", python, "-r", lock]
-        subprocess.run(command, check=True)
-        (python.parent / ".finished").touch()
-    return python
+    """Return an interpreter with the boto3 of the role's lock file."""
+    return installed("boto3") / "python"
 
 
 @pytest.fixture
@@ -586,10 +577,10 @@ def test_a_bucket_with_another_content(server: Server, host: Host, s3: dict[str,
 
 def ansible(host: Host, **given: Any) -> subprocess.Popen[str]:
     arguments = {"path": str(host.model), "job_dir": str(host.job_dir), "exclude": ["*.bin"], **given}
-    command = [Path(sys.executable).parent / "ansible", "localhost", "-i", ROOT / "inventories/local"]
+    command = [Path(sys.executable).parent / "ansible", "localhost", "-i", REPOSITORY / "inventories/local"]
     return subprocess.Popen(
         [*command, "-m", "wideep.dynamo.model_download", "-a", json.dumps(arguments)],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

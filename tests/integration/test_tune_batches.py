@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 MODEL = "deepseek-ai/DeepSeek-R1"
 CONNECTION = '''
 DOCUMENTATION = """
@@ -106,7 +106,9 @@ def tune(place: Path, hosts: str, **variables: Any) -> tuple[int, str]:
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "playbooks/tune.yml", "--check"]
     argv += ["-i", "inventories/deepseek_r1_sglang", "--limit", f"localhost,{hosts}", "-e", json.dumps(given)]
     env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONNECTION_PLUGINS": str(place)}
-    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 

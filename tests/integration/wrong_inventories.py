@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 WRONG = REPOSITORY / "tests" / "wrong_inventories"
 INVENTORIES = REPOSITORY / "inventories"
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from places import LOCAL
+from ports import is_free
 
 from wideep import runner
-
-ROOT = Path(__file__).resolve().parents[2]
-LOCAL = ROOT / "inventories" / "local"
 
 
 def free_offset(start: int) -> int:
@@ -26,19 +23,9 @@ def free_offset(start: int) -> int:
     ports = (2379, 2380, 4222, 8000, 8222, *range(21000, 21200, 100), *range(22000, 22200, 100))
     for offset in range(start, 9700, 100):
         with_offset = [port + offset for port in ports]
-        if all(_free(port) for port in with_offset):
+        if all(is_free(port) for port in with_offset):
             return offset
     raise RuntimeError("no free range of ports on this machine")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @dataclass
@@ -101,14 +88,6 @@ class Deployment:
         if count != tokens:
             raise RuntimeError(f"{count} tokens came, {tokens} were asked for")
         return count
-
-
-def until(condition: Callable[[], bool], deadline_s: float) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {deadline_s} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

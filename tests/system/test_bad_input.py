@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from places import LOCAL, REPOSITORY
 
-from tests.system.conftest import LOCAL, ROOT, Deployment, free_offset
+from tests.system.conftest import Deployment, free_offset
 from wideep import runner
 
 
@@ -152,7 +153,9 @@ def test_a_full_disk(fresh: Deployment) -> None:
 
 def test_a_limit_that_cuts_a_replica_in_two() -> None:
     """Its ranks restart together; no host of the inventory exists, and none is contacted."""
-    result = runner.run("site", ROOT / "inventories" / "deepseek_r1_sglang", limit="decode02.example.com")
+    result = runner.run(
+        "site", REPOSITORY / "inventories" / "deepseek_r1_sglang", limit="decode02.example.com"
+    )
     [failure] = result.failures
     assert failure.task == "Refuse to restart a part of a replica"
     assert "leaves out decode01.example.com, " in failure.message
@@ -166,14 +169,14 @@ def test_an_old_python_on_the_controller(tmp_path: Path) -> None:
     old.chmod(0o755)
     env = {"PATH": f"{tmp_path}:/nonexistent"}
     found = subprocess.run(
-        ["/bin/sh", ROOT / "tools" / "find-python"], env=env, capture_output=True, text=True
+        ["/bin/sh", REPOSITORY / "tools" / "find-python"], env=env, capture_output=True, text=True
     )
     assert found.stdout == ""
     setup = subprocess.run(
-        ["/bin/sh", ROOT / "tools" / "setup", found.stdout, str(tmp_path / "venv")],
+        ["/bin/sh", REPOSITORY / "tools" / "setup", found.stdout, str(tmp_path / "venv")],
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=REPOSITORY,
     )
     assert setup.returncode == 1
     assert "needs Python 3.11, 3.12 or 3.13" in setup.stderr

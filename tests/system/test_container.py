@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
+from waiting import until
 
-from tests.system.conftest import ROOT, Deployment, free_offset, until
+from tests.system.conftest import Deployment, free_offset
 from wideep.hosts.container import container_name
+from wideep.reference.release import find_release
 
 SERVICES = ("frontend", "prefill-0", "decode-0")
-CONF = ROOT / "molecule" / "hosts" / "containers.conf"
-LOCK = ROOT / "roles" / "dynamo" / "files" / "ai-dynamo-1.4.2.lock"
+CONF = REPOSITORY / "molecule" / "hosts" / "containers.conf"
+LOCK = find_release().lock("ai-dynamo")
 BUILD = """
 python3 -m venv /opt/dynamo
 /opt/dynamo/bin/pip install --quiet --no-deps --no-index --find-links /srv/wheels -r /lock
@@ -52,7 +55,9 @@ def podman(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def image() -> str:
     """An image with Dynamo in an environment of its own that is first in its PATH, by its digest."""
-    base = subprocess.run([ROOT / "tools" / "hosts_image"], capture_output=True, text=True, check=True).stdout
+    base = subprocess.run(
+        [REPOSITORY / "tools" / "hosts_image"], capture_output=True, text=True, check=True
+    ).stdout
     name = base.strip().replace("wideep-hosts", "wideep-dynamo")
     if subprocess.run(["podman", "image", "exists", name], check=False).returncode:
         builder = f"wideep-build-{os.getpid()}"
@@ -86,7 +91,7 @@ def contained(image: str) -> Iterator[Deployment]:
             "wideep_container": {
                 "program": str(program),
                 "init": init,
-                "mounts": [f"{ROOT / 'configs'}:/srv/configs:ro"],
+                "mounts": [f"{REPOSITORY / 'configs'}:/srv/configs:ro"],
             },
             "wideep_pools": {"prefill": pool, "decode": pool},
             "wideep_drain_timeout_s": 10,
@@ -145,7 +150,7 @@ def test_status_counts_the_memory_in_the_container(contained: Deployment) -> Non
 def test_a_killed_process_comes_back(contained: Deployment, service: str) -> None:
     before = containers(contained)[service]
     os.kill(inside(before), signal.SIGKILL)
-    until(lambda: containers(contained).get(service, before) != before, 30)
+    until("it runs again", lambda: containers(contained).get(service, before) != before)
     contained.run("verify", extra_vars={"verify_deadline_s": 90}).raise_for_status()
 
 
@@ -154,10 +159,10 @@ def test_a_killed_podman_leaves_no_orphan_behind(contained: Deployment) -> None:
     victim, main = contained.services()["decode-0"]["pid"], inside(before)
     assert victim != main
     os.kill(victim, signal.SIGKILL)
-    until(lambda: containers(contained).get("decode-0", before) != before, 30)
+    until("it runs again", lambda: containers(contained).get("decode-0", before) != before)
     assert not Path(f"/proc/{main}").exists()
     contained.run("verify", extra_vars={"verify_deadline_s": 90}).raise_for_status()
-    until(lambda: all(row["healthy"] for row in contained.services().values()), 30)
+    until("all are healthy", lambda: all(row["healthy"] for row in contained.services().values()))
 
 
 def test_an_image_that_is_not_there_is_refused_before_anything_changes(contained: Deployment) -> None:

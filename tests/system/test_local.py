@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from waiting import until
 
-from tests.system.conftest import Deployment, free_offset, until
+from tests.system.conftest import Deployment, free_offset
 
 SERVICES = ("nats", "etcd", "frontend", "prefill-0", "prefill-1", "decode-0", "decode-1")
 
@@ -69,10 +70,10 @@ def test_a_changed_variable_restarts_only_what_it_concerns(deployment: Deploymen
 def test_a_killed_process_comes_back_without_a_rerun(deployment: Deployment, service: str) -> None:
     victim = deployment.pids()[service]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: deployment.pids().get(service, victim) != victim, 20)
+    until("it runs again", lambda: deployment.pids().get(service, victim) != victim)
     # When etcd was away, Dynamo's processes may end themselves because their leases are lost; all come back.
     deployment.run("verify", extra_vars={"verify_deadline_s": 90}).raise_for_status()
-    until(lambda: all(row["healthy"] for row in deployment.services().values()), 30)
+    until("all are healthy", lambda: all(row["healthy"] for row in deployment.services().values()))
 
 
 def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: Deployment) -> None:
@@ -98,11 +99,11 @@ def test_requests_succeed_while_one_of_two_decode_workers_is_away(deployment: De
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(ask) for _ in range(8)]
-        until(lambda: len(requests) >= 16, 60)
+        until("some are answered", lambda: len(requests) >= 16)
         killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        until(lambda: deployment.pids().get("decode-0", victim) != victim, 20)
-        until(lambda: sum(start > killed + 1 for start, _ in requests) >= 40, 60)
+        until("it runs again", lambda: deployment.pids().get("decode-0", victim) != victim)
+        until("more are answered", lambda: sum(start > killed + 1 for start, _ in requests) >= 40)
         stop.set()
         for client in clients:
             client.result()

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+from places import REPOSITORY
+from waiting import until
 
-from tests.system.conftest import ROOT, until
 from tests.system.load import Answer, ask, burst, describe
 from wideep import runner
 
@@ -116,7 +117,7 @@ def base() -> Iterator[Path]:
 def rehearsed(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Iterator[Rehearsal]:
     """Rehearse the inventory that the test names; nothing of it is left at the end but the programs."""
     name, replicas = request.param
-    inventory = ROOT / "inventories" / name
+    inventory = REPOSITORY / "inventories" / name
     if replicas:
         inventory = variant(inventory, tmp_path / name, **replicas)
     made = Rehearsal(inventory, base, "127.78.0.1", 700)
@@ -205,7 +206,7 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
     with ThreadPoolExecutor(REQUESTS) as pool:
         clients = [pool.submit(client, n) for n in range(REQUESTS)]
         try:
-            until(lambda: len(answers) >= REQUESTS // 2, 60)
+            until("some are answered", lambda: len(answers) >= REQUESTS // 2)
             killed = time.monotonic()
             os.kill(before[victim], signal.SIGKILL)
             ranks = {name for name in before if name.startswith(f"{replica}-")}
@@ -214,9 +215,9 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
                 now = rehearsed.engines()
                 return all(now.get(rank, before[rank]) != before[rank] for rank in ranks)
 
-            until(again, 60)
+            until("its ranks run again", again)
             back = time.monotonic() - killed
-            until(lambda: time.monotonic() > killed + max(back, LEASE_S) + 3, 120)
+            until("the lease is over", lambda: time.monotonic() > killed + max(back, LEASE_S) + 3)
         finally:
             stop.set()
         for made in clients:
@@ -236,7 +237,7 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
     assert sum(bool(a.error) for a in during) < len(during) / 2
     assert [a.error for a in failed if a.start > killed + LEASE_S] == []
     # Only the replica's own ranks were started again, without help, and it serves.
-    until(lambda: all(row["healthy"] for row in rehearsed.services().values()), 90)
+    until("all are healthy", lambda: all(row["healthy"] for row in rehearsed.services().values()), 90)
     after = rehearsed.engines()
     assert {name for name in before if before[name] != after.get(name)} == ranks
     runner.run("verify", rehearsed.simulated).raise_for_status()

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
+from waiting import until
 
-from tests.system.conftest import ROOT, Deployment, free_offset, until
+from tests.system.conftest import Deployment, free_offset
 from wideep import runner
 
 WORKERS = {"prefill-0", "prefill-1", "decode-0", "decode-1"}
@@ -158,7 +160,7 @@ def test_no_secret_is_where_it_should_not_be(
     secured.watched("verify")
     secured.watched("status")
     (tmp_path / "seen").write_bytes(b"\n".join(secured.seen))
-    own, facts = secured.state_dir / "secrets", ROOT / ".cache" / "facts"
+    own, facts = secured.state_dir / "secrets", REPOSITORY / ".cache" / "facts"
     places = [tmp_path, secured.state_dir, *secured.runs, *([facts] if facts.is_dir() else [])]
     assert leaks(values, *places, allowed=(own,)) == []
     # There they are, and only for their owner.
@@ -236,8 +238,8 @@ def test_a_killed_worker_is_taken_out_of_discovery(secured: Secured, values: dic
     assert len(before) == len(WORKERS)
     os.kill(victim, 9)
     # Its lease of 10 s was renewed at most a third of that before: it is revoked, it does not end.
-    until(lambda: not before <= registered(), 6)
-    until(lambda: secured.pids().get("decode-0", victim) != victim, 20)
+    until("it is out of discovery", lambda: not before <= registered(), 6)
+    until("it runs again", lambda: secured.pids().get("decode-0", victim) != victim)
     secured.run("verify", extra_vars={"verify_deadline_s": 90}).raise_for_status()
 
 

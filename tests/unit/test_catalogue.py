@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import REPOSITORY as ROOT
 
 from wideep.reference import catalogue, paths
 from wideep.reference.catalogue import (
@@ -16,7 +17,6 @@ from wideep.reference.catalogue import (
 )
 from wideep.reference.release import find_release
 
-ROOT = Path(__file__).parents[2]
 RELEASE = find_release()
 ENGINES = RELEASE.engines
 

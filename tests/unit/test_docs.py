@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "k8s/README.md"]
+PAGES = [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "README.md", REPOSITORY / "k8s/README.md"]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # What playbooks register or publish, beside variables.
 PUBLISHED = {"wideep_plan", "wideep_summary", "wideep_data", "frontend_url"}
 
 
 def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
+    return str(page.relative_to(REPOSITORY))
 
 
 def anchors(page: Path) -> set[str]:
@@ -31,7 +31,7 @@ def anchors(page: Path) -> set[str]:
 def declared() -> frozenset[str]:
     """Return every public variable of every role."""
     found: set[str] = set()
-    for spec in ROOT.glob("roles/*/meta/argument_specs.yml"):
+    for spec in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):
         for entry in yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
             found |= entry.get("options", {}).keys()
     return frozenset(found)
@@ -52,13 +52,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_variables_exist(page: Path) -> None:
     """`wideep_x` anywhere, and `<role>_x` in code, are variables."""
     text = page.read_text(encoding="utf-8")
-    roles = "|".join(path.name for path in ROOT.glob("roles/*") if path.is_dir())
+    roles = "|".join(path.name for path in REPOSITORY.glob("roles/*") if path.is_dir())
     named = set(re.findall(rf"`((?:{roles})_[a-z0-9_]+)[`:.]", text))
     named |= set(re.findall(r"(?<![\w./-])(wideep_[a-z0-9_]*[a-z0-9])(?!\w)", text))
     assert named - declared() - PUBLISHED == set()
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
-    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md")}
+    index = (REPOSITORY / "docs/README.md").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(REPOSITORY / "docs")) for page in REPOSITORY.glob("docs/*/*.md")}
     assert {page for page in pages if f"({page})" not in index} == set()

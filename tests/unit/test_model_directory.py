@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.action import model_directory as action
 from ansible_collections.wideep.dynamo.plugins.modules import model_directory as module
-from example_playbook import REPOSITORY, run_action
+from example_playbook import run_action
 
 Texts = dict[str, str]
 
@@ -91,7 +88,7 @@ def test_a_path_that_cannot_be_written(tmp_path: Path, run: Any) -> None:
     assert "cannot write the model directory" in result["msg"]
 
 
-# ---- the action plugin, with a real local connection ----------------------------------------------
+# ---- the action plugin ----------------------------------------------------------------------------
 
 
 def source(tmp_path: Path) -> Path:
@@ -101,28 +98,6 @@ def source(tmp_path: Path) -> Path:
     for name, text in WANT.items():
         (directory / name).write_text(text, encoding="utf-8")
     return directory
-
-
-def test_the_directory_comes_to_the_host(tmp_path: Path) -> None:
-    arguments = json.dumps({"src": str(source(tmp_path)), "path": str(tmp_path / "model")})
-
-    def ansible(*options: str) -> str:
-        """Return CHANGED or SUCCESS."""
-        program = Path(sys.executable).parent / "ansible"
-        name = "wideep.dynamo.model_directory"
-        command = [program, "localhost", "-i", "inventories/local", "-m", name, "-a", arguments]
-        environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0"}
-        done = subprocess.run(
-            [*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.split("|")[1].split()[0]
-
-    assert ansible("--check") == "CHANGED"
-    assert not (tmp_path / "model").exists()
-    assert ansible() == "CHANGED"
-    assert {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "model").iterdir()} == WANT
-    assert ansible() == "SUCCESS"
 
 
 @pytest.mark.parametrize("make", [False, True])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
+from places import REPOSITORY
 from sglang_cases import inventory
 
 from wideep.deployment.launch import Launch
@@ -22,7 +23,6 @@ from wideep.reference.models import ModelCard, find_model
 from wideep.reference.paths import configs_dir
 from wideep.reports.diagnosis import explain
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ADDRESS = "192.0.2.7"
 SHARED = {"wideep_aggregated": False, "wideep_address": ADDRESS, "wideep_discovery": "file"}
 MOE = {"wideep_model": "wideep/deepseek-v3-shape"}

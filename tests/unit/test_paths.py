@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
 from wideep.reference import paths
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_checkout_has_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.package import COLLECTION, missing
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 # What imports the guard before anything of the package.
 GUARDED = re.compile(r"from ansible_collections\S+\.(plugin_utils\.(action|package|secrets)|action\.plan) ")
 ERROR = ImportError("No module named 'wideep'")
 
 
 def test_a_checkout_is_prepared_by_make() -> None:
-    assert COLLECTION == ROOT
-    assert f"run `make setup` in {ROOT}" in missing(ERROR)
+    assert COLLECTION == REPOSITORY
+    assert f"run `make setup` in {REPOSITORY}" in missing(ERROR)
 
 
 def test_an_installed_collection_names_a_command_for_the_environment_that_lacks_it(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_an_installed_collection_names_a_command_for_the_environment_that_lacks_
     assert "make" not in text
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "plugins").glob("[al]*/*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "plugins").glob("[al]*/*.py")), ids=lambda p: p.stem)
 def test_plugins_meet_the_guard_before_the_package(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     ours = [i for i, line in enumerate(lines) if line.startswith(("import wideep", "from wideep"))]

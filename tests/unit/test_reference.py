@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 import yaml
+from places import REPOSITORY
 
 from wideep.deployment.launch import NOT_DECISIVE, File, Gang, Health, Launch, Listener, ProgramFile
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reference" / "variables.md"
 
 

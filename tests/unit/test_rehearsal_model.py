@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import REPOSITORY
 from tokenizers import Tokenizer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = REPOSITORY / "configs" / "models" / "rehearsal"
 FILES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
 MOCKER_IDS = range(1000, 2000)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
+from places import REPOSITORY as ROOT
 from sglang_cases import inventory
 
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
 from wideep.reference.release import Release, UnknownReleaseError, find_release, releases
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = ("dynamo.mocker", "dynamo.frontend", "dynamo.sglang", "dynamo.trtllm")
 
 

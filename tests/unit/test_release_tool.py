@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY as ROOT
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from release_tool import (  # noqa: E402
+from release_tool import (
     add,
     behaviour,
     catalogues,
@@ -25,7 +25,7 @@ from release_tool import (  # noqa: E402
     renamed,
     sglang_sources,
 )
-from release_tool.folder import Release, release, version_key, versions  # noqa: E402
+from release_tool.folder import Release, release, version_key, versions
 
 RELEASES = [Release(version) for version in versions()]
 each_release = pytest.mark.parametrize("one", RELEASES, ids=lambda one: one.version)

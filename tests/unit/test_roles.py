@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
+from places import REPOSITORY
 
 from wideep.inventory.settings import (
     HOST_VARIABLES,
@@ -18,7 +19,6 @@ from wideep.inventory.settings import (
     role_defaults,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent for path in REPOSITORY.glob("roles/*/tasks/main.yml"))
 VERBS = sorted(REPOSITORY.glob("playbooks/*.yml"))
 TASK_FILES = ("validate", "install", "configure", "run", "verify")

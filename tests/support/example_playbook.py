@@ -14,9 +14,7 @@ from ansible.plugins import loader as plugins
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-LOCAL = REPOSITORY / "inventories" / "local"
+from places import LOCAL, REPOSITORY
 
 
 def run_action(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import gpu_facts
+from places import REPOSITORY
 
 from wideep.preflight.gpu_model import GpuFacts
 from wideep.preflight.model import read_facts
@@ -14,7 +15,7 @@ from wideep.preflight.model import read_facts
 if TYPE_CHECKING:
     import pytest
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = REPOSITORY / "tests" / "unit" / "recordings"
 SYSTEMS = sorted(path.parent.name for path in RECORDINGS.glob("*/tree.txt"))
 # A file with the ending .rc has the exit status.
 NVIDIA_SMI = """#!/bin/sh

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import strategies as st
+from places import REPOSITORY
 
 from wideep.deployment.build import POOLS
 from wideep.plan import make_plan
 from wideep.problems import Problem, RefusedError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GPUS = 8
 
 Groups = dict[str, list[str]]

@@ -8,12 +8,11 @@ Each changes one of three deployments. `RIGHT` and `WRONG`: both verdicts are eq
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-0528-qwen3-8b"
 LLAMA = "deepseek-r1-distill-llama-8b"
 SHAPE_MOE, SHAPE_DENSE = "shape-deepseek-v3", "shape-llama-8b"
