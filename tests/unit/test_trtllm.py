@@ -293,6 +293,9 @@ def test_each_side_says_who_it_is() -> None:
         assert argv[argv.index("--extra-engine-args") + 1] == f"/var/lib/wideep/services/{name}/engine.yaml"
     assert "--publish-kv-events" in made[PREFILL].argv
     assert "--publish-kv-events" not in made[DECODE].argv
+    assert "--publish-metrics" in made[DECODE].argv
+    older = launches(make_plan(*deployment(Change(variables={"wideep_release": RELEASE.previous}))))
+    assert "--publish-metrics" not in older[DECODE].argv
     assert (
         "--publish-kv-events" not in launch(Change(variables={"wideep_router_mode": "random"}), PREFILL).argv
     )

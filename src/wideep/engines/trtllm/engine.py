@@ -161,6 +161,10 @@ class Trtllm(Engine):
             "kv-block-size": case.options.page_size,
             # Decode workers keep no prefixes that a router could ask for.
             "publish-kv-events": True if settings.router_mode == "kv" and case.prefills else None,
+            # Where the release has no such flag, statistics come with KV events.
+            "publish-metrics": True
+            if case.release.catalogue(self.program).find("--publish-metrics")
+            else None,
             "extra-engine-args": engine_yaml,
         } | dict(case.extra)
 
