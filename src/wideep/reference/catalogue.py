@@ -259,14 +259,21 @@ class Catalogue:
             return gone.problem(where)
         flag = self.find(name)
         if flag:
-            instead = f"use {flag.replacement}" if flag.replacement else "remove it"
-            return Problem(f"{name} is deprecated in {self.program} {self.version}", where, instead)
-        names = {n for f in self.flags if not f.deprecated for n in f.names}
-        near = _near(name, names)
+            return Problem(f"{name} is deprecated in {self.program} {self.version}", where, _instead(flag))
+        near = _near(name, self._by_name)
+        meant = self.find(near) if near else None
+        if meant and meant.deprecated:
+            message = f"{name} is not a flag of {self.program} {self.version}"
+            return Problem(message, where, f"did you mean {near}? It is deprecated: {_instead(meant)}")
         if near and near.startswith(name):
             return Problem(f"{name} is an abbreviation, which any new flag may break", where, f"write {near}")
         remedy = f"did you mean {near}?" if near else "remove it"
         return Problem(f"{name} is not a flag of {self.program} {self.version}", where, remedy)
+
+
+def _instead(flag: Flag) -> str:
+    """Return what to do instead of using a deprecated flag."""
+    return f"use {flag.replacement}" if flag.replacement else "remove it"
 
 
 def _option_name(key: str) -> str:
