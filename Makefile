@@ -79,7 +79,7 @@ lock: setup  ## resolve the lock files again
 	@tools/lock
 
 .PHONY: reference
-reference: setup  ## write docs/reference/variables.md from the roles' argument_specs
+reference: setup  ## write docs/reference/variables.md and nested argument_specs
 	@$(BIN)/python tools/make_reference.py
 
 .PHONY: collection

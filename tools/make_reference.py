@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Make docs/reference/variables.md from the roles' argument_specs and the engines' options.
+"""Make the reference of variables: docs/reference/variables.md, and what argument_specs say of nested ones.
 
-usage: make_reference.py [--check]      --check writes nothing; exit status 1 if the file is not current.
+usage: make_reference.py [--check]      --check writes nothing; exit status 1 if a file is not current.
+
+A nested variable (`wideep_eplb`, …) has types, defaults and meanings in its pydantic model, an engine's
+option in the engine's; every other variable in the argument_specs of its role.
 """
 
 from __future__ import annotations
@@ -10,23 +13,31 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
 from wideep.engines.options import CommonOptions
-from wideep.inventory.settings import HOST_VARIABLES
+from wideep.inventory.settings import HOST_VARIABLES, HostSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "docs" / "reference" / "variables.md"
+PAGE = ROOT / "docs" / "reference" / "variables.md"
+SPECS = ROOT / "roles" / "wideep" / "meta" / "argument_specs.yml"
+# Ansible's name of a type that is no dict, list or choice.
+TYPES = {str: "str", int: "int", float: "float", bool: "bool"}
+WIDTH = 120  # of YAML, as yamllint has it
 HEAD = """\
 # Variables
 
-<!-- Made by tools/make_reference.py from roles/*/meta/argument_specs.yml: edit those, then run it. -->
+<!-- Made by tools/make_reference.py from roles/*/meta/argument_specs.yml and the pydantic models of nested
+variables and engine options: edit those, then run it. -->
 
 Set them in the inventory's `group_vars/all.yml`, or with `-e`. The role `wideep` describes the deployment as
 a whole; most people need no other. A `wideep_` name that does not exist is refused, and the nearest is named.
@@ -94,6 +105,8 @@ def role_section(role: Path) -> str:
             text += f"<br>One of {', '.join(code(str(choice)) for choice in choices)}."
         if name in HOST_VARIABLES and "may differ" not in text.lower():
             text += "<br>*May differ from host to host.*"
+        if "options" in option:
+            text += f"<br>[Its options](#{name})"
         if option.get("no_log"):
             text += "<br>*Never shown.*"
         rows.append((code(name), kind, default(option["default"]), text))
@@ -104,38 +117,144 @@ def role_section(role: Path) -> str:
     return head + table(("variable", "type", "default", "meaning"), rows)
 
 
-def option_type(annotation: Any) -> str:
-    """Return a type of an option as an operator writes it; `| None` is dropped, as unset is the default."""
-    if get_origin(annotation) is Literal:
-        return ", ".join(code(str(choice)) for choice in get_args(annotation))
-    if get_origin(annotation) in (list, dict):
-        kind = option_type(get_args(annotation)[0])
-        return f"list of {kind}" if get_origin(annotation) is list else "dict"
+def plain(annotation: Any) -> Any:
+    """Return a type without what validates it, and without None, as unset is the default."""
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
     parts = [part for part in get_args(annotation) if part is not type(None)]
-    return " or ".join(map(option_type, parts)) if parts else str(annotation.__name__)
+    is_union = get_origin(annotation) is Union or type(annotation).__name__ == "UnionType"
+    return plain(parts[0]) if is_union and len(parts) == 1 else annotation
 
 
-def meanings(kind: type[CommonOptions]) -> Mapping[str, str]:
-    """Return what the class's own docstring says of its fields, written as `name: text`."""
-    text = " ".join((kind.__doc__ or "").split())
-    names = "|".join(sorted(kind.model_fields, key=len, reverse=True))
-    parts = re.split(rf"\b({names}): ", text)
-    return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+def option_type(annotation: Any) -> str:
+    """Return a type as an operator writes it."""
+    kind = plain(annotation)
+    if get_origin(kind) is Literal:
+        return ", ".join(code(str(choice)) for choice in get_args(kind))
+    if get_origin(kind) in (list, tuple):
+        return f"list of {option_type(get_args(kind)[0])}"
+    return TYPES.get(kind, "dict")
 
 
-def option_rows(kind: type[CommonOptions], without: Iterable[str] = ()) -> list[tuple[str, ...]]:
-    """Return the rows of an engine's options."""
-    said = meanings(kind)
-    return [
-        (
-            code(name),
-            option_type(field.annotation),
-            "unset" if field.default is None else default(field.default),
-            prose(said.get(name, "")),
-        )
-        for name, field in kind.model_fields.items()
-        if name not in without
-    ]
+def option_default(field: FieldInfo) -> str:
+    """Return the default of a field, for a cell."""
+    value = field.get_default(call_default_factory=True)
+    return "unset" if value is None else default(list(value) if isinstance(value, tuple) else value)
+
+
+def option_rows(
+    kind: type[BaseModel], without: Iterable[str] = (), prefix: str = ""
+) -> list[tuple[str, ...]]:
+    """Return the rows of a model's fields, those of models in it by their path."""
+    rows: list[tuple[str, ...]] = []
+    for name, field in kind.model_fields.items():
+        if name in without:
+            continue
+        text = prose(str(field.description))
+        if inner := model_of(field):
+            rows.append((code(prefix + name), "dict", "`{}`", text))
+            rows += option_rows(inner, prefix=f"{prefix}{name}.")
+        else:
+            rows.append((code(prefix + name), option_type(field.annotation), option_default(field), text))
+    return rows
+
+
+def model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a field that is one."""
+    kind = plain(field.annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def nested() -> dict[str, tuple[Sequence[str], type[BaseModel]]]:
+    """Return variable -> (keys that each have the model; none where the variable itself has it, model)."""
+    found: dict[str, tuple[Sequence[str], type[BaseModel]]] = {}
+    for name, field in (HostSettings.model_fields | Settings.model_fields).items():
+        if model := model_of(field):
+            found[f"wideep_{name}"] = ((), model)
+        elif get_origin(field.annotation) is dict:
+            keys, values = get_args(field.annotation)
+            if isinstance(values, type) and issubclass(values, BaseModel):
+                found[f"wideep_{name}"] = (get_args(keys), values)
+    return found
+
+
+def nested_section(variable: str) -> str:
+    """Return the section of a nested variable."""
+    keys, model = nested()[variable]
+    place = f"`{variable}.<pool>`, a pool being {', '.join(map(code, keys))}" if keys else code(variable)
+    return f"### {variable}\n\nUnder {place}:\n\n" + table(OPTION, option_rows(model))
+
+
+def suboptions(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return a model as Ansible's argument_specs have it."""
+    options = {}
+    for name, field in model.model_fields.items():
+        kind = plain(field.annotation)
+        option: dict[str, Any] = {"description": str(field.description)}
+        if inner := model_of(field):
+            option |= {"type": "dict", "options": suboptions(inner)}
+        elif get_origin(kind) is Literal:
+            option |= {"type": "str", "choices": list(get_args(kind))}
+        elif get_origin(kind) in (list, tuple):
+            element = plain(get_args(kind)[0])
+            option |= {"type": "list", "elements": TYPES.get(element, "dict")}
+        else:
+            option |= {"type": TYPES.get(kind, "dict")}
+        value = None if inner else field.get_default(call_default_factory=True)
+        if value is not None:
+            option["default"] = list(value) if isinstance(value, tuple) else value
+        options[name] = option
+    return options
+
+
+def specs_lines(options: Mapping[str, Mapping[str, Any]], indent: int) -> Iterator[str]:
+    """Yield options as lines of YAML. Those of an option that are a text are an alias."""
+    pad = " " * indent
+    for name, option in options.items():
+        yield f"{pad}{name}:"
+        for key, value in option.items():
+            if key == "options" and isinstance(value, Mapping):
+                yield f"{pad}  options:"
+                yield from specs_lines(value, indent + 4)
+                continue
+            if key == "options":
+                yield f"{pad}  options: {value}"
+                continue
+            text = (
+                json.dumps(value)
+                if value == ""
+                else yaml.safe_dump(value, default_flow_style=True, width=10**6)
+            )
+            line = f"{pad}  {key}: {text.removesuffix(chr(10)).removesuffix('...').strip()}"
+            if len(line) <= WIDTH:
+                yield line
+            else:
+                yield f"{pad}  {key}: >-"
+                yield from textwrap.wrap(
+                    value, WIDTH, initial_indent=pad + "    ", subsequent_indent=pad + "    "
+                )
+
+
+def render_specs(text: str) -> str:
+    """Return the argument_specs of role wideep with the options of nested variables as their models are."""
+    for variable, (keys, model) in nested().items():
+        options: dict[str, Any] = suboptions(model)
+        if keys:
+            # Once in the file: the first key's, which the others refer to.
+            each = {
+                key: {"description": f"The pool C({key}).", "type": "dict", "options": "*pool"}
+                for key in keys
+            }
+            options = each | {keys[0]: each[keys[0]] | {"options": options}}
+        lines = [" " * 8 + "options:", *specs_lines(options, 10)]
+        if keys:
+            lines[lines.index(" " * 12 + "options:")] += " &pool"
+        block = re.search(rf"^      {variable}:\n(?: {{8}}.*\n)+", text, re.MULTILINE)
+        if block is None:
+            raise SystemExit(f"{SPECS.relative_to(ROOT)} has no {variable}, which a model of settings.py has")
+        before = re.sub(r"^ {8}options:\n(?: {10}.*\n)+", "", block[0], flags=re.MULTILINE)
+        text = text.replace(block[0], before + "\n".join(lines) + "\n")
+    return text
 
 
 def engine_section(engine: Engine) -> str:
@@ -158,6 +277,7 @@ def render() -> str:
     parts = [
         HEAD,
         role_section(roles[0]),
+        *map(nested_section, nested()),
         OPTIONS_HEAD,
         *map(engine_section, others),
         "### Shared by the engines with GPUs\n\n" + table(OPTION, option_rows(CommonOptions)),
@@ -168,18 +288,18 @@ def render() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page, or compare."""
+    """Write the files, or compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if the page is not current")
-    text = render()
-    if not parser.parse_args(arguments).check:
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    page = TARGET.relative_to(ROOT)
-    print(f"{page} is not current: run .venv/bin/python tools/make_reference.py", file=sys.stderr)
-    return 1
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not current")
+    check, status = parser.parse_args(arguments).check, 0
+    for file, text in ((SPECS, render_specs(SPECS.read_text(encoding="utf-8"))), (PAGE, render())):
+        if not check:
+            file.write_text(text, encoding="utf-8")
+        elif not file.is_file() or file.read_text(encoding="utf-8") != text:
+            tool = ".venv/bin/python tools/make_reference.py"
+            print(f"{file.relative_to(ROOT)} is not current: run {tool}", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from places import REPOSITORY
+from pydantic import BaseModel
 
 from wideep.deployment.launch import NOT_DECISIVE, File, Gang, Health, Launch, Listener, ProgramFile
-
-PAGE = REPOSITORY / "docs" / "reference" / "variables.md"
+from wideep.engines import ENGINES
+from wideep.inventory.settings import parse
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +34,89 @@ def tool() -> ModuleType:
     return module
 
 
-def test_the_page_is_current(tool: ModuleType) -> None:
-    assert PAGE.read_text(encoding="utf-8") == tool.render(), "run .venv/bin/python tools/make_reference.py"
+def test_page_and_argument_specs_are_current(tool: ModuleType) -> None:
+    again = "run .venv/bin/python tools/make_reference.py"
+    assert tool.PAGE.read_text(encoding="utf-8") == tool.render(), again
+    specs = tool.SPECS.read_text(encoding="utf-8")
+    assert specs == tool.render_specs(specs), again
 
 
-def test_check_tells_a_page_that_is_not_current(
+def test_check_tells_a_file_that_is_not_current(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "variables.md"
+    page, specs = tmp_path / "variables.md", tmp_path / "argument_specs.yml"
+    specs.write_text("before\n")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
-    monkeypatch.setattr(tool, "TARGET", page)
+    monkeypatch.setattr(tool, "PAGE", page)
+    monkeypatch.setattr(tool, "SPECS", specs)
     monkeypatch.setattr(tool, "render", lambda: "now\n")
+    monkeypatch.setattr(tool, "render_specs", lambda _: "after\n")
     assert tool.main(["--check"]) == 1
     assert not page.exists()
+    assert specs.read_text() == "before\n"
     assert tool.main([]) == 0
     assert tool.main(["--check"]) == 0
+    capsys.readouterr()
     page.write_text("before\n")
     assert tool.main(["--check"]) == 1
     assert "variables.md is not current" in capsys.readouterr().err
+    page.write_text("now\n")
+    specs.write_text("before\n")
+    assert tool.main(["--check"]) == 1
+    assert "argument_specs.yml is not current" in capsys.readouterr().err
+
+
+def models(kind: type[BaseModel], tool: ModuleType) -> Iterator[type[BaseModel]]:
+    yield kind
+    for field in kind.model_fields.values():
+        if inner := tool.model_of(field):
+            yield from models(inner, tool)
+
+
+def test_every_field_says_what_it_means(tool: ModuleType) -> None:
+    roots = [model for _, model in tool.nested().values()]
+    roots += [engine.options for engine in ENGINES.values() if isinstance(engine.options, type)]
+    assert len(roots) >= 7
+    for root in roots:
+        for model in models(root, tool):
+            for name, field in model.model_fields.items():
+                assert field.description, f"{model.__name__}.{name}"
+                assert field.description.endswith("."), f"{model.__name__}.{name}"
+
+
+NESTED = ("wideep_eplb", "wideep_pools", "wideep_network", "wideep_container", "wideep_kubernetes")
+WRONG = {
+    "wideep_eplb": {"redundant_experts": "many"},
+    "wideep_pools": {"prefill": {"replicas": "two"}},
+    "wideep_network": {"link": "wifi"},
+    "wideep_container": {"mount": []},
+    "wideep_kubernetes": {"resources": {"worker": {"limits": {"disk": "1Gi"}}}},
+}
+
+
+def ansible_says(variables: Mapping[str, Any], tool: ModuleType) -> list[str]:
+    """Return what Ansible's own check of argument_specs says of variables."""
+    specs = yaml.safe_load(tool.SPECS.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    given = {name: value for name, value in variables.items() if name in specs}
+    result = ArgumentSpecValidator(specs).validate(given, validate_role_argument_spec=True)
+    return list(result.error_messages)
+
+
+def test_what_models_are_made_of_is_known(tool: ModuleType) -> None:
+    assert set(tool.nested()) == set(NESTED) == set(WRONG)
+
+
+@pytest.mark.parametrize(
+    "inventory", sorted(REPOSITORY.glob("inventories/*/group_vars/all.yml")), ids=lambda path: path.parts[-3]
+)
+def test_ansible_accepts_the_inventories(tool: ModuleType, inventory: Path) -> None:
+    assert ansible_says(yaml.safe_load(inventory.read_text(encoding="utf-8")), tool) == []
+
+
+@pytest.mark.parametrize("variable", NESTED)
+def test_ansible_refuses_what_no_model_has(tool: ModuleType, variable: str) -> None:
+    assert len(ansible_says({variable: WRONG[variable]}, tool)) == 1
+    assert parse({"host": {variable: WRONG[variable]}})[2]
 
 
 def test_every_variable_has_one_row_of_four_cells(tool: ModuleType) -> None:

@@ -26,26 +26,40 @@ SECTIONS = frozenset(found.name for found in iter_modules([str(Path(__file__).pa
 
 
 class CommonOptions(BaseModel):
-    """Options of every engine. What is unset follows from the pool's GPUs, its role and the model.
-
-    tensor_parallel_size: all GPUs of a replica. data_parallel_size: attention replicas within it (with
-    dp_attention, they divide the same GPUs). expert_parallel_size: GPUs that the experts are spread over.
-    page_size: tokens of a KV block. context_length: longest sequence, in tokens.
-    cuda_graph_max_bs: largest batch of one rank for which a CUDA graph is captured, in sequences.
-    """
+    """Options of every engine. What is unset follows from the pool's GPUs, its role and the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    tensor_parallel_size: int | None = Field(default=None, ge=1)
-    data_parallel_size: int | None = Field(default=None, ge=1)
-    expert_parallel_size: int | None = Field(default=None, ge=1)
-    dp_attention: bool | None = None
-    page_size: int | None = Field(default=None, ge=1)
-    kv_cache_dtype: Literal["auto", "bf16", "fp8"] = "auto"
-    context_length: int | None = Field(default=None, ge=1)
-    cuda_graph_max_bs: int | None = Field(default=None, ge=1)
-    load_format: Literal["auto", "dummy"] = "auto"
-    trust_remote_code: bool = False
+    tensor_parallel_size: int | None = Field(
+        default=None, ge=1, description="GPUs that divide each layer; unset, all of a replica."
+    )
+    data_parallel_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Attention replicas within it (with C(dp_attention), they divide the same GPUs).",
+    )
+    expert_parallel_size: int | None = Field(
+        default=None, ge=1, description="GPUs that the experts are spread over."
+    )
+    dp_attention: bool | None = Field(
+        default=None, description="Whether attention is divided by data, each part with sequences of its own."
+    )
+    page_size: int | None = Field(default=None, ge=1, description="Tokens of a KV block.")
+    kv_cache_dtype: Literal["auto", "bf16", "fp8"] = Field(
+        default="auto", description="Type of the KV cache's numbers; V(auto) is the model's own."
+    )
+    context_length: int | None = Field(default=None, ge=1, description="Longest sequence, in tokens.")
+    cuda_graph_max_bs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest batch of one rank for which a CUDA graph is captured, in sequences.",
+    )
+    load_format: Literal["auto", "dummy"] = Field(
+        default="auto", description="V(dummy) makes random weights instead of reading the model's."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Whether Python code of the model directory is run."
+    )
 
 
 Options = TypeVar("Options", bound=CommonOptions)

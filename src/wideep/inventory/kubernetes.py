@@ -27,91 +27,127 @@ class _Strict(BaseModel):
 
 
 class ModelCacheSettings(_Strict):
-    """`wideep_kubernetes.model_cache`: the volume that all pods read the model from.
+    """`wideep_kubernetes.model_cache`: the volume that all pods read the model from."""
 
-    create: whether the claim is ours; else it must be there. download: whether a Job fills it (with what
-    model_cache_repo and model_cache_revision name). storage_class: unset means the cluster's default.
-    run_as_user: who downloads; unset, the image's user (1000).
-    """
-
-    claim: Name = "model-cache"
-    create: bool = True
-    size: Quantity = "1Ti"
-    storage_class: str = ""
-    access_mode: Literal["ReadWriteMany", "ReadOnlyMany"] = "ReadWriteMany"
-    mount_path: str = Field(default="/model-cache", pattern=r"^/[A-Za-z0-9._/-]+$")
-    download: bool = True
-    run_as_user: int | None = Field(default=None, ge=0)
+    claim: Name = Field(default="model-cache", description="Name of the volume claim.")
+    create: bool = Field(default=True, description="Whether the claim is ours; else it must be there.")
+    size: Quantity = Field(default="1Ti", description="Size of a claim that is ours.")
+    storage_class: str = Field(default="", description="Its storage class; empty, the cluster's default.")
+    access_mode: Literal["ReadWriteMany", "ReadOnlyMany"] = Field(
+        default="ReadWriteMany", description="How pods of several nodes have the volume."
+    )
+    mount_path: str = Field(
+        default="/model-cache",
+        pattern=r"^/[A-Za-z0-9._/-]+$",
+        description="Directory of the pods where the volume is.",
+    )
+    download: bool = Field(
+        default=True,
+        description="Whether a Job brings what model_cache_repo and model_cache_revision name. Deployments"
+        " of a namespace share claim and download.",
+    )
+    run_as_user: int | None = Field(
+        default=None, ge=0, description="User that downloads; unset, the image's (1000)."
+    )
 
 
 class Amounts(_Strict):
     """CPU and memory of a pod."""
 
-    cpu: Quantity = ""
-    memory: Quantity = ""
+    cpu: Quantity = Field(default="", description="Number of CPUs, such as V(2) or V(500m).")
+    memory: Quantity = Field(default="", description="Memory, such as V(64Gi).")
 
 
 class PodResources(_Strict):
     """What a pod's node reserves for it, and what it may use at most."""
 
-    requests: Amounts = Amounts()
-    limits: Amounts = Amounts()
+    requests: Amounts = Field(default=Amounts(), description="What a node reserves for the pod.")
+    limits: Amounts = Field(default=Amounts(), description="What the pod may use at most.")
 
 
 class ResourceSettings(_Strict):
     """`wideep_kubernetes.resources`: of a worker pod, a frontend and the download."""
 
-    worker: PodResources = PodResources()
-    frontend: PodResources = PodResources()
-    download: PodResources = PodResources()
+    worker: PodResources = Field(
+        default=PodResources(),
+        description="Of a worker pod; requests are one CPU for each GPU and as much memory as"
+        " C(shared_memory), unless set.",
+    )
+    frontend: PodResources = Field(default=PodResources(), description="Of a frontend.")
+    download: PodResources = Field(default=PodResources(), description="Of the download.")
 
 
 class CpuPodSettings(_Strict):
-    """`wideep_kubernetes.cpu_pods`: where frontends and the download may be.
+    """`wideep_kubernetes.cpu_pods`: where frontends and the download may be."""
 
-    tolerations: unset, those of workers.
-    """
-
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: tuple[dict[str, Any], ...] | None = None
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels of their nodes.")
+    tolerations: tuple[dict[str, Any], ...] | None = Field(
+        default=None, description="Taints that they tolerate; unset, those of workers."
+    )
 
 
 class KubernetesSettings(_Strict):
-    """`wideep_kubernetes`. Empty texts and lists mean: leave it to the cluster.
+    """`wideep_kubernetes`. Empty texts and lists mean: leave it to the cluster."""
 
-    image, frontend_image: unset means the release's official images. rdma_resource, rdma_count: extended
-    resource that the RDMA device plugin offers, and how many each worker pod takes. orchestrator: what
-    places the pods of a replica together. queue: of the KAI scheduler. run_as_user: of workers; unset, the
-    image's user (1000), for whom capabilities have no effect. cache_host_path: directory on the nodes for
-    compiled kernels; unset, they are lost with the pod.
-    """
-
-    namespace: Name = "dynamo"
-    image: str = ""
-    frontend_image: str = ""
-    image_pull_secrets: tuple[Name, ...] = ()
-    hf_token_secret: Name = "hf-token-secret"  # noqa: S105 - its name
-    frontend_replicas: int = Field(default=1, ge=1, le=50)
-    model_cache: ModelCacheSettings = ModelCacheSettings()
-    orchestrator: Literal["grove", "lws"] = "grove"
-    queue: str = ""
-    scheduler: str = ""
-    priority_class: str = ""
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: tuple[dict[str, Any], ...] = ()
-    cpu_pods: CpuPodSettings = CpuPodSettings()
-    resources: ResourceSettings = ResourceSettings()
-    shared_memory: Quantity = "80Gi"
-    rdma_resource: str = Field(default="", pattern=r"^([a-z0-9.-]+/[A-Za-z0-9._-]+)?$")
-    rdma_count: int = Field(default=1, ge=1)
-    host_network: bool = False
-    host_ipc: bool = False
-    privileged: bool = False
-    run_as_user: int | None = Field(default=None, ge=0)
-    capabilities: tuple[str, ...] = ("IPC_LOCK",)
-    cache_host_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._/-]+)?$")
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    namespace: Name = Field(default="dynamo", description="Namespace of all objects but the platform.")
+    image: str = Field(default="", description="Image of workers; empty, the release's official one.")
+    frontend_image: str = Field(
+        default="", description="Image of frontends; empty, the release's official one."
+    )
+    image_pull_secrets: tuple[Name, ...] = Field(
+        default=(), description="Names of Secrets with accounts of registries."
+    )
+    hf_token_secret: Name = Field(
+        default="hf-token-secret", description="Name of the Secret with the model hub's token."
+    )
+    frontend_replicas: int = Field(default=1, ge=1, le=50, description="Number of frontends.")
+    model_cache: ModelCacheSettings = Field(
+        default=ModelCacheSettings(), description="The volume with the model."
+    )
+    orchestrator: Literal["grove", "lws"] = Field(
+        default="grove", description="What places the pods of a replica together."
+    )
+    queue: str = Field(default="", description="Queue of the KAI scheduler.")
+    scheduler: str = Field(default="", description="Scheduler of the pods.")
+    priority_class: str = Field(default="", description="Priority class of the pods.")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="Labels of the worker pods' nodes. A node has one worker pod."
+    )
+    tolerations: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Taints that worker pods tolerate."
+    )
+    cpu_pods: CpuPodSettings = Field(
+        default=CpuPodSettings(),
+        description="Where frontends and the download are; not on GPU nodes where there are others.",
+    )
+    resources: ResourceSettings = Field(
+        default=ResourceSettings(), description="CPU and memory that pods ask for, and may use at most."
+    )
+    shared_memory: Quantity = Field(default="80Gi", description="Size of a worker's C(/dev/shm).")
+    rdma_resource: str = Field(
+        default="",
+        pattern=r"^([a-z0-9.-]+/[A-Za-z0-9._-]+)?$",
+        description="Extended resource that the RDMA device plugin offers, such as V(rdma/ib).",
+    )
+    rdma_count: int = Field(default=1, ge=1, description="How many of it a worker pod takes.")
+    host_network: bool = Field(default=False, description="Whether workers have the node's network.")
+    host_ipc: bool = Field(default=False, description="Whether workers share the node's IPC namespace.")
+    privileged: bool = Field(default=False, description="Whether workers are privileged.")
+    run_as_user: int | None = Field(
+        default=None,
+        ge=0,
+        description="User of workers; unset, the image's (1000), for whom capabilities have no effect.",
+    )
+    capabilities: tuple[str, ...] = Field(
+        default=("IPC_LOCK",), description="Linux capabilities that workers get."
+    )
+    cache_host_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._/-]+)?$",
+        description="Directory on the nodes that keeps compiled kernels; empty, they go with the pod.",
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels of all pods.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of all pods.")
 
     def requests(self, component: str, gpus: int = 0) -> dict[str, str]:
         """Return what a pod asks of its node. gpus: of one pod; component: `worker`, or a key of FLOORS."""

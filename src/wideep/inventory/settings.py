@@ -73,21 +73,33 @@ class _Strict(BaseModel):
 
 
 class PoolSettings(_Strict):
-    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options.
+    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options."""
 
-    replicas: on Kubernetes only, where no inventory group says how many there are; unset: one.
-    gpus_per_node: GPUs that one replica takes on each of its nodes; unset: all of the node's GPUs, divided
-    by replicas_per_node.
-    """
-
-    replicas: int | None = Field(default=None, ge=1, le=1000)
-    nodes_per_replica: int = Field(default=1, ge=1)
-    # 10: a pool's ports on a host (see topology.PORTS_PER_POOL) are for so many.
-    replicas_per_node: int = Field(default=1, ge=1, le=10)
-    gpus_per_node: int | None = Field(default=None, ge=1, le=64)
-    options: dict[str, Any] = Field(default_factory=dict)
-    extra_args: dict[str, Value] = Field(default_factory=dict)
-    env: dict[str, str] = Field(default_factory=dict)
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="On Kubernetes only, where no inventory group says how many there are; unset, one.",
+    )
+    nodes_per_replica: int = Field(
+        default=1, ge=1, description="Hosts that make one replica, in inventory order."
+    )
+    # 10: a pool's ports on a host (see model.PORTS_PER_POOL) are for so many.
+    replicas_per_node: int = Field(default=1, ge=1, le=10, description="Replicas that share a host.")
+    gpus_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="GPUs of a host that one replica takes; unset, all, divided by C(replicas_per_node).",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Engine options by name (docs/reference/variables.md lists them)."
+    )
+    extra_args: dict[str, Value] = Field(
+        default_factory=dict,
+        description="Further flags without their dashes, checked against the release's list of them.",
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of the workers.")
 
     @field_validator("env", mode="before")
     @classmethod
@@ -99,45 +111,70 @@ class PoolSettings(_Strict):
 
 
 class EplbSettings(_Strict):
-    """`wideep_eplb`: expert-parallel load balancing. Counts are for one replica.
+    """`wideep_eplb`: expert-parallel load balancing."""
 
-    rebalance_iterations: forward passes between two placements. min_utilization: above this share of balance
-    a placement is kept (1.0: always rebalance). layers_per_chunk: layers moved in one pass; unset: all.
-    """
-
-    enabled: bool = False
-    redundant_experts: int = Field(default=0, ge=0)
+    enabled: bool = Field(
+        default=False, description="Measure the load and move experts; without it nothing is rebalanced."
+    )
+    redundant_experts: int = Field(
+        default=0,
+        ge=0,
+        description="Copies beside the model's experts, in each replica. Experts and copies together must"
+        " divide by the expert parallel size.",
+    )
     algorithm: Literal[
         "auto", "deepseek", "deepseek_hierarchical", "deepseek_vec", "deepseek_vec_hierarchical"
-    ] = "auto"
-    rebalance_iterations: int = Field(default=1000, ge=1)
-    min_utilization: float = Field(default=1.0, gt=0, le=1)
-    layers_per_chunk: int | None = Field(default=None, ge=1)
+    ] = Field(default="auto", description="How experts are placed.")
+    rebalance_iterations: int = Field(
+        default=1000, ge=1, description="Forward passes between two placements."
+    )
+    min_utilization: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of balance above which a placement is kept; V(1.0) makes a new one each time.",
+    )
+    layers_per_chunk: int | None = Field(
+        default=None, ge=1, description="Layers that are moved in one pass; unset, all."
+    )
 
 
 class NetworkSettings(_Strict):
     """`wideep_network`: the RDMA devices of a host, from which every library's own variables are derived."""
 
-    link: Literal["none", "ib", "roce"] = "none"
-    rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = ()
-    rdma_port: int = Field(default=1, ge=1, le=4)
-    gid_index: int | None = Field(default=None, ge=0)
+    link: Literal["none", "ib", "roce"] = Field(
+        default="none", description="What connects the hosts for RDMA, InfiniBand or RoCE."
+    )
+    rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = Field(
+        default=(), description="Names of the devices, such as V(mlx5_0)."
+    )
+    rdma_port: int = Field(default=1, ge=1, le=4, description="Port of each device.")
+    gid_index: int | None = Field(
+        default=None, ge=0, description="Index of the address in a port's table, for RoCE only."
+    )
 
 
 class ContainerSettings(_Strict):
-    """`wideep_container`: how podman runs Dynamo's processes (`wideep.hosts.container`).
+    """`wideep_container`: how podman runs Dynamo's processes (`wideep.hosts.container`)."""
 
-    program: podman, by name or path. python: the image's interpreter that has Dynamo. init: a small init
-    process is the first of each container. shm: `host`, or the size of a shared memory of its own. mounts:
-    SOURCE:DESTINATION[:OPTIONS]. options: further options of `podman run`, as `--name=value` or `--name`.
-    """
-
-    program: str = Field(default="podman", pattern=WORD)
-    python: str = Field(default="python3", pattern=WORD)
-    init: bool = True
-    shm: str = Field(default="host", pattern=SHARED_MEMORY)
-    mounts: tuple[Annotated[str, Field(pattern=MOUNT)], ...] = ()
-    options: tuple[Annotated[str, Field(pattern=PODMAN_OPTION)], ...] = ()
+    program: str = Field(default="podman", pattern=WORD, description="podman itself, by name or path.")
+    python: str = Field(
+        default="python3", pattern=WORD, description="The interpreter in the image that has Dynamo."
+    )
+    init: bool = Field(
+        default=True, description="Whether an init process is the container's first (catatonit)."
+    )
+    shm: str = Field(
+        default="host",
+        pattern=SHARED_MEMORY,
+        description="Shared memory, V(host) for that of the host, or a size (V(16g)) for one of its own.",
+    )
+    mounts: tuple[Annotated[str, Field(pattern=MOUNT)], ...] = Field(
+        default=(), description="Further mounts, as C(/source:/destination[:options])."
+    )
+    options: tuple[Annotated[str, Field(pattern=PODMAN_OPTION)], ...] = Field(
+        default=(), description="Further options of C(podman run), each as one word."
+    )
 
 
 class Settings(_Strict):

@@ -44,32 +44,59 @@ DISPATCH_ENV = {
 
 
 class SglangOptions(CommonOptions):
-    """What SGLang alone has. Sizes in tokens or sequences are of a whole replica unless they say `per_rank`.
+    """What SGLang alone has. Tokens and sequences are a whole replica's unless `per_rank` is said."""
 
-    mem_fraction_static: share of a GPU's memory for weights and KV cache together.
-    chunked_prefill_size: prompt tokens of one step; SGLang divides it by data_parallel_size. -1: not chunked.
-    max_running_requests: sequences at once; divided by data_parallel_size too.
-    dispatch_tokens_per_rank: tokens that a rank may send in one low-latency step; buffers grow with it.
-    moe_dense_tp_size: GPUs that divide a MoE model's dense layers: 1 (whole on each) or all.
-    """
-
-    a2a_backend: AllToAll | None = None
-    deepep_mode: Literal["auto", "normal", "low_latency"] | None = None
-    dispatch_tokens_per_rank: int = Field(default=128, ge=1)
-    moe_dense_tp_size: int | None = Field(default=None, ge=1)
-    moe_runner_backend: str | None = None
-    dp_lm_head: bool | None = None
-    two_batch_overlap: bool = False
-    single_batch_overlap: bool = False
-    attention_backend: str | None = None
-    cuda_graphs: bool = True
-    mem_fraction_static: float | None = Field(default=None, gt=0, lt=1)
-    chunked_prefill_size: int | None = Field(default=None, ge=-1)
-    max_running_requests: int | None = Field(default=None, ge=1)
-    max_total_tokens: int | None = Field(default=None, ge=1)
-    radix_cache: bool = True
-    watchdog_timeout_s: int | None = Field(default=None, ge=1)
-    dist_timeout_s: int | None = Field(default=None, ge=1)
+    a2a_backend: AllToAll | None = Field(
+        default=None, description="What carries tokens to their experts and back; V(none), nothing does."
+    )
+    deepep_mode: Literal["auto", "normal", "low_latency"] | None = Field(
+        default=None, description="Layout of the tokens on that way."
+    )
+    dispatch_tokens_per_rank: int = Field(
+        default=128,
+        ge=1,
+        description="Tokens that a rank may send in one low-latency step; buffers grow with it.",
+    )
+    moe_dense_tp_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="GPUs that divide a MoE model's dense layers: 1 (whole on each) or all.",
+    )
+    moe_runner_backend: str | None = Field(default=None, description="Kernels of the experts.")
+    dp_lm_head: bool | None = Field(
+        default=None, description="Whether the output layer is divided by data, as attention is."
+    )
+    two_batch_overlap: bool = Field(
+        default=False, description="Compute one half of a batch while the other's tokens are on their way."
+    )
+    single_batch_overlap: bool = Field(
+        default=False, description="Compute parts of a batch while its tokens are on their way."
+    )
+    attention_backend: str | None = Field(default=None, description="Kernels of attention.")
+    cuda_graphs: bool = Field(default=True, description="Whether decoding runs as CUDA graphs.")
+    mem_fraction_static: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of a GPU's memory for weights and KV cache together."
+    )
+    chunked_prefill_size: int | None = Field(
+        default=None,
+        ge=-1,
+        description="Prompt tokens of one step; divided by C(data_parallel_size). V(-1) is not chunked.",
+    )
+    max_running_requests: int | None = Field(
+        default=None, ge=1, description="Sequences at once; divided by C(data_parallel_size) too."
+    )
+    max_total_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens that the KV cache holds, instead of what memory is left for."
+    )
+    radix_cache: bool = Field(
+        default=True, description="Whether prompts that begin alike share their beginning."
+    )
+    watchdog_timeout_s: int | None = Field(
+        default=None, ge=1, description="Seconds after which a step that does not end ends the process."
+    )
+    dist_timeout_s: int | None = Field(
+        default=None, ge=1, description="Seconds that ranks wait for each other."
+    )
 
 
 @dataclass(frozen=True)

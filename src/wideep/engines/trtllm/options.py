@@ -37,39 +37,59 @@ PAGE_SIZE, PAGE_SIZE_FLASH_MLA = 32, 64
 
 
 class TrtllmOptions(CommonOptions):
-    """What TensorRT-LLM alone has. With attention DP, batches and tokens are those of one GPU.
+    """What TensorRT-LLM alone has. With attention DP, batches and tokens are those of one GPU."""
 
-    pipeline_parallel_size: GPU groups that layers are divided over; tensor_parallel_size counts within one.
-    moe_backend: kernels of the experts; chosen by version, GPU and weights.
-    moe_max_tokens: tokens of all GPUs that the experts take at once; more are cut into chunks.
-    max_batch_size: sequences at once. max_num_tokens: tokens of one step.
-    chunked_prefill: whether a prompt may take several steps.
-    cuda_graphs: whether decoding runs as CUDA graphs. cuda_graph_batch_sizes: batches that are captured,
-    instead of powers of two up to cuda_graph_max_bs. cuda_graph_padding: whether others are filled up to the
-    next one.
-    free_gpu_memory_fraction: share for the KV cache of what weights and a first pass leave free.
-    block_reuse: whether prompts that begin alike share their beginning. overlap_scheduler: whether a step is
-    prepared while the one before runs; never in prefill.
-    max_tokens_in_buffer: tokens of one sequence's KV cache that can be on their way between the pools.
-    mpirun: Open MPI's launcher, where a replica spans hosts; an absolute path where it is not on the PATH.
-    engine_args: further fields of the engine's YAML, as a tree, checked against its field tree.
-    """
-
-    pipeline_parallel_size: int = Field(default=1, ge=1)
-    moe_backend: str | None = None
-    moe_max_tokens: int | None = Field(default=None, ge=1)
-    max_batch_size: int | None = Field(default=None, ge=1)
-    max_num_tokens: int | None = Field(default=None, ge=1)
-    chunked_prefill: bool | None = None
-    cuda_graphs: bool = True
-    cuda_graph_batch_sizes: list[int] | None = Field(default=None, min_length=1)
-    cuda_graph_padding: bool = True
-    free_gpu_memory_fraction: float | None = Field(default=None, gt=0, lt=1)
-    block_reuse: bool = True
-    overlap_scheduler: bool | None = None
-    max_tokens_in_buffer: int | None = Field(default=None, ge=1)
-    mpirun: str = Field(default="mpirun", pattern=WORD)
-    engine_args: dict[str, Any] = Field(default={})
+    pipeline_parallel_size: int = Field(
+        default=1,
+        ge=1,
+        description="GPU groups that layers are divided over; C(tensor_parallel_size) counts within one.",
+    )
+    moe_backend: str | None = Field(
+        default=None, description="Kernels of the experts; chosen by version, GPU and weights."
+    )
+    moe_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of all GPUs that the experts take at once; more are cut into chunks.",
+    )
+    max_batch_size: int | None = Field(default=None, ge=1, description="Sequences at once.")
+    max_num_tokens: int | None = Field(default=None, ge=1, description="Tokens of one step.")
+    chunked_prefill: bool | None = Field(default=None, description="Whether a prompt may take several steps.")
+    cuda_graphs: bool = Field(default=True, description="Whether decoding runs as CUDA graphs.")
+    cuda_graph_batch_sizes: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        description="Batches that are captured, instead of powers of two up to C(cuda_graph_max_bs).",
+    )
+    cuda_graph_padding: bool = Field(
+        default=True, description="Whether others are filled up to the next one."
+    )
+    free_gpu_memory_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share for the KV cache of what weights and a first pass leave free.",
+    )
+    block_reuse: bool = Field(
+        default=True, description="Whether prompts that begin alike share their beginning."
+    )
+    overlap_scheduler: bool | None = Field(
+        default=None, description="Whether a step is prepared while the one before runs; never in prefill."
+    )
+    max_tokens_in_buffer: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of one sequence's KV cache that can be on their way between the pools.",
+    )
+    mpirun: str = Field(
+        default="mpirun",
+        pattern=WORD,
+        description="Open MPI's launcher, where a replica spans hosts; its path where the PATH has it not.",
+    )
+    engine_args: dict[str, Any] = Field(
+        default={},
+        description="Further fields of the engine's YAML, as a tree, checked against its field tree.",
+    )
 
 
 def shared_experts(card: ModelCard | None) -> int:
