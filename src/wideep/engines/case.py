@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from wideep.deployment.model import Deployment, Host, Pool, Replica
 from wideep.engines.options import Options, parse_options
@@ -20,9 +20,13 @@ from wideep.reference.release import Release
 class PoolCase(Generic[Options]):
     """One pool with everything that its rules look at.
 
+    title: the engine's name in sentences. stages_option: what sets the pipeline parallel size.
     options: with the defaults filled in. extra: extra_args by the parser's own name of the flag.
     card, gpu: None where unknown; rules that need them are silent then. gpu is the smallest of the pool.
     """
+
+    title: ClassVar[str]
+    stages_option: ClassVar[str]
 
     pool: Pool
     settings: Settings
@@ -82,6 +86,21 @@ class PoolCase(Generic[Options]):
     def ep(self) -> int:
         """Return the expert parallel size."""
         return self.options.expert_parallel_size or 1
+
+    @property
+    def stages(self) -> int:
+        """Return the pipeline parallel size: parts of the layers, each with all of tensor parallel size."""
+        raise NotImplementedError
+
+    @property
+    def dense(self) -> bool:
+        """Whether the model is known to have no experts."""
+        return self.card is not None and self.card.experts is None
+
+    @property
+    def longest(self) -> int:
+        """Return the tokens of the longest sequence: what is set, else what the model can; 0 if unknown."""
+        return self.options.context_length or (self.card.context_length if self.card else 0)
 
     def at(self, option: str) -> str:
         """Return the variable that sets an option."""

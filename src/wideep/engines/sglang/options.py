@@ -103,15 +103,13 @@ class SglangOptions(CommonOptions):
 class Case(PoolCase[SglangOptions]):
     """See `PoolCase`."""
 
+    title = "SGLang"
+    stages_option = "pp-size"
+
     @property
     def draft_tokens(self) -> int:
         """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
         return int(self.extra.get("speculative-num-draft-tokens") or 1)
-
-    @property
-    def dense(self) -> bool:
-        """Whether the model is known to have no experts."""
-        return self.card is not None and self.card.experts is None
 
     @property
     def expert_weights(self) -> str | None:
@@ -120,7 +118,7 @@ class Case(PoolCase[SglangOptions]):
 
     @property
     def stages(self) -> int:
-        """Return the pipeline parallel size: parts of the layers, each with all of tensor parallel size."""
+        """See `PoolCase`."""
         return int(self.extra.get("pp-size") or 1)
 
     @property

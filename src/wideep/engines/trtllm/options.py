@@ -108,6 +108,9 @@ class Case(PoolCase[TrtllmOptions]):
     here, else empty.
     """
 
+    title = "TensorRT-LLM"
+    stages_option = "pipeline_parallel_size"
+
     given: frozenset[str] = frozenset()
     why_backend: str = ""
 
@@ -115,6 +118,11 @@ class Case(PoolCase[TrtllmOptions]):
     def facts(self) -> TrtllmFacts:
         """Return what the release knows of TensorRT-LLM."""
         return facts(self.release)
+
+    @property
+    def stages(self) -> int:
+        """See `PoolCase`."""
+        return self.options.pipeline_parallel_size
 
     @property
     def experts(self) -> bool:

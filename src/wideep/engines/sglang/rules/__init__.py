@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wideep.engines.rules import judge, own_environment, remote_code, same_gpus
+from wideep.engines import rules as shared
 from wideep.engines.sglang.options import Case
 
 # They add their rules when they are read.
@@ -19,11 +19,10 @@ from wideep.problems import Problem
 
 __all__ = ["FLAGS", "OWNED", "RULES", "check"]
 
-rule(same_gpus)
-rule(own_environment)
-rule(remote_code)
+for each in shared.COMMON:
+    rule(each)
 
 
 def check(cases: Sequence[Case]) -> list[Problem]:
     """Return what all rules have to say, each thing once."""
-    return judge(cases, RULES, handover)
+    return shared.judge(cases, RULES, handover)

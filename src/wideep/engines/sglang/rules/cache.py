@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import rule
@@ -109,25 +110,14 @@ def chunked_prefill(case: Case) -> Iterator[Problem]:
 
 @rule
 def context_length(case: Case) -> Iterator[Problem]:
-    """Positions beyond the model's own length are refused, unless the operator insists by environment."""
-    length, insists = case.options.context_length, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
-    if case.card and length and length > case.card.context_length and insists not in case.pool.settings.env:
-        yield Problem(
-            f"context_length {length} is more than the model's {case.card.context_length}",
-            case.at("context_length"),
-            f"lower it, or leave it out for {case.card.context_length}",
-        )
+    """SGLang refuses a longer one than the model's, unless the operator insists by environment."""
+    yield from shared.context_length(case, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN")
 
 
 @rule
 def prefix_cache(case: Case) -> Iterator[Problem]:
-    """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
-    if not case.options.radix_cache and case.prefills:
-        yield warn(
-            "prefixes are not reused; disaggregation does not need that (it frees no peak memory either)",
-            case.at("radix_cache"),
-            "remove radix_cache: false",
-        )
+    """SGLang keeps prompts that share a beginning in a radix tree."""
+    yield from shared.prefixes(case, "radix_cache")
 
 
 @rule

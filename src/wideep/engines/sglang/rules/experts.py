@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
@@ -12,42 +13,27 @@ from wideep.problems import Problem
 
 @rule
 def dense_model(case: Case) -> Iterator[Problem]:
-    """A dense model has no experts to spread: several attention replicas of it are wide DP, not wide EP."""
-    if case.card is None or case.card.experts:
-        return
-    o, eplb = case.options, case.settings.eplb
+    """A dense model has no experts to spread, to compute or to exchange tokens with."""
+    o = case.options
     used = {
-        case.at("expert_parallel_size"): case.ep > 1,
-        case.at("a2a_backend"): o.a2a_backend != "none",
-        case.at("deepep_mode"): o.deepep_mode is not None,
-        case.at("moe_dense_tp_size"): o.moe_dense_tp_size is not None,
-        case.at("moe_runner_backend"): o.moe_runner_backend is not None,
-        "wideep_eplb": eplb.enabled or eplb.redundant_experts > 0,
+        "a2a_backend": o.a2a_backend != "none",
+        "deepep_mode": o.deepep_mode is not None,
+        "moe_dense_tp_size": o.moe_dense_tp_size is not None,
+        "moe_runner_backend": o.moe_runner_backend is not None,
     }
-    for where in (where for where, wrong in used.items() if wrong):
-        yield Problem(
-            f"{case.settings.model} is a dense model: it has no experts. What it can do is wide DP",
-            where,
-            "remove it, and set data_parallel_size; or serve a model with experts",
-        )
+    yield from shared.dense_model(case, used)
 
 
 @rule
 def expert_parallel_size(case: Case) -> Iterator[Problem]:
     """All-to-all backends span all GPUs: SGLang sets ep-size to tp-size silently, whatever was written."""
     o = case.options
-    if case.card and case.card.experts is None:
-        return
-    if o.a2a_backend != "none" and case.ep != case.tp:
+    if o.a2a_backend == "none":
+        yield from shared.expert_parallel_size(case)
+    elif case.ep != case.tp and not case.dense:
         yield Problem(
             f"a2a_backend {o.a2a_backend} spreads the experts over all {case.tp} GPUs,"
             f" expert_parallel_size {case.ep} would be ignored",
-            case.at("expert_parallel_size"),
-            f"set it to {case.tp}, or leave it out",
-        )
-    elif case.tp % case.ep:
-        yield Problem(
-            f"expert_parallel_size {case.ep} does not divide tensor_parallel_size {case.tp}",
             case.at("expert_parallel_size"),
             f"set it to {case.tp}, or leave it out",
         )
@@ -61,22 +47,6 @@ def all_to_all_alone(case: Case) -> Iterator[Problem]:
             f"a2a_backend {case.options.a2a_backend} exchanges tokens between GPUs, a replica has one",
             case.at("a2a_backend"),
             "remove it, or give a replica more than one GPU",
-        )
-
-
-@rule
-def experts_divide(case: Case) -> Iterator[Problem]:
-    """Every GPU holds the same number of experts: the lab's 16 redundant ones on 32 GPUs are impossible."""
-    if case.card is None or case.card.experts is None:
-        return
-    routed, redundant = case.card.experts.routed, case.settings.eplb.redundant_experts
-    if case.tp <= case.world_size and (routed + redundant) % case.ep:
-        below = (routed + redundant) // case.ep * case.ep - routed
-        legal = [n for n in (below, below + case.ep) if n >= 0]
-        yield Problem(
-            f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}",
-            "wideep_eplb.redundant_experts",
-            f"use {' or '.join(map(str, legal))}",
         )
 
 
@@ -158,25 +128,8 @@ def eplb_groups(case: Case) -> Iterator[Problem]:
 
 @rule
 def redundancy_advice(case: Case) -> Iterator[Problem]:
-    """Between half a spare expert and one for each GPU is what has been found to pay."""
-    eplb = case.settings.eplb
-    if eplb.enabled and case.ep > 1 and not case.ep // 2 <= eplb.redundant_experts <= case.ep:
-        legal = case.ep if case.card is None or case.card.experts is None else _advised(case)
-        if legal == eplb.redundant_experts:
-            return
-        yield warn(
-            f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
-            " (fewer leave hot experts alone, more take memory from the KV cache)",
-            "wideep_eplb.redundant_experts",
-            f"try {legal}",
-        )
-
-
-def _advised(case: Case) -> int:
-    """Return the largest legal count up to the number of GPUs, else the smallest legal one."""
-    assert case.card is not None
-    assert case.card.experts is not None
-    return (-case.card.experts.routed) % case.ep or case.ep
+    """Without a spare expert SGLang has nothing to balance with."""
+    yield from shared.redundancy_advice(case, or_none=False)
 
 
 @rule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import DISPATCH_ENV, Case
 from wideep.engines.sglang.rules.registry import FLAGS, OWNED, rule
@@ -11,7 +12,7 @@ from wideep.problems import Problem
 
 # Variable of the environment -> the option that decides it.
 ENV_OF = dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank")
-OPTION_OF = {flag: option for option, flag in FLAGS.items()}
+OPTION_OF = {flag: option for option, flag in FLAGS.items()} | {"disable-radix-cache": "radix_cache: false"}
 # How long a request waits for its other side, in seconds: 300 unless set.
 PATIENCE = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
 LONGEST_WAIT_S = 600
@@ -20,16 +21,7 @@ LONGEST_WAIT_S = 600
 @rule
 def flags_of_the_plan(case: Case) -> Iterator[Problem]:
     """Ranks, addresses and ports follow from the inventory; typed options are checked, extra_args are not."""
-    for flag in case.extra:
-        where = f"wideep_pools.{case.role}.extra_args.{flag}"
-        if flag in OWNED:
-            yield Problem(
-                f"--{flag} is decided by {OWNED[flag]}", where, "remove it here and set that instead"
-            )
-        elif flag in OPTION_OF:
-            option = OPTION_OF[flag] + (": false" if flag == "disable-radix-cache" else "")
-            remedy = f"set wideep_pools.{case.role}.options.{option} instead"
-            yield Problem(f"--{flag} has an option of its own, which rules can check", where, remedy)
+    yield from shared.flags_of_the_plan(case, OWNED, OPTION_OF)
 
 
 @rule
@@ -42,17 +34,6 @@ def environment_of_options(case: Case) -> Iterator[Problem]:
                 f"wideep_pools.{case.role}.env.{name}",
                 f"remove it and set wideep_pools.{case.role}.options.sglang.{option}",
             )
-
-
-@rule
-def model_directory(case: Case) -> Iterator[Problem]:
-    """The small model directory of the rehearsal has no weights."""
-    if not case.settings.model_path:
-        yield Problem(
-            "SGLang needs the model's directory",
-            "wideep_model_path",
-            "set wideep_model_path to a directory that all hosts of the pool have",
-        )
 
 
 @rule

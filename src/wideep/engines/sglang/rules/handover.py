@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from wideep.engines.rules import pair, same_layout
+from wideep.engines.rules import longest_prompt, pair, same_layout
 from wideep.engines.sglang.options import Case
 from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
@@ -55,24 +55,10 @@ def same_drafts(cases: Sequence[Case]) -> Iterator[Problem]:
             )
 
 
-def longest_prompt(cases: Sequence[Case]) -> Iterator[Problem]:
-    """A prompt that prefill takes has to fit decode, which refuses it later, when it is computed."""
-    if both := pair(cases):
-        prefill, decode = (
-            case.options.context_length or (case.card.context_length if case.card else 0) for case in both
-        )
-        if decode and prefill > decode:
-            yield Problem(
-                f"prefill takes prompts of {prefill} tokens, and decode sequences of {decode}",
-                both[0].at("context_length"),
-                f"set it to {decode}, or raise context_length of decode",
-            )
-
-
 def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     """What prefill and decode have to agree on."""
     yield from same_layout(cases)
     yield from same_stages(cases)
     yield from same_drafts(cases)
-    yield from longest_prompt(cases)
+    yield from longest_prompt(cases, at="prefill")
     yield from shared_memory(cases)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import rule
@@ -11,31 +12,25 @@ from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
 
 DAY_S = 86400
-LOWEST_FRACTION, HIGHEST_FRACTION = 0.5, 0.95
+SHARE = shared.Share(
+    "mem_fraction_static",
+    *(0.5, "the GPU half empty"),
+    *(0.95, "nothing for activations, graphs and communication"),
+    ", usually 0.80 to 0.88",
+)
 
 
 @rule
 def fraction(case: Case) -> Iterator[Problem]:
-    """It covers weights and KV cache, not the KV cache alone; SGLang takes any number silently."""
-    share = case.options.mem_fraction_static or 0
-    if not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
-        yield Problem(
-            f"mem_fraction_static {share} leaves "
-            + (
-                "the GPU half empty"
-                if share < LOWEST_FRACTION
-                else "nothing for activations, graphs and communication"
-            ),
-            case.at("mem_fraction_static"),
-            f"use {LOWEST_FRACTION} to {HIGHEST_FRACTION}, usually 0.80 to 0.88",
-        )
+    """It covers weights and KV cache, not the KV cache alone."""
+    yield from shared.fraction(case, SHARE)
 
 
 @rule
 def memory(case: Case) -> Iterator[Problem]:
     """Weights, KV cache and what runs beside them, against the GPU; SGLang fails later, out of memory."""
     budget = case.budget()
-    if budget is None or not LOWEST_FRACTION <= budget.fraction <= HIGHEST_FRACTION:
+    if budget is None or not SHARE.fits(budget.fraction):
         return
     assert case.card is not None
     assert case.gpu is not None

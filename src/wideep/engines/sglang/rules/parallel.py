@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wideep.engines.rules import warn
+from wideep.engines import rules as shared
 from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
-
-
-@rule
-def world_size(case: Case) -> Iterator[Problem]:
-    """Tensor parallel size counts all ranks of all nodes."""
-    pp = case.stages
-    if case.tp * pp != case.world_size:
-        pipeline = f" x pp-size {pp}" if pp > 1 else ""
-        yield Problem(
-            f"tensor_parallel_size {case.tp}{pipeline} is not the replica's {case.world_size} GPUs"
-            f" ({case.nodes} nodes x {case.world_size // case.nodes})",
-            case.at("tensor_parallel_size"),
-            f"set it to {case.world_size // pp}, leave it out, or change nodes_per_replica or gpus_per_node",
-        )
 
 
 @rule
@@ -64,17 +50,6 @@ def data_parallel_is_attention(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def dp_attention_alone(case: Case) -> Iterator[Problem]:
-    """SGLang switches it off silently."""
-    if case.options.dp_attention and case.dp == 1:
-        yield warn(
-            "dp_attention does nothing with data_parallel_size 1",
-            case.at("dp_attention"),
-            f"set data_parallel_size, e.g. {case.tp}",
-        )
-
-
-@rule
 def dp_attention_of_the_model(case: Case) -> Iterator[Problem]:
     """Not every model of SGLang's can divide attention by data; it fails later, at the first batch."""
     name = case.card.architecture if case.card else ""
@@ -98,43 +73,20 @@ def dp_lm_head(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def attention_heads(case: Case) -> Iterator[Problem]:
-    """SGLang fails later, when it loads the model."""
-    shared = case.tp // case.dp if case.tp % case.dp == 0 else 0
-    if case.card and shared and case.card.attention.heads % shared:
-        yield Problem(
-            f"{case.card.attention.heads} attention heads do not divide by {shared} GPUs"
-            " (tensor_parallel_size / data_parallel_size)",
-            case.at("data_parallel_size"),
-            "choose sizes whose quotient divides the number of heads",
-        )
-
-
-@rule
 def blocks_divide(case: Case) -> Iterator[Problem]:
-    """FP8 scales belong to whole blocks of weights; SGLang fails later, when it loads them."""
+    """FP8 scales belong to whole blocks of weights; SGLang divides dense layers and shared experts, too."""
     card, o = case.card, case.options
-    if card is None or card.block == 1 or case.tp % case.ep or (case.dp > 1 and not o.dp_attention):
-        return
-    if case.gpu and not case.gpu.fp8:
+    if card is None or (case.dp > 1 and not o.dp_attention):
         return
     dense = o.moe_dense_tp_size or case.tp
-    parts = [(card.intermediate_size, dense, "dense layers", "moe_dense_tp_size", "set it to 1")]
-    if card.experts:
-        size = card.experts.intermediate_size
-        parts.append((size, case.tp // case.ep, "experts", "expert_parallel_size", f"set it to {case.tp}"))
-        if card.experts.shared and o.a2a_backend == "none":
-            balanced = case.role == "aggregated" and case.settings.eplb.enabled
-            deepep = "wideep_eplb.enabled: false, for DeepEP" if balanced else "a2a_backend: deepep"
-            remedy = f"set {deepep}: then each GPU has them whole"
-            parts.append((size * card.experts.shared, case.tp, "shared experts", "a2a_backend", remedy))
-    for width, gpus, what, option, remedy in parts:
-        if width % (gpus * card.block):
-            yield Problem(
-                f"{what}: {width} columns divided by {gpus} GPUs are not whole FP8 blocks of {card.block}",
-                case.at(option),
-                remedy,
-            )
+    parts = [shared.Part("dense layers", card.intermediate_size, dense, "moe_dense_tp_size", "set it to 1")]
+    if card.experts and card.experts.shared and o.a2a_backend == "none":
+        columns = card.experts.intermediate_size * card.experts.shared
+        balanced = case.role == "aggregated" and case.settings.eplb.enabled
+        deepep = "wideep_eplb.enabled: false, for DeepEP" if balanced else "a2a_backend: deepep"
+        remedy = f"set {deepep}: then each GPU has them whole"
+        parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
+    yield from shared.blocks_divide(case, *parts)
 
 
 @rule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
@@ -12,20 +13,14 @@ from wideep.problems import Problem
 
 @rule
 def context_length(case: Case) -> Iterator[Problem]:
-    """Buffers are made for the longest sequence; positions beyond the model's own length mean nothing."""
-    length = case.options.context_length
-    if length is None:
+    """Buffers are made for the longest sequence, so it has to be known."""
+    if case.options.context_length is None:
         yield Problem(
             "the longest sequence is unknown: buffers and token budgets depend on it",
             case.at("context_length"),
             "set context_length, or wideep_model_card",
         )
-    elif case.card and length > case.card.context_length:
-        yield Problem(
-            f"context_length {length} is more than the model's {case.card.context_length}",
-            case.at("context_length"),
-            f"lower it, or leave it out for {case.card.context_length}",
-        )
+    yield from shared.context_length(case)
 
 
 @rule

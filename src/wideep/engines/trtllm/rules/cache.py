@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
 from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
 
-LOWEST_FRACTION, HIGHEST_FRACTION = 0.1, 0.95
+SHARE = shared.Share(
+    "free_gpu_memory_fraction",
+    *(0.1, "nearly all of the free memory unused"),
+    *(0.95, "nothing for graphs and transfers"),
+)
 
 
 @rule
@@ -60,30 +65,14 @@ def page_size(case: Case) -> Iterator[Problem]:
 
 @rule
 def block_reuse(case: Case) -> Iterator[Problem]:
-    """Without it prompts that share a beginning are computed again, and a KV router has nothing to go by."""
-    if not case.options.block_reuse and case.prefills:
-        yield warn(
-            "prefixes are not reused, and a KV router has nothing to choose by",
-            case.at("block_reuse"),
-            "remove block_reuse: false",
-        )
+    """TensorRT-LLM keeps prompts that share a beginning as blocks."""
+    yield from shared.prefixes(case, "block_reuse")
 
 
 @rule
 def fraction(case: Case) -> Iterator[Problem]:
     """It is of what weights leave free, not of the GPU; the lab raises it against a full memory."""
-    share = case.options.free_gpu_memory_fraction or 0
-    if not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
-        yield Problem(
-            f"free_gpu_memory_fraction {share} leaves "
-            + (
-                "nearly all of the free memory unused"
-                if share < LOWEST_FRACTION
-                else "nothing for graphs and transfers"
-            ),
-            case.at("free_gpu_memory_fraction"),
-            f"use {LOWEST_FRACTION} to {HIGHEST_FRACTION}",
-        )
+    yield from shared.fraction(case, SHARE)
 
 
 @rule
@@ -91,7 +80,7 @@ def memory(case: Case) -> Iterator[Problem]:
     """Weights, KV cache and what runs beside them, against the GPU; it fails later, out of memory."""
     budget, o = case.budget(), case.options
     share = o.free_gpu_memory_fraction or 0
-    if budget is None or not LOWEST_FRACTION <= share <= HIGHEST_FRACTION:
+    if budget is None or not SHARE.fits(share):
         return
     assert case.gpu is not None
     held, first = sum(budget.weights.values()), budget.beside["runtime"] + budget.beside["activations"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
@@ -14,65 +15,12 @@ from wideep.reference.memory import gib
 
 @rule
 def dense_model(case: Case) -> Iterator[Problem]:
-    """A dense model has no experts to spread: several attention replicas of it are wide DP, not wide EP."""
-    if case.card is None or case.card.experts:
-        return
-    o, eplb = case.options, case.settings.eplb
+    """A dense model has no experts to spread or to compute."""
     used = {
-        case.at("expert_parallel_size"): case.ep > 1,
-        case.at("moe_backend"): o.moe_backend is not None,
-        case.at("moe_max_tokens"): "moe_max_tokens" in case.given,
-        "wideep_eplb": eplb.enabled or eplb.redundant_experts > 0,
+        "moe_backend": case.options.moe_backend is not None,
+        "moe_max_tokens": "moe_max_tokens" in case.given,
     }
-    for where in (where for where, wrong in used.items() if wrong):
-        yield Problem(
-            f"{case.settings.model} is a dense model: it has no experts",
-            where,
-            "remove it; or serve a model with experts",
-        )
-
-
-@rule
-def expert_parallel_size(case: Case) -> Iterator[Problem]:
-    """moe_tensor_parallel_size x moe_expert_parallel_size is tensor_parallel_size."""
-    if case.experts and case.tp % case.ep:
-        yield Problem(
-            f"expert_parallel_size {case.ep} does not divide tensor_parallel_size {case.tp}",
-            case.at("expert_parallel_size"),
-            f"set it to {case.tp}, or leave it out",
-        )
-
-
-@rule
-def blocks_divide(case: Case) -> Iterator[Problem]:
-    """FP8 scales belong to whole blocks of weights; TensorRT-LLM fails later, when it loads them."""
-    card = case.card
-    if card is None or card.experts is None or card.block == 1 or case.tp % case.ep:
-        return
-    gpus, width = case.tp // case.ep, card.experts.intermediate_size
-    if width % (gpus * card.block):
-        yield Problem(
-            f"experts: {width} columns divided by {gpus} GPUs are not whole FP8 blocks of {card.block}",
-            case.at("expert_parallel_size"),
-            f"set it to {case.tp}",
-        )
-
-
-@rule
-def slots_divide(case: Case) -> Iterator[Problem]:
-    """num_slots counts experts and copies; every GPU has the same number of slots."""
-    slots = case.slots
-    if slots is None or slots % case.ep == 0:
-        return
-    redundant = case.settings.eplb.redundant_experts
-    below = slots // case.ep * case.ep - (slots - redundant)
-    legal = [n for n in (below, below + case.ep) if n >= 0]
-    yield Problem(
-        f"{slots - redundant} experts + {redundant} redundant ones do not divide by"
-        f" expert parallel size {case.ep}",
-        "wideep_eplb.redundant_experts",
-        f"use {' or '.join(map(str, legal))}",
-    )
+    yield from shared.dense_model(case, used)
 
 
 @rule
@@ -183,14 +131,7 @@ def unverified_balancing(case: Case) -> Iterator[Problem]:
 @rule
 def redundancy_advice(case: Case) -> Iterator[Problem]:
     """None, or one for each GPU, is what TensorRT-LLM's authors use."""
-    eplb = case.settings.eplb
-    usual = (0, *range(case.ep // 2, case.ep + 1))
-    if eplb.enabled and case.ep > 1 and eplb.redundant_experts not in usual:
-        yield warn(
-            f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual",
-            "wideep_eplb.redundant_experts",
-            f"try {case.ep}",
-        )
+    yield from shared.redundancy_advice(case, or_none=True)
 
 
 @rule

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wideep.engines import rules as shared
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, SECTIONS, rule
 from wideep.problems import Problem
@@ -16,18 +17,7 @@ OLD_TRANSFER = tuple(f"TRTLLM_USE_{name}_KVCACHE" for name in ("NIXL", "UCX", "M
 @rule
 def flags_of_the_plan(case: Case) -> Iterator[Problem]:
     """The engine's YAML wins over flags silently; addresses and roles follow from the inventory."""
-    for flag in case.extra:
-        where = f"wideep_pools.{case.role}.extra_args.{flag}"
-        if flag in OWNED:
-            yield Problem(
-                f"--{flag} is decided by {OWNED[flag]}", where, "remove it here and set that instead"
-            )
-        elif flag in OPTION_OF:
-            yield Problem(
-                f"--{flag} has an option of its own, which rules can check",
-                where,
-                f"set {case.at(OPTION_OF[flag])} instead",
-            )
+    yield from shared.flags_of_the_plan(case, OWNED, OPTION_OF)
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -74,17 +64,6 @@ def transfer_variables(case: Case) -> Iterator[Problem]:
                 f"wideep_pools.{case.role}.env.{name}",
                 "remove it and set wideep_kv_transfer",
             )
-
-
-@rule
-def model_directory(case: Case) -> Iterator[Problem]:
-    """The rehearsal's small directory has no weights. It is the checkpoint: no engine is built from it."""
-    if not case.settings.model_path:
-        yield Problem(
-            "TensorRT-LLM needs the model's directory",
-            "wideep_model_path",
-            "set wideep_model_path to a directory that all hosts of the pool have",
-        )
 
 
 @rule

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wideep.engines.rules import warn
 from wideep.engines.trtllm.options import Case
 from wideep.engines.trtllm.rules.registry import rule
 from wideep.problems import Problem
-
-
-@rule
-def world_size(case: Case) -> Iterator[Problem]:
-    """One rank for each GPU: MPI starts as many."""
-    pp = case.options.pipeline_parallel_size
-    if case.tp * pp != case.world_size:
-        pipeline = f" x pipeline_parallel_size {pp}" if pp > 1 else ""
-        yield Problem(
-            f"tensor_parallel_size {case.tp}{pipeline} is not the replica's {case.world_size} GPUs"
-            f" ({case.nodes} nodes x {case.world_size // case.nodes})",
-            case.at("tensor_parallel_size"),
-            f"set it to {case.world_size // pp}, leave it out, or change nodes_per_replica or gpus_per_node",
-        )
 
 
 @rule
@@ -34,28 +19,11 @@ def attention_data_parallel(case: Case) -> Iterator[Problem]:
             case.at("data_parallel_size"),
             f"set it to {case.tp} or 1",
         )
-    elif case.options.dp_attention and case.dp == 1:
-        yield warn(
-            "dp_attention does nothing with data_parallel_size 1",
-            case.at("dp_attention"),
-            f"set data_parallel_size: {case.tp}",
-        )
     elif not case.options.dp_attention and case.dp > 1:
         yield Problem(
             f"data_parallel_size {case.dp} without dp_attention: TensorRT-LLM has no other data parallelism",
             case.at("dp_attention"),
             "set dp_attention: true, or data_parallel_size: 1 and more replicas",
-        )
-
-
-@rule
-def attention_heads(case: Case) -> Iterator[Problem]:
-    """TensorRT-LLM fails later, when it loads the model."""
-    if case.card and case.dp == 1 and case.card.attention.heads % case.tp:
-        yield Problem(
-            f"{case.card.attention.heads} attention heads do not divide by {case.tp} GPUs",
-            case.at("tensor_parallel_size"),
-            f"choose a size that divides them, or data_parallel_size: {case.tp}",
         )
 
 
