@@ -13,8 +13,8 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Contro
 from wideep.cluster import downloads, objects
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.kubernetes.names import GRAPHS, GROUP, env_secret
-from wideep.plain import plain
 from wideep.problems import describe
+from wideep.published import Published
 
 
 class ActionModule(ControllerAction):
@@ -23,7 +23,7 @@ class ActionModule(ControllerAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         own = self.given({"removing": {"type": "bool", "default": False}})
-        plan = plain(task_vars["wideep_plan"])
+        plan = self.plan(task_vars)
         # Removed when Ansible ends: kubernetes.core keeps there what kinds the cluster has.
         folder = tempfile.mkdtemp(dir=vars(constants)["DEFAULT_LOCAL_TMP"])
         try:
@@ -33,23 +33,20 @@ class ActionModule(ControllerAction):
             return {**result, "failed": True, "msg": error.told}
 
     @staticmethod
-    def _owned(cluster: Cluster, plan: dict[str, Any]) -> tuple[bool, list[dict[str, Any]]]:
+    def _owned(cluster: Cluster, plan: Published) -> tuple[bool, list[dict[str, Any]]]:
         """Return whether the namespace is there, and references to what is ours in it."""
-        settings = plan["settings"]
-        name = settings["kubernetes"]["namespace"]
-        if cluster.get(f"/api/v1/namespaces/{name}") is None:
+        if cluster.get(f"/api/v1/namespaces/{plan.namespace}") is None:
             return False, []
-        return True, objects.owned(cluster, name, settings["graph_api"], plan["deployment"])
+        return True, objects.owned(cluster, plan.namespace, plan.settings.graph_api, plan.deployment)
 
-    def _leaving(self, cluster: Cluster, plan: dict[str, Any]) -> dict[str, Any]:
+    def _leaving(self, cluster: Cluster, plan: Published) -> dict[str, Any]:
         _, owned = self._owned(cluster, plan)
-        return {"removable": objects.removable(owned, keep_model=plan["settings"]["keep_state"])}
+        return {"removable": objects.removable(owned, keep_model=plan.settings.keep_state)}
 
-    def _sort(self, cluster: Cluster, plan: dict[str, Any]) -> dict[str, Any]:
-        own, deployment = plan["settings"]["kubernetes"], plan["deployment"]
+    def _sort(self, cluster: Cluster, plan: Published) -> dict[str, Any]:
         model, graph = (
-            [objects.marked(item, deployment) for item in plan["kubernetes"][part]]
-            for part in ("model", "graph")
+            [objects.marked(item, plan.deployment) for item in part]
+            for part in (plan.objects.model, plan.objects.graph)
         )
         there, owned = self._owned(cluster, plan)
         problems = []
@@ -58,11 +55,11 @@ class ActionModule(ControllerAction):
         if problems:
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
         # Applied by cluster_secrets, whose values are not in the plan.
-        env = {"kind": "Secret", "metadata": {"name": env_secret(deployment)}}
-        applied = [*model, *graph, *([env] if plan["settings"]["secrets_env"] else [])]
-        known = cluster.get(f"/apis/{GROUP}/{plan['settings']['graph_api']}") or {}
+        env = {"kind": "Secret", "metadata": {"name": env_secret(plan.deployment)}}
+        applied = [*model, *graph, *([env] if plan.settings.secrets_env else [])]
+        known = cluster.get(f"/apis/{GROUP}/{plan.settings.graph_api}") or {}
         return {
-            "namespace": objects.namespace(own["namespace"], own),
+            "namespace": objects.namespace(plan.namespace, plan.settings.kubernetes),
             "namespace_exists": there,
             "graph_known": any(r["name"] == GRAPHS for r in known.get("resources", ())),
             "model": downloads.needed(cluster, model),

@@ -11,8 +11,8 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import PLATF
 
 from wideep.cluster import helm, leftover, objects, platform
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.plain import plain
 from wideep.problems import describe
+from wideep.published import Published
 
 
 class ActionModule(ControllerAction):
@@ -24,20 +24,19 @@ class ActionModule(ControllerAction):
         own = platform_of(given)
         judge = self._kept if given["removing"] else self._wanted
         try:
-            return {**result, "changed": False, **judge(Cluster(), plain(task_vars["wideep_plan"]), own)}
+            return {**result, "changed": False, **judge(Cluster(), self.plan(task_vars), own)}
         except ClusterError as error:
             return {**result, "failed": True, "msg": error.told}
 
-    def _kept(self, cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
-        settings = plan["settings"]
-        leaving = settings["kubernetes"]["namespace"], plan["deployment"]
-        why = leftover.platform_kept(cluster, own.namespace, settings["graph_api"], leaving)
+    def _kept(self, cluster: Cluster, plan: Published, own: platform.Platform) -> dict[str, Any]:
+        leaving = plan.namespace, plan.deployment
+        why = leftover.platform_kept(cluster, own.namespace, plan.settings.graph_api, leaving)
         if why:
             self._display.display(why)
         return {"remove": not why, "why": why, "mark": objects.platform_mark(own.namespace)}
 
     @staticmethod
-    def _wanted(cluster: Cluster, plan: dict[str, Any], own: platform.Platform) -> dict[str, Any]:
+    def _wanted(cluster: Cluster, plan: Published, own: platform.Platform) -> dict[str, Any]:
         found = [helm.program(own)[1]]
         if not any(found):
             found += [helm.chart(plan, own)[1], helm.pending(cluster, own)]

@@ -16,7 +16,6 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import (
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import verdict
 
 from wideep.cluster.preflight import judge
-from wideep.plain import plain
 
 
 class ActionModule(ControllerAction):
@@ -25,7 +24,7 @@ class ActionModule(ControllerAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         given = self.given({**PLATFORM, **SECRETS, "verbose": {"type": "bool", "default": False}})
-        report = judge(plain(task_vars["wideep_plan"]), platform_of(given), secrets_of(given))
+        report = judge(self.plan(task_vars), platform_of(given), secrets_of(given))
         outcome = verdict(result, report, verbose=given["verbose"])
         if not report.failed and (given["verbose"] or report.counts["warn"]):
             self._display.display(outcome["table"])

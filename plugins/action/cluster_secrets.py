@@ -13,7 +13,6 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.cluster import SECRE
 from wideep.cluster import objects
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.kubernetes.names import env_secret
-from wideep.plain import plain
 from wideep.problems import Problem, describe
 
 
@@ -23,18 +22,18 @@ class ActionModule(ControllerAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         given = self.given(SECRETS)
-        plan = plain(task_vars["wideep_plan"])
-        own = plan["settings"]["kubernetes"]
+        plan = self.plan(task_vars)
+        own = plan.settings.kubernetes
         values = secrets_of(given)
         problems = values.problems
-        if values.registries and not own["image_pull_secrets"]:
+        if values.registries and not own.image_pull_secrets:
             where = "wideep_kubernetes.image_pull_secrets"
             problems.append(Problem("no Secret is named for secrets_registries", where, "name one"))
-        deployment = plan["deployment"]
+        deployment = plan.deployment
         wanted = [objects.marked(o, deployment) for o in objects.secrets(own, values, deployment)]
         try:
             cluster = Cluster()
-            there = cluster.get(f"/api/v1/namespaces/{own['namespace']}")
+            there = cluster.get(f"/api/v1/namespaces/{own.namespace}")
             problems = [*problems, *(objects.foreign(cluster, wanted) if there else [])]
             if problems:
                 return {**result, "failed": True, "wideep_refused": True, "msg": describe(problems)}

@@ -10,7 +10,6 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Contro
 
 from wideep.cluster import watch
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.plain import plain
 
 
 class ActionModule(ControllerAction):
@@ -19,7 +18,7 @@ class ActionModule(ControllerAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = self.given({"verified": {"type": "dict"}})
-        plan = plain(task_vars["wideep_plan"])
+        plan = self.plan(task_vars)
         try:
             return {**result, "changed": False, **watch.status(Cluster(), plan, arguments["verified"])}
         except ClusterError as error:

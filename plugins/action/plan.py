@@ -45,9 +45,9 @@ class ActionModule(ControllerAction):
         if output == "files":
             return {**result, **self._write(plan, arguments["path"] or plan.deployment.settings.output_dir)}
         if output == "table":
-            shown = {"text": table(plan), "data": plan.to_dict(reveal=False)}
+            shown = {"text": table(plan), "data": plan.publish().to_dict()}
             return {**result, "changed": False, **shown}
-        return {**result, "changed": False, **plan.to_dict()}
+        return {**result, "changed": False, **plan.publish().to_dict()}
 
     @staticmethod
     def _write(plan: Plan, path: str) -> dict[str, Any]:

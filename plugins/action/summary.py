@@ -24,9 +24,9 @@ class ActionModule(ControllerAction):
                 "frontend": {"type": "dict"},
             }
         )
-        plan, hostvars = task_vars["wideep_plan"], task_vars["hostvars"]
+        plan, hostvars = self.plan(task_vars), task_vars["hostvars"]
         kind = arguments["kind"]
-        found = {host: hostvars[host].get(arguments["register"]) or {} for host in plan["hosts"]}
+        found = {host: hostvars[host].get(arguments["register"]) or {} for host in plan.hosts}
         key = "removed" if kind == "removed" else "services"
         answered = {host: data for host, data in found.items() if key in data}
         services = {host: data["services"] for host, data in answered.items()} if key == "services" else {}

@@ -16,8 +16,8 @@ description:
 options:
   output:
     description:
-      - V(data) returns everything that the roles need, secrets included.
-      - V(table) returns a text for people, and as C(data) the same without secrets.
+      - V(data) returns everything that the roles need. Secrets are not in it.
+      - V(table) returns a text for people, and as C(data) what V(data) returns.
       - V(files) writes what each host would get below O(path), and returns what was written only.
     type: str
     choices: [data, table, files]
@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hosts:
-  description: By host name, C(address), C(ports) and C(launches) by component.
+  description: By host name, its C(address), C(launches) by component, C(needs) and more.
   returned: O(output=data)
   type: dict
 expected:
@@ -61,7 +61,7 @@ path:
   returned: O(output=files)
   type: str
 data:
-  description: What O(output=data) returns, without secrets.
+  description: What O(output=data) returns.
   returned: O(output=table)
   type: dict
 files:

@@ -185,9 +185,8 @@ def _report(console: Console, result: Result, *, as_json: bool) -> None:
         if "wideep_data" in result.data:
             print(json.dumps(result.data["wideep_data"], indent=2))
         return
-    for key in ("wideep_table", "wideep_summary"):
-        if text := result.data.get(key):
-            console.file.write(f"\n{str(text).rstrip()}\n")
+    if text := result.data.get("wideep_summary"):
+        console.file.write(f"\n{str(text).rstrip()}\n")
     console.file.flush()
 
 

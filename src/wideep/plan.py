@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from wideep import published
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
-from wideep.deployment.model import Deployment, Host
+from wideep.deployment.model import Deployment, Host, Pool
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
@@ -23,6 +24,7 @@ from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make
 from wideep.kubernetes.site import PodSite
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
+from wideep.published import Expected, Objects, OnHost, Published
 from wideep.reference.catalogue import Catalogue
 
 COMPONENTS = ("nats", "etcd", "frontend", "worker")
@@ -63,14 +65,10 @@ class Plan:
         return make(self.deployment, self.engine, self.launches)
 
     @property
-    def expected(self) -> dict[str, dict[str, Any]]:
-        """Return pool -> Dynamo component and number of instances that must register."""
+    def expected(self) -> dict[str, Expected]:
+        """Return pool -> what must register of it."""
         return {
-            pool.name: {
-                "component": self.engine.components[pool.name],
-                "namespace": self.site.namespace,
-                "count": len(pool.replicas),
-            }
+            pool.name: Expected(self.engine.components[pool.name], self.site.namespace, len(pool.replicas))
             for pool in self.deployment.pools
         }
 
@@ -78,68 +76,66 @@ class Plan:
         """Return what of the plan is one host's."""
         return HostPlan(self.deployment, self.engine, self.launches, host)
 
-    def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:
-        """Return plain data: what the playbooks use, and (with `reveal=False`) what `plan` prints as JSON."""
-        settings, site = self.deployment.settings, self.site
-        return {
-            "deployment": settings.deployment,
-            "engine": self.engine.name,
-            "simulated": self.engine.simulated,
-            "one_machine": self.deployment.one_machine,
-            "model_source": model_source(settings),
-            "image": container.image_of(self.deployment, self.engine),
-            "settings": settings.model_dump(mode="json"),
-            "release": self.deployment.release.published,
-            "frontend_url": site.frontend_url,
-            "expected": self.expected,
-            "notes": [asdict(w) for w in self.warnings],
-            "pools": [
-                {
-                    "name": pool.name,
-                    "replicas": [
-                        {
-                            "name": replica.name,
-                            "world_size": replica.world_size,
-                            "nodes": [
-                                {"host": n.host.name, "rank": n.rank, "gpus": list(n.gpus)}
-                                for n in replica.nodes
-                            ],
-                        }
-                        for replica in pool.replicas
-                    ],
-                }
-                for pool in self.deployment.pools
-            ],
-            # gpu: the hardware card of the nodes; empty where it is not named.
-            "kubernetes": asdict(self.manifests) | {"gpu": self.deployment.hosts[-1].gpu}
-            if self.manifests
-            else None,
-            "hosts": {}
+    def publish(self) -> Published:
+        """Return what Ansible gets."""
+        settings = self.deployment.settings
+        return Published(
+            deployment=settings.deployment,
+            engine=self.engine.name,
+            simulated=self.engine.simulated,
+            one_machine=self.deployment.one_machine,
+            model_source=model_source(settings),
+            image=container.image_of(self.deployment, self.engine),
+            settings=settings,
+            release=self._release(),
+            frontend_url=self.site.frontend_url,
+            expected=self.expected,
+            notes=self.warnings,
+            pools=tuple(published.Pool(pool.name, self._replicas(pool)) for pool in self.deployment.pools),
+            kubernetes=self._objects(),
+            hosts={}
             if settings.on_kubernetes
-            else {
-                host.name: {
-                    "address": host.address,
-                    "state_dir": host.state_dir,
-                    "model_path": Site(self.deployment, host).model_path,
-                    "python": host.python,
-                    "secret_files": on.secret_files,
-                    "software": on.software,
-                    "packages": on.packages,
-                    "together": on.together,
-                    "nats_routes": Site(self.deployment, host).nats_routes,
-                    "launches": {
-                        component: [
-                            launch.to_dict(reveal=reveal)
-                            for launch in self.launches[host.name]
-                            if launch.component == component
-                        ]
-                        for component in COMPONENTS
-                    },
-                    "needs": on.needs.to_dict(),
-                }
-                for host, on in ((host, self.on(host)) for host in self.deployment.hosts)
+            else {host.name: self._on_host(host) for host in self.deployment.hosts},
+        )
+
+    def _release(self) -> published.Release:
+        own = self.deployment.release
+        locks = str(own.directory / "locks")
+        return published.Release(own.dynamo, own.engines, own.packages, own.archives, own.chart, locks)
+
+    def _replicas(self, pool: Pool) -> tuple[published.Replica, ...]:
+        return tuple(
+            published.Replica(
+                replica.name,
+                replica.world_size,
+                tuple(published.Part(node.host.name, node.rank, node.gpus) for node in replica.nodes),
+            )
+            for replica in pool.replicas
+        )
+
+    def _objects(self) -> Objects | None:
+        if self.manifests is None:
+            return None
+        return Objects(self.manifests.model, self.manifests.graph, self.deployment.hosts[-1].gpu)
+
+    def _on_host(self, host: Host) -> OnHost:
+        site, on = Site(self.deployment, host), self.on(host)
+        return OnHost(
+            address=host.address,
+            state_dir=host.state_dir,
+            model_path=site.model_path,
+            python=host.python,
+            secret_files=on.secret_files,
+            software=on.software,
+            packages=on.packages,
+            together=on.together,
+            nats_routes=tuple(site.nats_routes),
+            launches={
+                component: tuple(launch for launch in on.own if launch.component == component)
+                for component in COMPONENTS
             },
-        }
+            needs=on.needs,
+        )
 
 
 def site_of(deployment: Deployment, host: Host) -> Site:
@@ -275,9 +271,9 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
     sites = {host.name: site_of(deployment, host) for host in deployment.hosts}
     launches: dict[str, list[Launch]] = {host.name: [] for host in deployment.hosts}
     for host in deployment.control:
-        if deployment.uses_nats:
+        if deployment.settings.uses_nats:
             launches[host.name].append(control_plane.nats(sites[host.name]))
-        if deployment.uses_etcd:
+        if deployment.settings.uses_etcd:
             launches[host.name].append(control_plane.etcd(sites[host.name]))
     for host in deployment.frontends:
         launches[host.name].append(control_plane.frontend(sites[host.name]))

@@ -18,6 +18,7 @@ from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.inventory.secrets import Secrets
 from wideep.preflight.model import Check
+from wideep.published import Published
 from wideep.reference.release import find_release
 
 RELEASE = find_release()
@@ -29,13 +30,13 @@ GPU = "nvidia.com/gpu"
 THEIRS = Platform(install=False)
 
 
-def plan(**own: Any) -> dict[str, Any]:
+def plan(**own: Any) -> Published:
     """Return the plan of inventories/kubernetes_sglang with `wideep_kubernetes` and variables changed."""
     variables = {name: own.pop(name) for name in list(own) if name.startswith("wideep_")}
     shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
     cluster = {"wideep_kubernetes": {**shared["wideep_kubernetes"], **own}}
-    made = make_manifests.plan(INVENTORY.name, **variables, **cluster).to_dict()
-    assert isinstance(made, dict)
+    made = make_manifests.plan(INVENTORY.name, **variables, **cluster).publish()
+    assert isinstance(made, Published)
     return made
 
 
@@ -53,7 +54,7 @@ def refused(**own: Any) -> str:
     from example_playbook import run_action
 
     given = {"namespace": "dynamo-system", "release": "dynamo-platform", "chart_ref": CHART}
-    done = run_action("cluster_platform", {**given, **own}, wideep_plan=plan())
+    done = run_action("cluster_platform", {**given, **own}, wideep_plan=plan().to_dict())
     assert done["failed"]
     assert done["wideep_refused"]
     return str(done["msg"])
@@ -85,7 +86,8 @@ def test_no_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only(failures(), "api", f"no usable kubeconfig at {tmp_path / 'none'}: ", "kubectl version")
     from example_playbook import run_action
 
-    assert "fix: correct ~/.kube/config" in run_action("cluster_status", {}, wideep_plan=plan())["msg"]
+    done = run_action("cluster_status", {}, wideep_plan=plan().to_dict())
+    assert "fix: correct ~/.kube/config" in done["msg"]
 
 
 def test_no_helm() -> None:

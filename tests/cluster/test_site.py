@@ -296,8 +296,8 @@ def test_another_deployment_takes_nothing_away(site: Site) -> None:
     assert result.stats["localhost"].changed == 0
     assert site.release() == before
     # Preflight says what would change, and who else is concerned.
-    plan = make_manifests.plan(INVENTORY.name, wideep_deployment="chat", wideep_event_plane="nats").to_dict()
-    report = judge(plan, Platform(chart_ref=str(HERE / "chart")), Secrets({}))
+    plan = make_manifests.plan(INVENTORY.name, wideep_deployment="chat", wideep_event_plane="nats")
+    report = judge(plan.publish(), Platform(chart_ref=str(HERE / "chart")), Secrets({}))
     (warning,) = (check for check in report.checks if check.topic == "release")
     assert warning.status == "warn"
     assert "global.nats.install: true (was false)" in warning.seen

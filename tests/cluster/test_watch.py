@@ -124,7 +124,7 @@ def test_operator_that_does_not_see_a_change(
         look = watch.graph(cluster, "dynamo", NAME, "v1alpha1")
         assert look == watch.Look(False, f"{behind}; pods: 9 ready")
         assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
-        made = make_manifests.plan("kubernetes_sglang").to_dict()
+        made = make_manifests.plan("kubernetes_sglang").publish()
         assert "NOT READY" in watch.status(cluster, made)["text"]
         assert "try next" not in watch.status(cluster, made)["text"]
         assert behind in watch.status(cluster, made)["text"]
@@ -346,9 +346,10 @@ def test_what_deployments_share(
 
 
 def test_secrets_are_not_shown(api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
+    from wideep.inventory.kubernetes import KubernetesSettings
     from wideep.inventory.secrets import Secrets
 
-    own = {"namespace": "dynamo", "hf_token_secret": "hf-token-secret", "image_pull_secrets": ["pull"]}
+    own = KubernetesSettings(image_pull_secrets=("pull",))
     account = {"server": "registry.example.com", "username": "u", "password": "only-for-tests"}
     values = Secrets({"secrets_hub_token": "hf_only-for-tests", "secrets_registries": [account]})
     for item in objects.secrets(own, values, NAME):

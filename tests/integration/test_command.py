@@ -55,7 +55,7 @@ PLAN = """
     - name: Report
       ansible.builtin.set_stats:
         data:
-          wideep_table: "host      rank\\nprefill-0    0"
+          wideep_summary: "host      rank\\nprefill-0    0"
           wideep_data: {output: "{{ wideep_output | default('text') }}", port: "{{ port | default(1) }}"}
       run_once: true
 """

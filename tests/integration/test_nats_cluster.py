@@ -48,7 +48,7 @@ def test_two_servers_with_an_account_make_a_cluster(dynamo_bin: Path, tmp_path: 
     for host in hosts.values():
         host |= {"wideep_aggregated": True, "wideep_gpus_per_node": 1}
     plan = make_plan(groups, hosts)
-    data = plan.to_dict()["hosts"]
+    data = plan.publish().to_dict()["hosts"]
     servers: list[subprocess.Popen[bytes]] = []
     route = (ADDRESSES["control-0"], "wideep-control-1")
 

@@ -319,6 +319,6 @@ def test_what_preflight_says_of_podman(facts: Podman, found: list[str]) -> None:
 def test_the_plan_says_what_containers_need() -> None:
     groups = {name: ["a"] for name in ("control", "frontend", "prefill", "decode")}
     plan = make_plan(groups, {"a": {**BASE, **SGLANG}})
-    needs = plan.to_dict()["hosts"]["a"]["needs"]["container"]
+    needs = plan.publish().to_dict()["hosts"]["a"]["needs"]["container"]
     assert needs == {"program": "podman", "image": IMAGE, "gpus": [0, 1, 2, 3], "init": True}
     assert read_needs({"container": needs}).container == ContainerNeeds("podman", IMAGE, (0, 1, 2, 3))

@@ -68,7 +68,7 @@ def test_nothing_but_the_doors_asks_for_an_engine_by_name() -> None:
 @pytest.mark.parametrize("name", INVENTORIES)
 def test_needs_of_a_host_read_back_as_what_they_were(name: str) -> None:
     plan = make_plan(*inventory(name))
-    published = plan.to_dict()["hosts"]
+    published = plan.publish().to_dict()["hosts"]
     for host in plan.deployment.hosts:
         needs = plan.on(host).needs
         assert read_needs(published[host.name]["needs"]) == needs
@@ -90,7 +90,7 @@ def test_needs_are_plain_data() -> None:
         )
 
     plan = make_plan(*inventory("deepseek_r1_trtllm"))
-    assert all(plain(own["needs"]) for own in plan.to_dict()["hosts"].values())
+    assert all(plain(own["needs"]) for own in plan.publish().to_dict()["hosts"].values())
 
 
 def test_an_engine_that_a_release_does_not_know_is_refused_with_the_release(

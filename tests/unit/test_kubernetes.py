@@ -21,6 +21,7 @@ from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
+from wideep.published import Expected
 from wideep.reference.release import find_release
 from wideep.render import render, table
 
@@ -393,11 +394,7 @@ def test_replicas_and_single_node() -> None:
     prefill = components(manifests)["prefill"]["whole"]
     assert prefill["replicas"] == 3
     assert "multinode" not in prefill
-    assert found.expected["prefill"] == {
-        "component": "prefill",
-        "namespace": "dynamo-deepseek-r1-wideep",
-        "count": 3,
-    }
+    assert found.expected["prefill"] == Expected("prefill", "dynamo-deepseek-r1-wideep", 3)
 
 
 def test_image_without_version_needs_the_override() -> None:
@@ -528,7 +525,7 @@ def test_what_hangs_ends_at_once() -> None:
 
 def test_a_namespace_allows_its_pods() -> None:
     def level(**own: Any) -> str:
-        settings = plan(**cluster(**own)).to_dict()["settings"]["kubernetes"]
+        settings = plan(**cluster(**own)).deployment.settings.kubernetes
         return str(objects.namespace("dynamo", settings)["metadata"]["labels"][objects.POD_SECURITY])
 
     assert level() == "privileged"
@@ -590,7 +587,7 @@ def test_plan_and_render(tmp_path: Path) -> None:
     written = render(found, tmp_path)
     folder = tmp_path / "dynamo" / "deepseek-r1-wideep"
     assert written == [folder / "model.yaml", folder / "graph.yaml"]
-    data = found.to_dict(reveal=False)
+    data = found.publish().to_dict()
     assert data["hosts"] == {}
     assert data["kubernetes"]["graph"][-1] == yaml.safe_load(written[-1].read_text(encoding="utf-8"))
 

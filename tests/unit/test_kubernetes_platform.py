@@ -11,11 +11,12 @@ from example_inventories import REPOSITORY
 from wideep.cluster import platform
 from wideep.cluster.platform import Platform, Release
 from wideep.plan import make_plan
+from wideep.published import Published
 
 OTHERS = ("chat in team-a",)
 
 
-def plan(engine: str = "sglang", *, single: bool = False, **variables: Any) -> dict[str, Any]:
+def plan(engine: str = "sglang", *, single: bool = False, **variables: Any) -> Published:
     """Return the plan of inventories/kubernetes_<engine>. single: of replicas on one node."""
     folder = REPOSITORY / "inventories" / f"kubernetes_{engine}"
     shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
@@ -26,7 +27,7 @@ def plan(engine: str = "sglang", *, single: bool = False, **variables: Any) -> d
         variables |= {"wideep_eplb": {}}
     host = {**shared, "wideep_kubernetes": {**shared["wideep_kubernetes"], **own}, **variables}
     groups = {"kubernetes": ["localhost"]}
-    return make_plan(groups, {"localhost": {**host, "ansible_connection": "local"}}).to_dict()
+    return make_plan(groups, {"localhost": {**host, "ansible_connection": "local"}}).publish()
 
 
 def test_a_deployment_asks_for_what_it_needs() -> None:

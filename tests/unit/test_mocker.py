@@ -9,6 +9,7 @@ from example_inventories import cluster, local, refusal
 
 from wideep.engines.mocker.options import OPTIONS, OWN_FLAGS
 from wideep.plan import make_plan
+from wideep.published import Expected
 from wideep.reference.release import find_release
 
 RELEASE = find_release()
@@ -74,7 +75,7 @@ def test_aggregated_workers() -> None:
     assert value(argv, "--disaggregation-mode") == "agg"
     assert value(argv, "--endpoint") == "dyn://dynamo.backend.generate"
     assert "--bootstrap-ports" not in argv
-    assert plan.expected == {"aggregated": {"component": "backend", "namespace": "dynamo", "count": 2}}
+    assert plan.expected == {"aggregated": Expected("backend", "dynamo", 2)}
 
 
 def test_environment_of_a_pool() -> None:
@@ -167,7 +168,7 @@ def test_other_ranks_have_a_stand_in() -> None:
     assert rank.argv[-1] == "would meet the others at 10.0.0.4:22003"
     assert rank.ports == ()
     assert rank.health.kind == "process"
-    assert sglang.expected["decode"]["count"] == 1
+    assert sglang.expected["decode"].count == 1
     trtllm = make_plan(*cluster(wideep_pools=two, wideep_engine_flavour="trtllm"))
     assert trtllm.launches["decode-1"][0].argv[-1] == "would be started by mpirun on decode-0"
 

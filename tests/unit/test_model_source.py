@@ -74,10 +74,10 @@ def test_the_plan_refuses_and_names_what_preflight_needs() -> None:
     base = {"ansible_host": "10.0.0.1", "wideep_state_dir": "/srv/wideep", "wideep_model_path": "/data/R1"}
     with pytest.raises(RefusedError, match="model_cache_revision"):
         make_plan(groups, {"gpu-1": {**base, "model_cache_source": "hub"}})
-    plan = make_plan(groups, {"gpu-1": {**base, **HUB}}).to_dict()
+    plan = make_plan(groups, {"gpu-1": {**base, **HUB}}).publish().to_dict()
     assert plan["model_source"] == "hub"
     assert plan["hosts"]["gpu-1"]["needs"]["model_gb"] > 600
-    assert make_plan(groups, {"gpu-1": base}).to_dict()["hosts"]["gpu-1"]["needs"]["model_gb"] == 0
+    assert make_plan(groups, {"gpu-1": base}).publish().to_dict()["hosts"]["gpu-1"]["needs"]["model_gb"] == 0
 
 
 def test_sizes_follow_from_the_cards() -> None:

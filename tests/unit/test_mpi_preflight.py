@@ -23,7 +23,7 @@ FOUND = {"mpirun": "/usr/bin/mpirun", "orted": "/usr/bin/orted", "prted": "", LA
 
 
 def needs(change: Change, host: str) -> Any:
-    return make_plan(*deployment(change)).to_dict()["hosts"][host]["needs"]
+    return make_plan(*deployment(change)).publish().to_dict()["hosts"][host]["needs"]
 
 
 def checks(*facts: Mpi | None) -> list[Check]:
@@ -57,7 +57,7 @@ def test_where_mpi_is_not_looked_for(change: Change) -> None:
 
 
 def test_other_engines_have_none() -> None:
-    plan = make_plan(*inventory("deepseek_r1_sglang")).to_dict()["hosts"]
+    plan = make_plan(*inventory("deepseek_r1_sglang")).publish().to_dict()["hosts"]
     assert {host["needs"]["mpi"] for host in plan.values()} == {None}
 
 

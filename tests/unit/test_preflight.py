@@ -360,6 +360,6 @@ def test_ranges() -> None:
 def test_the_module_takes_what_the_plan_needs() -> None:
     document = yaml.safe_load(host_facts.DOCUMENTATION)
     known = set(document["options"]["needs"]["suboptions"])
-    plan = make_plan(*inventory("deepseek_r1_sglang")).to_dict()
+    plan = make_plan(*inventory("deepseek_r1_sglang")).publish().to_dict()
     assert {name for host in plan["hosts"].values() for name in host["needs"]} == known
     assert {field.name for field in fields(Needs)} == known

@@ -10,7 +10,7 @@ from wideep.plan import make_plan
 
 def peers(host: str, engine: str = "sglang") -> dict[str, list[int]]:
     plan = make_plan(*inventory("deepseek_r1_sglang", wideep_engine=engine))
-    needs = plan.to_dict()["hosts"][f"{host}.example.com"]["needs"]
+    needs = plan.publish().to_dict()["hosts"][f"{host}.example.com"]["needs"]
     return {peer["name"].partition(".")[0]: peer["ports"] for peer in needs["peers"]}
 
 
@@ -39,7 +39,7 @@ def test_each_prefill_head_is_tried_by_a_decode_host() -> None:
     for n in range(5, 13):
         groups["prefill"].append(f"p{n}")
         hosts[f"p{n}"] = {**hosts["prefill01.example.com"], "ansible_host": f"192.0.2.{100 + n}"}
-    data = make_plan(groups, hosts).to_dict()["hosts"]
+    data = make_plan(groups, hosts).publish().to_dict()["hosts"]
     tried = {
         peer["name"]
         for host in groups["decode"]

@@ -169,7 +169,7 @@ def test_no_version_stands_anywhere_else() -> None:
 
 @pytest.mark.parametrize("name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local"])
 def test_one_inventory_is_planned_for_either_release_and_mixes_nothing(name: str, release: Release) -> None:
-    plan = make_plan(*inventory(name, wideep_release=release.dynamo)).to_dict()
+    plan = make_plan(*inventory(name, wideep_release=release.dynamo)).publish().to_dict()
     text = json.dumps(plan)
     others = [find_release(version) for version in releases() if version != release.dynamo]
     assert plan["settings"]["release"] == release.dynamo

@@ -152,7 +152,7 @@ def test_the_files_are_private_and_only_content_changes_them(tmp_path: Path) -> 
 def test_launches_name_the_files_that_they_need() -> None:
     variables = {"secrets_nats_user": "n", "secrets_etcd_user": "e", "secrets_env": {"MY_TOKEN": "hidden"}}
     plan = make_plan(*cluster(**variables))
-    assert "hidden" not in json.dumps(plan.to_dict())
+    assert "hidden" not in json.dumps(plan.publish().to_dict())
     own = {
         launch.name: [Path(path).name for path in launch.env_files]
         for launches in plan.launches.values()
@@ -162,7 +162,7 @@ def test_launches_name_the_files_that_they_need() -> None:
     assert own["etcd"] == []
     assert own["frontend"] == ["nats.env", "etcd.env"]
     assert own["decode-0"] == ["nats.env", "etcd.env", "worker.env"]
-    data = plan.to_dict()["hosts"]
+    data = plan.publish().to_dict()["hosts"]
     # It has the frontend too.
     assert data["control-0"]["secret_files"] == [
         "etcd.env", "nats-server.env", "nats.env", "registry.json",

@@ -410,7 +410,7 @@ def test_a_dense_model_that_cannot_divide_attention_by_data_is_named() -> None:
 def test_what_an_operator_adds_for_nvshmem_does_not_mean_deepep_between_hosts() -> None:
     groups, hosts = deployment(Combination("", LITE, P), MODELS)
     hosts["c0"]["wideep_pools"]["prefill"]["env"] = {"NVSHMEM_DISABLE_NVLS": "1"}
-    assert make_plan(groups, hosts).to_dict()["hosts"]["c0"]["needs"]["gpu"]["nvshmem"] is False
+    assert make_plan(groups, hosts).publish().to_dict()["hosts"]["c0"]["needs"]["gpu"]["nvshmem"] is False
 
 
 def test_kv_events_bind_on_the_first_port_and_only_for_a_kv_router() -> None:
@@ -520,7 +520,7 @@ def test_more_hosts_make_more_replicas() -> None:
         groups["prefill"].append(name)
         hosts[name] = {**hosts["prefill0"], "ansible_host": f"192.0.2.{50 + n}"}
     made = make_plan(groups, hosts)
-    assert made.expected["prefill"]["count"] == 2
+    assert made.expected["prefill"].count == 2
     assert flags(workers(made)["prefill-1-rank-3"])["--dist-init-addr"] == "192.0.2.54:21003"
 
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from example_inventories import local
+
+from wideep.deployment.launch import Health, Launch, Listener
+from wideep.plan import make_plan
+from wideep.published import Expected
 from wideep.reports.status import missing, removal, status_report, status_table, summary
 
 PORTS = [{"port": 8000}, {"port": 8001}]
-PLAN: dict[str, Any] = {
-    "deployment": "prod",
-    "engine": "mocker",
-    "simulated": True,
-    "frontend_url": "http://192.0.2.1:8000",
-    "settings": {
-        "model": "deepseek-ai/DeepSeek-R1",
-        "keep_state": False,
-    },
-    "expected": {
-        "prefill": {"component": "prefill", "namespace": "dynamo", "count": 1},
-        "decode": {"component": "backend", "namespace": "dynamo", "count": 2},
-    },
-    "hosts": {
-        "a": {
-            "state_dir": "/var/lib/wideep",
-            "launches": {
-                "nats": [{"name": "nats", "ports": PORTS}],
-                "worker": [{"name": "prefill-0", "ports": PORTS}],
-            },
-        }
-    },
-}
+
+
+def launch(name: str) -> Launch:
+    ports = (Listener("a", "192.0.2.1", 8000), Listener("b", "192.0.2.1", 8001))
+    return Launch(name, "worker", name, ("/bin/x",), "/srv", "/srv/log", Health("process", 10), ports=ports)
+
+
+MADE = make_plan(*local()).publish()
+ON_HOST = replace(
+    MADE.hosts["localhost"],
+    state_dir="/var/lib/wideep",
+    launches={"nats": (launch("nats"),), "worker": (launch("prefill-0"),)},
+)
+PLAN = replace(
+    MADE,
+    deployment="prod",
+    frontend_url="http://192.0.2.1:8000",
+    settings=MADE.settings.model_copy(update={"model": "deepseek-ai/DeepSeek-R1"}),
+    expected={"prefill": Expected("prefill", "dynamo", 1), "decode": Expected("backend", "dynamo", 2)},
+    hosts={"a": ON_HOST},
+)
 
 
 def service(name: str, **over: Any) -> dict[str, Any]:
@@ -92,7 +96,8 @@ def test_unhealthy_and_absent_services_are_explained() -> None:
     # Of a host that did not answer nobody knows.
     assert missing(PLAN, {}) == []
     assert status_report(PLAN, {}, []) == ""
-    partial = status_report({**PLAN, "hosts": {**PLAN["hosts"], "b": {"launches": {}}}}, GOOD, INSTANCES)
+    two = replace(PLAN, hosts={**PLAN.hosts, "b": replace(ON_HOST, launches={})})
+    partial = status_report(two, GOOD, INSTANCES)
     assert "are healthy" not in partial
 
 
@@ -115,7 +120,7 @@ def test_the_summary_ends_with_a_request_to_copy() -> None:
 
 def test_a_real_engine_is_not_called_simulated_and_one_token_has_no_interval() -> None:
     verified = {"ttft_s": 0.1, "itl_s": None, "completion_tokens": 1, "text": "x"}
-    text = summary(PLAN | {"engine": "sglang", "simulated": False}, GOOD, verified)
+    text = summary(replace(PLAN, engine="sglang", simulated=False), GOOD, verified)
     assert "first token after 100 ms, 1 tokens streamed:" in text
 
 
@@ -126,7 +131,7 @@ def test_a_removal_names_what_went_and_what_stayed() -> None:
     )
     assert "a: stopped and removed the services of prod, and /var/lib/wideep/data" in text
     assert "left, because wideep did not make it: /var/lib/wideep/notes.txt" in text
-    kept = PLAN | {"settings": PLAN["settings"] | {"keep_state": True}}
+    kept = replace(PLAN, settings=PLAN.settings.model_copy(update={"keep_state": True}))
     text = removal(kept, {"a": {"existed": True, "removed": [], "left": []}})
     assert text.splitlines() == [
         "a: stopped and removed the services of prod",

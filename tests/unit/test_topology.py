@@ -143,7 +143,7 @@ def test_equal_input_gives_equal_digests(inventory: tuple[Groups, Hosts]) -> Non
     again = make_plan(
         dict(reversed(groups.items())), {h: dict(reversed(v.items())) for h, v in hosts.items()}
     )
-    assert first.to_dict() == again.to_dict()
+    assert first.publish().to_dict() == again.publish().to_dict()
     digests = [launch.digest for own in first.launches.values() for launch in own]
     assert digests == [launch.digest for own in again.launches.values() for launch in own]
 
@@ -468,8 +468,8 @@ def test_ports_of_a_pool_do_not_depend_on_the_other_pools() -> None:
 
 def test_which_parts_of_the_control_plane_are_used() -> None:
     def used(**variables: str) -> tuple[bool, bool]:
-        deployment = build(*local(**variables))
-        return deployment.uses_nats, deployment.uses_etcd
+        settings = build(*local(**variables)).settings
+        return settings.uses_nats, settings.uses_etcd
 
     assert used() == (True, True)
     assert used(wideep_event_plane="zmq") == (False, True)

@@ -21,6 +21,7 @@ from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
 from wideep.programs import program
+from wideep.published import Expected
 from wideep.reference.models import find_model
 from wideep.reference.release import find_release
 from wideep.render import render, table
@@ -175,7 +176,7 @@ def test_the_head_starts_all_ranks_through_mpi() -> None:
     worker = head.argv[head.argv.index("trtllm-llmapi-launch") + 1 :]
     assert worker[:3] == ("/opt/trtllm/bin/python3", "-m", "dynamo.trtllm")
     assert head.argv[head.argv.index("--wdir") + 1] == "/var/lib/wideep"
-    assert made.expected["decode"] == {"component": "backend", "namespace": "dynamo", "count": 1}
+    assert made.expected["decode"] == Expected("backend", "dynamo", 1)
 
 
 def test_ranks_have_the_environment_of_their_own_service() -> None:
@@ -430,7 +431,7 @@ def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp
     [line] = [line for line in table(made).splitlines() if line.startswith("decode02")]
     assert f"{DECODE[:-1]}1" in line
     assert "1 of 2" in line
-    host = made.to_dict()["hosts"]["decode02.example.com"]
+    host = made.publish().to_dict()["hosts"]["decode02.example.com"]
     assert [launch["name"] for launch in host["launches"]["worker"]] == [f"{DECODE[:-1]}1"]
     assert host["needs"]["model_path"] == "/data/models/DeepSeek-R1"
     assert [p["name"] for p in host["needs"]["peers"]] == ["control01.example.com", "decode01.example.com"]
@@ -447,7 +448,7 @@ def test_more_hosts_make_more_replicas() -> None:
         groups["prefill"].append(f"prefill{n}")
         hosts[f"prefill{n}"] = {**hosts["prefill0"], "ansible_host": f"192.0.2.{50 + n}"}
     made = make_plan(groups, hosts)
-    assert made.expected["prefill"]["count"] == 2
+    assert made.expected["prefill"].count == 2
     assert file(launches(made)["prefill-1-rank-0"], "hosts") == "192.0.2.52 slots=8\n192.0.2.53 slots=8\n"
 
 

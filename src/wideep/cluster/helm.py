@@ -13,6 +13,7 @@ from wideep.cluster.platform import Platform, Release
 from wideep.kubernetes.check import NUMBERS
 from wideep.kubernetes.names import GRAPHS, GROUP
 from wideep.problems import Problem
+from wideep.published import Published
 
 HELM_S = 60
 
@@ -43,11 +44,11 @@ def program(platform: Platform) -> tuple[str, Problem | None]:
     return said, None
 
 
-def chart(plan: Mapping[str, Any], platform: Platform) -> tuple[str, Problem | None]:
+def chart(plan: Published, platform: Platform) -> tuple[str, Problem | None]:
     """Return the chart's version; a problem where it cannot be read or is of another release."""
     well, said = run(platform.helm or "helm", "show", "chart", *_source(platform))
     found = re.search(r"^version: *[\"']?([^\s\"']+)", said, re.MULTILINE) if well else None
-    wanted, given = plan["release"]["dynamo"], platform.chart_version.removeprefix("v")
+    wanted, given = plan.release.dynamo, platform.chart_version.removeprefix("v")
     if not found:
         remedy = "correct platform_chart_ref (without internet: the absolute path of the archive)"
         return "", Problem(f"{platform.chart_ref}: {said}", "chart", remedy)
@@ -101,7 +102,7 @@ def pending(cluster: Cluster, platform: Platform) -> Problem | None:
     return Problem(message, "release", f"wait for it; if nobody runs it: helm -n {place} {back}")
 
 
-def read(cluster: Cluster, plan: Mapping[str, Any], platform: Platform) -> Release:
+def read(cluster: Cluster, plan: Published, platform: Platform) -> Release:
     """Return what the cluster has of the release, and who else uses it.
 
     Raises:
@@ -116,8 +117,8 @@ def read(cluster: Cluster, plan: Mapping[str, Any], platform: Platform) -> Relea
             raise RefusedByServerError(0, f"helm get values {platform.release}: {said}")
         # Helm says `null` of a release without values.
         there = json.loads(said) or {}
-    own = plan["settings"]["kubernetes"]["namespace"], plan["deployment"]
-    graphs = cluster.items(f"/apis/{GROUP}/{plan['settings']['graph_api']}/{GRAPHS}")
+    own = plan.namespace, plan.deployment
+    graphs = cluster.items(f"/apis/{GROUP}/{plan.settings.graph_api}/{GRAPHS}")
     names = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in graphs]
     return Release(there, tuple(f"{name} in {place}" for place, name in names if (place, name) != own))
 

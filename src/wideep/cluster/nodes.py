@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from wideep.cluster.access import labels_of
-from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.kubernetes.check import quantity
 from wideep.kubernetes.names import DEPLOYMENT, ROLE
+from wideep.published import Published
 from wideep.reference.hardware import GpuCard, hardware_cards
 
 GPU = "nvidia.com/gpu"
@@ -151,21 +151,21 @@ def _asks(container: Mapping[str, Any]) -> dict[str, Decimal]:
     return {name: quantity(str(amount)) for name, amount in found.items()}
 
 
-def pods_of(plan: Mapping[str, Any]) -> tuple[list[Pod], list[Pod]]:
+def pods_of(plan: Published) -> tuple[list[Pod], list[Pod]]:
     """Return a plan's worker pods, the largest first, and the download and the frontends."""
-    own = KubernetesSettings.model_validate(plan["settings"]["kubernetes"])
-    card = hardware_cards().get(plan["kubernetes"]["gpu"])
+    own = plan.settings.kubernetes
+    card = hardware_cards().get(plan.objects.gpu)
     workers = []
-    for pool in plan["pools"]:
-        for node in (node for replica in pool["replicas"] for node in replica["nodes"]):
-            gpus = len(node["gpus"])
+    for pool in plan.pools:
+        for node in (node for replica in pool.replicas for node in replica.nodes):
+            gpus = len(node.gpus)
             needs = own.requests("worker", gpus) | {GPU: str(gpus)}
             # Used up to its size, whatever is reserved.
             needs["memory"] = max(needs["memory"], own.shared_memory, key=quantity)
             if own.rdma_resource:
                 needs[own.rdma_resource] = str(own.rdma_count)
             place = own.node_selector_of("worker"), own.tolerations_of("worker")
-            workers.append(Pod(f"worker {node['host']}", needs, *place, works=True, card=card))
+            workers.append(Pod(f"worker {node.host}", needs, *place, works=True, card=card))
     workers.sort(key=lambda pod: int(pod.needs[GPU]), reverse=True)
 
     def other(component: str, what: str, *, stays: bool = True) -> Pod:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wideep.cluster.access import Cluster, is_ours, labels_of
+from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.secrets import Secrets, registry_auth
 from wideep.kubernetes.names import (
     GRAPHS,
@@ -49,10 +50,10 @@ POD_SECURITY = "pod-security.kubernetes.io/enforce"
 PLATFORM_MARK = "wideep-platform"
 
 
-def namespace(name: str, own: Mapping[str, Any] | None = None) -> Object:
+def namespace(name: str, own: KubernetesSettings | None = None) -> Object:
     """Return a namespace that is marked as ours: teardown removes no other.
 
-    own: `wideep_kubernetes`, where its pods are to be there.
+    own: where the deployment's pods are to be there.
     """
     labels = dict([MANAGED])
     if own is not None:
@@ -60,9 +61,9 @@ def namespace(name: str, own: Mapping[str, Any] | None = None) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def privileges(own: Mapping[str, Any]) -> list[str]:
+def privileges(own: KubernetesSettings) -> list[str]:
     """Return the variables that ask for more than Pod Security's `baseline` allows."""
-    return [name for name in PRIVILEGES if own[name]]
+    return [name for name in PRIVILEGES if getattr(own, name)]
 
 
 def platform_mark(name: str) -> Object:
@@ -71,28 +72,28 @@ def platform_mark(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
 
 
-def secrets(own: Mapping[str, Any], values: Secrets, deployment: str) -> list[Object]:
-    """Return the Secrets whose values are known here. own: `wideep_kubernetes`."""
+def secrets(own: KubernetesSettings, values: Secrets, deployment: str) -> list[Object]:
+    """Return the Secrets whose values are known here."""
     found = []
     if values.env:
         made = _secret(own, env_secret(deployment), "Opaque", values.env)
         made["metadata"]["labels"] = {INSTANCE: deployment}
         found.append(made)
     if values.hub_token:
-        found.append(_secret(own, own["hf_token_secret"], "Opaque", {HUB_KEY: values.hub_token}))
-    if values.registries and own["image_pull_secrets"]:
+        found.append(_secret(own, own.hf_token_secret, "Opaque", {HUB_KEY: values.hub_token}))
+    if values.registries and own.image_pull_secrets:
         content = {".dockerconfigjson": registry_auth(values.registries)}
-        name = own["image_pull_secrets"][0]
+        name = own.image_pull_secrets[0]
         found.append(_secret(own, name, "kubernetes.io/dockerconfigjson", content))
     return found
 
 
-def _secret(own: Mapping[str, Any], name: str, kind: str, content: Mapping[str, str]) -> Object:
+def _secret(own: KubernetesSettings, name: str, kind: str, content: Mapping[str, str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": kind,
-        "metadata": {"name": name, "namespace": own["namespace"]},
+        "metadata": {"name": name, "namespace": own.namespace},
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wideep.problems import Problem
+from wideep.published import Published
 
 KAI = "kai-scheduler"
 # The queue that the operator wants for graphs that name none, once KAI is on.
@@ -55,23 +56,15 @@ class Release:
     others: tuple[str, ...] = ()
 
 
-def multinode(plan: Mapping[str, Any]) -> bool:
-    """Whether a replica has several pods."""
-    return any(pool["nodes_per_replica"] > 1 for pool in plan["settings"]["pools"].values())
-
-
-def uses(plan: Mapping[str, Any], plane: str) -> bool:
+def uses(plan: Published, plane: str) -> bool:
     """Whether a deployment needs a plane of PLANES."""
-    settings = plan["settings"]
-    if plane == "nats":
-        return "nats" in {settings["request_plane"], settings["event_plane"]}
-    return bool(settings["discovery"] == "etcd")
+    return {"nats": plan.settings.uses_nats, "etcd": plan.settings.uses_etcd}[plane]
 
 
-def queue(plan: Mapping[str, Any]) -> str:
+def queue(plan: Published) -> str:
     """Return the queue of the KAI scheduler that a deployment is placed by; empty without KAI."""
-    own = plan["settings"]["kubernetes"]
-    return str(own["queue"]) or (KAI_QUEUE if own["scheduler"] == KAI else "")
+    own = plan.settings.kubernetes
+    return own.queue or (KAI_QUEUE if own.scheduler == KAI else "")
 
 
 def at(tree: Mapping[str, Any] | None, *path: str) -> Any:
@@ -94,15 +87,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
     return made
 
 
-def values(plan: Mapping[str, Any], platform: Platform, there: Mapping[str, Any] | None) -> Values:
+def values(plan: Published, platform: Platform, there: Mapping[str, Any] | None) -> Values:
     """Return the release's values: what is there, what the deployment needs, `platform_values` over all."""
-    grove = multinode(plan) and plan["settings"]["kubernetes"]["orchestrator"] == "grove"
+    grove = plan.several_nodes and plan.settings.kubernetes.orchestrator == "grove"
     switches: dict[str, dict[str, bool]] = {
         "grove": {"install": grove and platform.install_orchestrator, "enabled": grove},
         KAI: {"install": False, "enabled": bool(queue(plan))},
     }
     # Each graph says its own discovery by an annotation: this is for graphs that say nothing.
-    discovery = at(there, "dynamo-operator", "discoveryBackend") or plan["settings"]["discovery"]
+    discovery = at(there, "dynamo-operator", "discoveryBackend") or plan.settings.discovery
     operator = {"discoveryBackend": discovery}
     for plane, key in PLANES.items():
         given = platform.address(plane) if uses(plan, plane) else ""
@@ -139,7 +132,7 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
             yield place, value
 
 
-def check(plan: Mapping[str, Any], platform: Platform, release: Release) -> list[Problem]:
+def check(plan: Published, platform: Platform, release: Release) -> list[Problem]:
     """Return what is wrong with the addresses of NATS and etcd."""
     problems = []
     wanted = values(plan, platform, release.values)

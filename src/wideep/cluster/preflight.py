@@ -13,10 +13,12 @@ from wideep.cluster import platform as values
 from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError, is_ours, labels_of
 from wideep.cluster.platform import Platform
 from wideep.cluster.watch import OPERATOR_LABEL
+from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.secrets import Secrets
 from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
+from wideep.published import Published
 
 HOST = "cluster"
 # The chart's own prerequisite.
@@ -116,8 +118,8 @@ class _Checks:
             self.ok(topic, seen)
 
 
-def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Report:
-    """Judge a cluster. plan: `Plan.to_dict()`; secrets: those of role `secrets`."""
+def judge(plan: Published, platform: Platform, secrets: Secrets) -> Report:
+    """Judge a cluster. secrets: those of role `secrets`."""
     checks = _Checks()
     usable = platform.install and _helm(plan, platform, checks)
     if shutil.which("kubectl") is None:
@@ -148,28 +150,19 @@ def judge(plan: Mapping[str, Any], platform: Platform, secrets: Secrets) -> Repo
 @dataclass(frozen=True)
 class _Case:
     cluster: Cluster
-    plan: Mapping[str, Any]
+    plan: Published
     platform: Platform
     secrets: Secrets
     # Whether Helm can be asked.
     helm: bool
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.plan["settings"]  # type: ignore[no-any-return]
-
-    @property
-    def own(self) -> Mapping[str, Any]:
-        return self.settings["kubernetes"]  # type: ignore[no-any-return]
+    def own(self) -> KubernetesSettings:
+        return self.plan.settings.kubernetes
 
     @property
     def namespace(self) -> str:
-        return str(self.own["namespace"])
-
-    @property
-    def made(self) -> list[dict[str, Any]]:
-        """Return all manifests."""
-        return [*self.plan["kubernetes"]["model"], *self.plan["kubernetes"]["graph"]]
+        return self.plan.namespace
 
     def crd(self, name: str) -> dict[str, Any] | None:
         return self.cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
@@ -178,7 +171,7 @@ class _Case:
 # ---- Helm ----------------------------------------------------------------------------------------
 
 
-def _helm(plan: Mapping[str, Any], platform: Platform, checks: _Checks) -> bool:
+def _helm(plan: Published, platform: Platform, checks: _Checks) -> bool:
     """Judge Helm and the chart; return whether Helm can be asked."""
     version, problem = helm.program(platform)
     checks.problem(problem, f"helm: Helm {version}")
@@ -199,7 +192,7 @@ def _helm(plan: Mapping[str, Any], platform: Platform, checks: _Checks) -> bool:
 
 def _platform(case: _Case, checks: _Checks) -> None:
     own = case.platform
-    api = case.settings["graph_api"]
+    api = case.plan.settings.graph_api
     crd = case.crd(f"{GRAPHS}.{GROUP}")
     if crd:
         served = [v["name"] for v in crd["spec"]["versions"] if v["served"]]
@@ -263,9 +256,9 @@ def _planes_of_others(case: _Case, operators: Sequence[str], checks: _Checks) ->
 
 
 def _orchestrator(case: _Case, wanted: Mapping[str, Any], checks: _Checks) -> None:
-    if not values.multinode(case.plan):
+    if not case.plan.several_nodes:
         return
-    name = case.own["orchestrator"]
+    name = case.own.orchestrator
     missing = [whose for crd, whose in (GROVE if name == "grove" else LWS).items() if not case.crd(crd)]
     if not missing or values.at(wanted, "global", name, "install"):
         checks.ok("orchestrator", name)
@@ -362,7 +355,7 @@ def _namespace(case: _Case, checks: _Checks) -> None:
 
 def _nodes(case: _Case, checks: _Checks) -> None:
     """Judge whether all pods find a node."""
-    pods, deployment = case.cluster.items("/api/v1/pods"), case.plan["deployment"]
+    pods, deployment = case.cluster.items("/api/v1/pods"), case.plan.deployment
 
     def ours(pod: Mapping[str, Any]) -> bool:
         there = pod["metadata"]["namespace"], labels_of(pod).get(GRAPH_LABEL)
@@ -398,9 +391,9 @@ def _nodes(case: _Case, checks: _Checks) -> None:
 
 
 def _storage(case: _Case, checks: _Checks) -> None:
-    checks.problems("model", downloads.other_models(case.cluster, case.plan["kubernetes"]["model"]))
-    cache = case.own["model_cache"]
-    claim, mode = cache["claim"], cache["access_mode"]
+    checks.problems("model", downloads.other_models(case.cluster, case.plan.objects.model))
+    cache = case.own.model_cache
+    claim, mode = cache.claim, cache.access_mode
     there = case.cluster.get(f"/api/v1/namespaces/{case.namespace}/persistentvolumeclaims/{claim}")
     if there:
         modes = there["spec"].get("accessModes", [])
@@ -410,17 +403,17 @@ def _storage(case: _Case, checks: _Checks) -> None:
         if there.get("status", {}).get("phase") == "Lost":
             remedy = "its volume is gone: delete the claim"
             checks.fail("storage", f"claim {claim} is Lost", "Bound", remedy)
-        has, wanted = there["spec"].get("storageClassName", ""), cache["storage_class"]
-        if cache["create"] and wanted not in ("", has):
+        has, wanted = there["spec"].get("storageClassName", ""), cache.storage_class
+        if cache.create and wanted not in ("", has):
             remedy = "nothing, if that is what you want; else name another claim in"
             remedy += " wideep_kubernetes.model_cache.claim"
             checks.warn("storage", f"claim {claim} keeps its class {has}", f"it has {wanted}", remedy)
         return
-    if not cache["create"]:
+    if not cache.create:
         remedy = "create it, or set wideep_kubernetes.model_cache.create: true"
         checks.fail("storage", f"there is no claim {claim} in {case.namespace}", "it is there", remedy)
         return
-    wanted, where = cache["storage_class"], "wideep_kubernetes.model_cache.storage_class"
+    wanted, where = cache.storage_class, "wideep_kubernetes.model_cache.storage_class"
     classes = {c["metadata"]["name"]: c for c in case.cluster.items("/apis/storage.k8s.io/v1/storageclasses")}
     default = "storageclass.kubernetes.io/is-default-class"
     if not wanted:
@@ -442,27 +435,27 @@ def _storage(case: _Case, checks: _Checks) -> None:
 def _secrets(case: _Case, checks: _Checks) -> None:
     own = case.own
     checks.problems("secrets", case.secrets.problems)
-    ours = objects.secrets(own, case.secrets, case.plan["deployment"])
+    ours = objects.secrets(own, case.secrets, case.plan.deployment)
     made = {item["metadata"]["name"] for item in ours}
-    wanted = dict.fromkeys(own["image_pull_secrets"], "add the registry to secrets_registries")
-    if own["model_cache"]["download"]:
-        wanted[own["hf_token_secret"]] = "set secrets_hub_token, e.g. {env: HF_TOKEN}"
+    wanted = dict.fromkeys(own.image_pull_secrets, "add the registry to secrets_registries")
+    if own.model_cache.download:
+        wanted[own.hf_token_secret] = "set secrets_hub_token, e.g. {env: HF_TOKEN}"
     for name, remedy in wanted.items():
         there = case.cluster.get(f"/api/v1/namespaces/{case.namespace}/secrets/{name}")
         if there is None and name not in made:
             seen = f"there is no Secret {name} in {case.namespace}"
             checks.fail("secrets", seen, "pods need it", f"{remedy}, or create it")
-        elif there and name == own["hf_token_secret"] and objects.HUB_KEY not in (there.get("data") or {}):
+        elif there and name == own.hf_token_secret and objects.HUB_KEY not in (there.get("data") or {}):
             seen = f"Secret {name} has no key {objects.HUB_KEY}"
             checks.fail("secrets", seen, "the download reads it", f"add {objects.HUB_KEY} to it")
-    if case.secrets.registries and not own["image_pull_secrets"]:
+    if case.secrets.registries and not own.image_pull_secrets:
         remedy = "name a Secret in wideep_kubernetes.image_pull_secrets"
         checks.fail("secrets", "no Secret is named for secrets_registries", "a name", remedy)
     checks.problems("secrets", objects.foreign(case.cluster, ours))
 
 
 def _names(case: _Case, checks: _Checks) -> None:
-    name = case.own["priority_class"]
+    name = case.own.priority_class
     if name and case.cluster.get(f"/apis/scheduling.k8s.io/v1/priorityclasses/{name}") is None:
         remedy = "create it, or unset wideep_kubernetes.priority_class"
         checks.fail("priority", f"there is no priority class {name}", "it is there", remedy)
@@ -470,18 +463,15 @@ def _names(case: _Case, checks: _Checks) -> None:
 
 def _dry_run(case: _Case, checks: _Checks) -> None:
     """Let the API server judge the manifests, where their namespace and kind are known to it."""
-    problems = objects.foreign(case.cluster, case.made)
+    problems = objects.foreign(case.cluster, case.plan.objects.all)
     checks.problems("manifests", problems)
     if problems or case.cluster.get(f"/api/v1/namespaces/{case.namespace}") is None:
         return
     # What is deleted first cannot be judged beside what is there.
-    gone = {
-        item["metadata"]["name"]
-        for item in downloads.obsolete(case.cluster, case.plan["kubernetes"]["model"])
-    }
-    made = downloads.needed(case.cluster, case.plan["kubernetes"]["model"])
+    gone = {item["metadata"]["name"] for item in downloads.obsolete(case.cluster, case.plan.objects.model)}
+    made = downloads.needed(case.cluster, case.plan.objects.model)
     made = [item for item in made if item["metadata"]["name"] not in gone]
-    known = case.cluster.get(f"/apis/{GROUP}/{case.settings['graph_api']}") or {}
+    known = case.cluster.get(f"/apis/{GROUP}/{case.plan.settings.graph_api}") or {}
     served = any(r["name"] == GRAPHS for r in known.get("resources", ()))
-    made += [o for o in case.plan["kubernetes"]["graph"] if served or o["kind"] != "DynamoGraphDeployment"]
+    made += [o for o in case.plan.objects.graph if served or o["kind"] != "DynamoGraphDeployment"]
     checks.problems("manifests", server.dry_run(case.cluster.api, made))

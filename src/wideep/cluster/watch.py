@@ -12,6 +12,7 @@ from rich.table import Table
 from wideep.cluster.access import Cluster, RefusedByServerError
 from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
 from wideep.kubernetes.site import HTTP_PORT
+from wideep.published import Published
 from wideep.reports.diagnosis import CRASH_LOOP
 from wideep.reports.status import answer, request
 from wideep.reports.text import print_table
@@ -372,12 +373,10 @@ def _log(cluster: Cluster, namespace: str, pod: str, container: str, *, previous
 # ---- status --------------------------------------------------------------------------------------
 
 
-def status(
-    cluster: Cluster, plan: Mapping[str, Any], verified: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def status(cluster: Cluster, plan: Published, verified: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return `text` for people, and the pods as `services`. verified: what a completion has just shown."""
-    name, namespace = plan["deployment"], plan["settings"]["kubernetes"]["namespace"]
-    look = graph(cluster, namespace, name, plan["settings"]["graph_api"])
+    name, namespace = plan.deployment, plan.namespace
+    look = graph(cluster, namespace, name, plan.settings.graph_api)
     pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
     if not pods and not look.done:
         return {"text": f"{name}: {look.progress} in namespace {namespace}\n", "ready": False, "services": []}
@@ -398,14 +397,14 @@ def status(
     text = f"{name} in namespace {namespace}: {'ready' if look.done else 'NOT READY'}; {look.progress}\n\n"
     text += print_table(table)
     if not look.done:
-        text += "\n" + trouble(cluster, Target("graph", namespace, name, plan["settings"]["graph_api"]))
+        text += "\n" + trouble(cluster, Target("graph", namespace, name, plan.settings.graph_api))
     text = text.rstrip() + "\n\n"
     if verified:
         where = f"service {name}-frontend, through a port-forward"
-        text += f"{plan['settings']['model']} serves at {where}\n{answer(plan, verified)}\n"
+        text += f"{plan.settings.model} serves at {where}\n{answer(plan, verified)}\n"
     if not look.done:
         return {"text": text.rstrip() + "\n", "ready": False, "services": rows}
-    port = plan["frontend_url"].rpartition(":")[2]
+    port = plan.frontend_url.rpartition(":")[2]
     forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
     text += f"try next:\n  {forward}\n{request(plan)}"
     return {"text": text, "ready": True, "services": rows}

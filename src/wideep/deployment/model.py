@@ -126,16 +126,6 @@ class Deployment:
         return any(pool.name == "prefill" for pool in self.pools)
 
     @property
-    def uses_nats(self) -> bool:
-        """Whether any plane goes through NATS."""
-        return "nats" in {self.settings.request_plane, self.settings.event_plane}
-
-    @property
-    def uses_etcd(self) -> bool:
-        """Whether workers are discovered through etcd."""
-        return self.settings.discovery == "etcd"
-
-    @property
     def one_machine(self) -> bool:
         """Whether the only host is this machine, on loopback."""
         return all(host.loopback for host in self.hosts)

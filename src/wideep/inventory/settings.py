@@ -261,6 +261,16 @@ class Settings(_Strict):
         return self.platform == "kubernetes"
 
     @property
+    def uses_nats(self) -> bool:
+        """Whether any plane goes through NATS."""
+        return "nats" in {self.request_plane, self.event_plane}
+
+    @property
+    def uses_etcd(self) -> bool:
+        """Whether workers are discovered through etcd."""
+        return self.discovery == "etcd"
+
+    @property
     def in_container(self) -> bool:
         """Whether podman runs Dynamo's processes on the hosts."""
         return self.runtime == "container" and not self.on_kubernetes

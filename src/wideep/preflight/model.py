@@ -266,10 +266,6 @@ class Needs:
     container: ContainerNeeds | None = None
     mpi: MpiNeeds | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form in which Ansible hands it to hosts; `read_needs` reads it back."""
-        return _NEEDS.dump_python(self, mode="json")  # type: ignore[no-any-return]
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -345,7 +341,7 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
 
 
 def read_needs(data: Mapping[str, Any]) -> Needs:
-    """Return the typed form of `preflight_needs` (`Needs.to_dict`)."""
+    """Return the typed form of `preflight_needs`."""
     return _NEEDS.validate_python(data)
 
 

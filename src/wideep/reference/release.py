@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,6 @@ class Release(BaseModel):
         """Return what the rules of an engine go by. Raises FileNotFoundError where there is nothing."""
         folder = self.directory / "engines"
         return _read(next(folder.glob(f"{engine}.*"), folder / f"{engine}.yml"))
-
-    @cached_property
-    def published(self) -> dict[str, Any]:
-        """Return what roles need of it."""
-        kept = {"dynamo", "engines", "packages", "archives", "chart"}
-        return {**self.model_dump(mode="json", include=kept), "locks": str(self.directory / "locks")}
 
 
 def releases() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from wideep.published import Published
 from wideep.reports.text import duration, print_table, size
 
 HEALTH = {True: "healthy", False: "UNHEALTHY", None: "-"}
@@ -41,29 +42,25 @@ def status_table(services: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return print_table(table)
 
 
-def missing(
-    plan: Mapping[str, Any], services: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[tuple[str, str]]:
+def missing(plan: Published, services: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
     """Return (host, service) of the plan that are not on their hosts at all, of the hosts that answered."""
     return [
-        (host, launch["name"])
-        for host, data in plan["hosts"].items()
-        for launches in data["launches"].values()
-        for launch in launches
+        (host, launch.name)
+        for host, own in plan.hosts.items()
+        for launch in own.services
         if host in services
-        and launch["name"] not in {row["name"] for row in services[host] if row["state"] != "absent"}
+        and launch.name not in {row["name"] for row in services[host] if row["state"] != "absent"}
     ]
 
 
 def status_report(
-    plan: Mapping[str, Any],
+    plan: Published,
     services: Mapping[str, Sequence[Mapping[str, Any]]],
     instances: Sequence[Mapping[str, Any]] | None,
 ) -> str:
     """Return the text of the verb `status`.
 
     Args:
-        plan: `Plan.to_dict()`.
         services: host name -> services (see `status_table`).
         instances: what the frontend's /health lists, or None when it did not answer.
     """
@@ -72,7 +69,7 @@ def status_report(
         return ""
     if not rows:
         return (
-            f"{plan['deployment']}: nothing is deployed on these hosts; "
+            f"{plan.deployment}: nothing is deployed on these hosts; "
             "`make up` (or playbooks/site.yml) does it\n"
         )
     unhealthy = [(host, row) for host, own in services.items() for row in own if row["healthy"] is not True]
@@ -89,23 +86,24 @@ def status_report(
             f"{name} on {host}: runs with ports {deployed}, the inventory says {planned};"
             " run playbooks/site.yml, or name the variables it was deployed with\n"
         )
-    answered = services.keys() >= plan["hosts"].keys()
+    answered = services.keys() >= plan.hosts.keys()
     if instances is not None and answered and not unhealthy and not absent and not moved:
-        text += f"all {len(rows)} services are healthy; frontend: {plan['frontend_url']}\n"
+        text += f"all {len(rows)} services are healthy; frontend: {plan.frontend_url}\n"
     return text
 
 
 def _moved(
-    plan: Mapping[str, Any], services: Mapping[str, Sequence[Mapping[str, Any]]]
+    plan: Published, services: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[str, str, str, str]]:
     """Return (host, service, its ports, planned ports) where they differ."""
     found = []
-    for host, data in plan["hosts"].items():
+    for host, own in plan.hosts.items():
         deployed = {row["name"]: row for row in services.get(host, ()) if row["state"] != "absent"}
-        for launch in (launch for own in data["launches"].values() for launch in own):
-            row = deployed.get(launch["name"])
-            if row and (has := _ports(row)) != (wants := _ports(launch)):
-                found.append((host, launch["name"], has, wants))
+        for launch in own.services:
+            row = deployed.get(launch.name)
+            wants = ",".join(str(listener.port) for listener in launch.ports)
+            if row and (has := _ports(row)) != wants:
+                found.append((host, launch.name, has, wants))
     return found
 
 
@@ -113,50 +111,50 @@ def _ports(service: Mapping[str, Any]) -> str:
     return ",".join(str(p["port"]) for p in service["ports"])
 
 
-def _registered(plan: Mapping[str, Any], instances: Sequence[Mapping[str, Any]] | None) -> str:
+def _registered(plan: Published, instances: Sequence[Mapping[str, Any]] | None) -> str:
     if instances is None:
-        return f"registered: unknown, the frontend at {plan['frontend_url']} does not answer\n"
+        return f"registered: unknown, the frontend at {plan.frontend_url} does not answer\n"
     parts = []
-    for pool, want in plan["expected"].items():
+    for pool, want in plan.expected.items():
         count = sum(
-            i.get("component") == want["component"]
+            i.get("component") == want.component
             and i.get("endpoint") == "generate"
-            and i.get("namespace") == want["namespace"]
+            and i.get("namespace") == want.namespace
             for i in instances
         )
-        parts.append(f"{pool} {count} of {want['count']}")
+        parts.append(f"{pool} {count} of {want.count}")
     return f"registered at the frontend: {', '.join(parts)}\n"
 
 
 def summary(
-    plan: Mapping[str, Any],
+    plan: Published,
     services: Mapping[str, Sequence[Mapping[str, Any]]],
     verified: Mapping[str, Any],
 ) -> str:
     """Return the text that ends `site`: what runs, that it serves, what to try next."""
-    where = f"{plan['settings']['model']} serves at {plan['frontend_url']}"
+    where = f"{plan.settings.model} serves at {plan.frontend_url}"
     return f"{status_table(services)}\n{where}\n{answer(plan, verified)}\ntry next:\n{request(plan)}"
 
 
-def request(plan: Mapping[str, Any]) -> str:
+def request(plan: Published) -> str:
     """Return a command that asks for a streamed completion."""
     body = {
-        "model": plan["settings"]["model"],
+        "model": plan.settings.model,
         "messages": [{"role": "user", "content": "What does a router do?"}],
         "max_tokens": 40,
         "stream": True,
     }
     return (
-        f"  curl -N {plan['frontend_url']}/v1/chat/completions \\\n"
+        f"  curl -N {plan.frontend_url}/v1/chat/completions \\\n"
         f"    -H 'Content-Type: application/json' \\\n"
         f"    -d {shlex.quote(json.dumps(body))}\n"
     )
 
 
-def answer(plan: Mapping[str, Any], verified: Mapping[str, Any]) -> str:
+def answer(plan: Published, verified: Mapping[str, Any]) -> str:
     """Return what the verification's streamed completion was. verified: of the module verify_serving."""
     itl = f", {verified['itl_s'] * 1000:.1f} ms between tokens" if verified.get("itl_s") else ""
-    mock = f" (simulated: the {plan['engine']}'s words mean nothing)" if plan["simulated"] else ""
+    mock = f" (simulated: the {plan.engine}'s words mean nothing)" if plan.simulated else ""
     return (
         f"first token after {verified['ttft_s'] * 1000:.0f} ms{itl},"
         f" {verified['completion_tokens']} tokens streamed{mock}:\n"
@@ -164,24 +162,24 @@ def answer(plan: Mapping[str, Any], verified: Mapping[str, Any]) -> str:
     )
 
 
-def removal(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], *, check: bool = False) -> str:
+def removal(plan: Published, hosts: Mapping[str, Mapping[str, Any]], *, check: bool = False) -> str:
     """Return what `teardown` removed, or with `check` would remove.
 
     Args:
         hosts: host name -> what the module state_dir returned (`existed`, `removed`, `left`).
     """
-    kept = plan["settings"]["keep_state"]
+    kept = plan.settings.keep_state
     did = "would stop and remove" if check else "stopped and removed"
     lines = []
     for host, data in hosts.items():
         if not data["existed"]:
-            lines.append(f"{host}: nothing of {plan['deployment']} was there")
+            lines.append(f"{host}: nothing of {plan.deployment} was there")
             continue
         removed = f", and {', '.join(data['removed'])}" if data["removed"] else ""
-        lines.append(f"{host}: {did} the services of {plan['deployment']}{removed}")
+        lines.append(f"{host}: {did} the services of {plan.deployment}{removed}")
         if data["left"]:
             lines.append(f"{host}: left, because wideep did not make it: {', '.join(data['left'])}")
     if kept:
-        places = dict.fromkeys(plan["hosts"][host]["state_dir"] for host in hosts)
+        places = dict.fromkeys(plan.hosts[host].state_dir for host in hosts)
         lines.append(f"kept below {', '.join(places)}: data, logs, environments and models")
     return "\n".join(lines) + "\n"
