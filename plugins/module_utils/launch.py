@@ -1,4 +1,7 @@
-"""Launches on their host, as dictionaries (`wideep.deployment.launch.Launch.to_dict`), and their places."""
+"""Launches on their host, in the JSON form of `wideep.deployment.launch`, and their places.
+
+The controller has that package, hosts have not: a test holds the types here equal to those there.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,96 @@ import os
 import pwd
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict  # noqa: UP035
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import STARTS, readable_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Launch = Dict[str, Any]  # noqa: UP006 - a runtime alias; hosts may have Python 3.9
+
+class File(TypedDict):
+    path: str
+    content: str
+    mode: str
+
+
+class ProgramFile(TypedDict):
+    name: str
+    digest: str
+    path: str
+
+
+class Listener(TypedDict):
+    purpose: str
+    address: str
+    port: int
+
+
+class Health(TypedDict):
+    kind: Literal["http", "process"]
+    deadline_s: int
+    url: str
+    json_path: str
+    json_value: str
+    settle_s: int
+
+
+class Route(TypedDict):
+    to: str
+    names: list[str]
+
+
+class Relay(TypedDict):
+    socket: str
+    hosts: list[str]
+
+
+class Gang(TypedDict):
+    name: str
+    family: str
+    rank: int
+    ranks: list[str]
+    address: str
+    port: int
+    status_file: str
+    stop_timeout_s: int
+    route: Route | None
+    relay: Relay | None
+    heartbeat_s: int
+    silence_s: int
+    settle_s: int
+    retry_s: int
+    remind_s: int
+    backoff_s: list[int]
+    calm_s: int
+    break_timeout_s: int
+
+
+class Launch(TypedDict):
+    schema_version: int
+    digest: str
+    name: str
+    component: Literal["nats", "etcd", "frontend", "worker"]
+    description: str
+    argv: list[str]
+    working_directory: str
+    log_file: str
+    health: Health
+    env: dict[str, str]
+    env_files: list[str]
+    files: list[File]
+    programs: list[ProgramFile]
+    directories: list[str]
+    ports: list[Listener]
+    user: str
+    depends_on: list[str]
+    cleanup: list[str]
+    stop_timeout_s: int
+    open_files: int
+    lock_memory: bool
+    gang: Gang | None
+
 
 HIDDEN = "********"
 SCHEMA_VERSION = 2
@@ -42,7 +127,7 @@ def names(state_dir: str) -> list[str]:
 def load(state_dir: str, name: str) -> Launch | None:
     """Return what was configured for the service; None where there is nothing readable."""
     try:
-        launch: Launch = json.loads(launch_json(state_dir, name).read_text())
+        launch = cast("Launch", json.loads(launch_json(state_dir, name).read_text()))
     except (OSError, ValueError):
         return None
     return launch
@@ -66,7 +151,7 @@ def starts(state_dir: str, name: str) -> int:
         return 0
 
 
-def is_secret_file(file: dict[str, str]) -> bool:
+def is_secret_file(file: File) -> bool:
     return file["mode"].lstrip("0") in {"600", "400"}
 
 

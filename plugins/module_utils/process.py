@@ -19,10 +19,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+class Started(TypedDict):
+    """What is looked at here of a launch (`launch.py`, which the file cannot import)."""
+
+    name: str
+    digest: str
+    env: dict[str, str]
+    env_files: list[str]
+
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
@@ -175,7 +185,7 @@ def readable_environment(path: str) -> dict[str, str]:
         return {}
 
 
-def digest(launch: dict[str, Any]) -> str:
+def digest(launch: Started) -> str:
     """Return the launch's digest; with secrets, that of it and them: a changed secret needs a restart too.
 
     Each of these files has a random line, so the digest tells nothing about what else is in it.
@@ -192,7 +202,7 @@ def digest(launch: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
-def service_environment(launch: dict[str, Any], state_dir: str) -> dict[str, str]:
+def service_environment(launch: Started, state_dir: str) -> dict[str, str]:
     """Return the variables that the service gets, with the marks by which it is found again."""
     marks = (digest(launch), launch["name"], state_dir)
     return {**launch["env"], **dict(zip(MARKS, marks))}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict  # noqa: UP035
+from typing import TYPE_CHECKING, TypedDict
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import process
-from ansible_collections.wideep.dynamo.plugins.module_utils.launch import launch_json, load, names
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import launch_json, select
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch
     from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
 
-Program = Dict[str, Any]  # noqa: UP006 - path, digest, content (base64); hosts may have Python 3.9
+
+class Program(TypedDict):
+    """One that was sent. content: base64."""
+
+    path: str
+    digest: str
+    content: str
+
 
 DIRECTORY = "programs"
 
@@ -65,12 +72,12 @@ def unused(manager: Manager, planned: Mapping[str, Launch], gone: Collection[str
     present = set(folder.iterdir()) if folder.is_dir() else set()
     if not present:
         return []
-    written = {name: load(manager.state_dir, name) or {} for name in names(manager.state_dir)}
+    written = select(manager.state_dir, None, None)
     kept = {name: launch for name, launch in written.items() if name not in gone}
     called = {Path(path) for launch in (*planned.values(), *kept.values()) for path in named(launch)}
     if not present - called:
         return []
-    workers = [name for name, launch in kept.items() if launch.get("component") == "worker"]
+    workers = [name for name, launch in kept.items() if launch["component"] == "worker"]
     running = {(status.pid, name) for name, status in manager.status(workers).items() if status.pid}
     running |= set(process.leftovers(manager.state_dir, set()).items())
     since = {name: launch_json(manager.state_dir, name).stat().st_mtime for name in workers}

@@ -13,6 +13,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.systemd import Syste
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch
     from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
 
 OPTIONS: dict[str, Any] = {
@@ -32,7 +33,7 @@ class ServiceModule(AnsibleModule):
     def _log_invocation(self) -> None:
         """Log no parameters: launches hold secrets. (The constructor's no_log yields to the task's.)"""
 
-    def hide(self, launches: list[dict[str, Any]]) -> None:
+    def hide(self, launches: list[Launch]) -> None:
         self.no_log_values.update(secrets(launches))
 
     def manager(self) -> Manager:
