@@ -440,6 +440,8 @@ def test_progress_is_one_line_of_bounded_length() -> None:
     assert line == "h1: waiting for b, c (1 of 3 healthy, 12 s of 60 s); b: HTTP 503 | line 19"
     assert len(progress_line("h1", [service("c", log_tail=["x" * 900])], 1, {"c": 60})) == 320
     assert progress_line("h1", [service("c", log_tail=[])], 1, {"c": 60}).endswith("c: HTTP 503")
+    note = "wideep: the hard limit for open files is 4096, the service wants 65536"
+    assert progress_line("h1", [service("c", log_tail=[note])], 1, {"c": 60}).endswith("c: HTTP 503")
 
 
 def test_a_failure_says_what_where_why_and_what_to_do() -> None:

@@ -30,7 +30,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "unknown-flag",
         r"unrecognized arguments?: (.+)|flag provided but not defined: (.+)|unknown flag: (.+)",
         "the program does not know the option {0}",
-        "remove it from extra_args, or install the version that has it (wideep_versions)",
+        "remove it from extra_args, or choose the release that has it (wideep_release)",
     ),
     (
         "python-module-missing",
@@ -408,6 +408,7 @@ _ECHO = re.compile(
 )
 # What our own launcher notes at each start: said only where nothing else is known.
 _NOTE = "limit-low"
+_NOTED = next(regex for name, regex, _, _ in _COMPILED if name == _NOTE)
 
 
 def explain(log_lines: Sequence[str]) -> list[Cause]:
@@ -440,7 +441,8 @@ def progress_line(
         f"{host}: waiting for {names} ({done}, {waited_s:.0f} s of {deadlines[first['name']]} s); "
         f"{first['name']}: {first['health_detail']}"
     )
-    if first["log_tail"]:
+    # A note of our own launcher would stand there until the engine says something.
+    if first["log_tail"] and not _NOTED.search(first["log_tail"][-1]):
         line += f" | {first['log_tail'][-1]}"
     return line if len(line) <= 2 * _LINE_WIDTH else line[: 2 * _LINE_WIDTH - 1] + "…"
 
