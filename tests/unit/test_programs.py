@@ -251,6 +251,14 @@ def test_services_of_the_first_schema_call_no_program(tmp_path: Path) -> None:
     assert [path.name for path in on_host.unused(Manager(tmp_path), {})] == [OLD.file]
 
 
+@pytest.mark.parametrize("name", ["kubernetes_sglang", "kubernetes_trtllm"])
+def test_pods_call_no_program(name: str) -> None:
+    """The operator holds the ranks together, and a dead pod leaves discovery by itself."""
+    every = [launch for own in make_plan(*inventory(name)).launches.values() for launch in own]
+    assert any(launch.component == "worker" for launch in every)
+    assert not any(launch.programs or launch.gang for launch in every)
+
+
 def test_a_service_without_programs_has_none() -> None:
     own = {launch.name: launch for launch in make_plan(*local()).launches["localhost"]}
     assert own["nats"].programs == own["etcd"].programs == own["frontend"].programs == ()
