@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import container_facts, mpi_facts
 from ansible_collections.wideep.dynamo.plugins.module_utils.gpu_facts import gather as gather_gpu
+from ansible_collections.wideep.dynamo.plugins.module_utils.kernel_facts import first_line
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import inspect as inspect_model
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import find_pythons
 from ansible_collections.wideep.dynamo.plugins.module_utils.reach import probe
@@ -41,7 +42,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "user": pwd.getpwuid(os.geteuid()).pw_name if _has_user(os.geteuid()) else str(os.geteuid()),
         "root": os.geteuid() == 0,
-        "systemd": Path("/run/systemd/system").is_dir() and _first_line("/proc/1/comm") == "systemd",
+        "systemd": Path("/run/systemd/system").is_dir() and first_line(Path("/proc/1/comm")) == "systemd",
         "kernel": os.uname().release,
         "arch": os.uname().machine,
         "os": _os_name(),
@@ -88,13 +89,6 @@ def _has_user(uid: int) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _first_line(path: str) -> str:
-    try:
-        return Path(path).read_text().split("\n", 1)[0].strip()
-    except OSError:
-        return ""
 
 
 def _os_name() -> str:
@@ -169,11 +163,10 @@ def _disk(state_dir: Path, *, may_write: bool) -> dict[str, Any]:
 
 def _ephemeral() -> dict[str, Any]:
     """Ports that the kernel gives to outgoing connections: first, last, and the ranges that it leaves out."""
-    first, last = ([int(n) for n in _first_line("/proc/sys/net/ipv4/ip_local_port_range").split()] + [0, 0])[
-        :2
-    ]
+    ipv4 = Path("/proc/sys/net/ipv4")
+    first, last = ([int(n) for n in first_line(ipv4 / "ip_local_port_range").split()] + [0, 0])[:2]
     reserved = []
-    for part in _first_line("/proc/sys/net/ipv4/ip_local_reserved_ports").split(","):
+    for part in first_line(ipv4 / "ip_local_reserved_ports").split(","):
         low, _, high = part.partition("-")
         if low:
             reserved.append([int(low), int(high or low)])

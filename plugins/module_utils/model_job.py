@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +58,11 @@ class Job:
             )
         model_download.write_json(self.directory / "process.json", {"pid": child.pid})
         # On a busy machine a program has started a moment before its command line can be seen.
-        until = time.monotonic() + STOP_S
-        while process.alive(child.pid) and not self.pid() and time.monotonic() < until:
-            time.sleep(0.01)
+        process.until(lambda: self.pid() != 0 or not process.alive(child.pid), STOP_S, 0.01)
 
     def watch(self, seconds: float) -> bool:
         """Wait until the download is over, at most so long; return whether it runs still."""
-        until = time.monotonic() + seconds
-        while self.pid():
-            if time.monotonic() >= until:
-                return True
-            time.sleep(POLL_S)
-        return False
+        return not process.until(lambda: not self.pid(), seconds, POLL_S)
 
     def stop(self) -> bool:
         """End the download, if it runs; parts of files stay. Return whether it ran."""

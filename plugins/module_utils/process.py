@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Started(TypedDict):
@@ -147,22 +147,32 @@ def leftovers(state_dir: str, owned: set[int]) -> dict[int, str]:
     return found
 
 
+def until(happened: Callable[[], bool], seconds: float, pause_s: float = 0.02) -> bool:
+    """Wait for something to happen, at most so long, looking at least once; return whether it did."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(pause_s)
+    return True
+
+
 def end(victims: Iterable[int], grace_s: float) -> list[int]:
     """SIGTERM, up to `grace_s` seconds, SIGKILL; return the pids that are still there a second later."""
     # The start time tells a process from a later one with the same pid.
     left = {pid: start_time(pid) for pid in victims if alive(pid)}
+
+    def gone() -> bool:
+        nonlocal left
+        left = {pid: born for pid, born in left.items() if alive(pid) and abs(start_time(pid) - born) < 1}
+        return not left
+
     for signum, seconds in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 1.0)):
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signum)
-        until = time.monotonic() + seconds
-        while True:
-            left = {pid: born for pid, born in left.items() if alive(pid) and abs(start_time(pid) - born) < 1}
-            if not left:
-                return []
-            if time.monotonic() > until:
-                break
-            time.sleep(0.02)
+        if until(gone, seconds):
+            break
     return sorted(left)
 
 

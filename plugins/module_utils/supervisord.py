@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import time
 import xmlrpc.client
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,19 +233,14 @@ class Supervisord:
                 f"cannot start supervisord ({self.binary}): {problem.strerror}; "
                 "run the service role's install step, or set service_supervisord"
             ) from problem
-        until = time.monotonic() + 10
-        while done.returncode == 0 and time.monotonic() < until:
-            if self.pid():
-                return
-            time.sleep(0.02)
+        if done.returncode == 0 and process.until(lambda: self.pid() != 0, 10):
+            return
         raise ServiceError(f"supervisord did not start: {done.stdout.strip() or 'no answer'}; its log: {log}")
 
     def _shut_down(self) -> None:
         daemons = self._daemons()
         self._ask(self._rpc.shutdown)
-        until = time.monotonic() + 10
-        while any(map(process.alive, daemons)) and time.monotonic() < until:
-            time.sleep(0.02)
+        process.until(lambda: not any(map(process.alive, daemons)), 10)
         process.end(daemons, 5.0)
 
     def start(self, launches: Mapping[str, Launch]) -> None:
@@ -273,13 +267,15 @@ class Supervisord:
         for name in launches:
             self._ask(self._rpc.stopProcess, name, False, ignore=(_BAD_NAME, _NOT_RUNNING))
         allowed = max((launch["stop_timeout_s"] for launch in launches.values()), default=0) + 10
-        until = time.monotonic() + allowed
-        while time.monotonic() < until:
-            busy = [name for name, status in self.status(launches).items() if status.pid]
-            if not busy:
-                return
-            time.sleep(0.05)
-        raise ServiceError(f"still running {allowed} s after they were told to stop: {', '.join(busy)}")
+
+        busy: list[str] = []
+
+        def stopped() -> bool:
+            busy[:] = [name for name, status in self.status(launches).items() if status.pid]
+            return not busy
+
+        if not process.until(stopped, allowed, 0.05):
+            raise ServiceError(f"still running {allowed} s after they were told to stop: {', '.join(busy)}")
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, ignore: tuple[int, ...] = ()) -> Any:
         """Call supervisord; None when it does not run or answers with one of the faults to ignore."""

@@ -57,3 +57,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     words = sorted(known)
     close = get_close_matches(word, words, n=1, cutoff=0.75)
     return f"did you mean {close[0]}?" if close else f"use one of: {', '.join(words)}"
+
+
+def some_hosts(names: Sequence[str]) -> str:
+    """Return how a message names hosts: one by its name, of several the number and the first."""
+    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"

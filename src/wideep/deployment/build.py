@@ -30,9 +30,8 @@ from wideep.inventory.settings import (
     PoolSettings,
     Settings,
     parse,
-    some_hosts,
 )
-from wideep.problems import Problem, raise_errors
+from wideep.problems import Problem, raise_errors, some_hosts
 
 SERVICE_PORTS = (
     "frontend_port",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from wideep.deployment.model import Host, Replica
-from wideep.problems import Problem
+from wideep.problems import Problem, some_hosts
 from wideep.programs.rank import ROUTE
 from wideep.reference.hardware import GpuCard
 
@@ -143,14 +143,9 @@ def check(replicas: Sequence[Replica], *, disaggregated: bool, routed: bool = Fa
             for found in _check_host(node.host, spans=spans and not routed, crosses=crosses):
                 hosts.setdefault(found, {})[node.host.name] = None
     return [
-        Problem(message, f"{variable} on {some(list(names))}", remedy, severity)
+        Problem(message, f"{variable} on {some_hosts(list(names))}", remedy, severity)
         for (message, variable, remedy, severity), names in hosts.items()
     ]
-
-
-def some(names: Sequence[str]) -> str:
-    """Return hosts in short: all by their number, and one by its name."""
-    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"
 
 
 def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str, str, str, Severity]]:

@@ -12,8 +12,7 @@ from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment
 from wideep.deployment.site import PLANE_FLAGS, Site
 from wideep.inventory import secrets
-from wideep.inventory.settings import some_hosts
-from wideep.problems import Problem
+from wideep.problems import Problem, some_hosts
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
 # March 2022). The build on PyPI is one of them.

@@ -28,7 +28,7 @@ from wideep.inventory.wording import (
     WORD,
     explain,
 )
-from wideep.problems import Problem, suggest
+from wideep.problems import Problem, some_hosts, suggest
 from wideep.reference.catalogue import Renamed, renamed
 from wideep.reference.paths import configs_dir, roles_dir
 from wideep.reference.release import UnknownReleaseError, find_release
@@ -513,8 +513,3 @@ def _unknown(hosts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         for variable, names in _hosts_by_variable(hosts).items()
         if variable.startswith("wideep_") and variable not in known
     ]
-
-
-def some_hosts(names: Sequence[str]) -> str:
-    """Return how a message names hosts: one by its name, of several the number and the first."""
-    return f"host {names[0]}" if len(names) == 1 else f"{len(names)} hosts ({names[0]}, …)"

@@ -52,15 +52,11 @@ def shared_memory(host: Host, _settings: Settings) -> Iterator[Check]:
         remedy = "use hosts with more memory, or set wideep_eplb.enabled: false (experts stay where they are)"
         seen = f"it may grow to {shm.total / GB:.1f} GB, the host has {memory / GB:.1f} GB of memory"
         yield Check(host.name, "shm", "fail", seen, expected, remedy)
-    elif shm.free < needs.shm_gb * GB and not _ours(host):
+    elif shm.free < needs.shm_gb * GB and not host.serves:
         yield Check(host.name, "shm", "warn", seen, expected, "see what uses it: ls -lS /dev/shm")
     else:
         yield Check(host.name, "shm", "ok", seen, expected)
     yield from _leftovers(host.name, shm)
-
-
-def _ours(host: Host) -> bool:
-    return any(listener.service for listener in host.facts.listeners)
 
 
 def _leftovers(host: str, shm: SharedMemory) -> Iterator[Check]:

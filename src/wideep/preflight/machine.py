@@ -56,15 +56,11 @@ def memory(host: Host, _settings: Settings) -> Iterator[Check]:
     if total < need:
         remedy = "use a larger host, or put fewer services on it"
         yield Check(host.name, "memory", "fail", f"{total:.1f} GB in all", expected, remedy)
-    elif available < need and not _runs_here(host):
+    elif available < need and not host.serves:
         remedy = "stop what else uses memory on this host, or put fewer services on it"
         yield Check(host.name, "memory", "warn", seen, expected, remedy)
     else:
         yield Check(host.name, "memory", "ok", seen, expected)
-
-
-def _runs_here(host: Host) -> bool:
-    return any(listener.service for listener in host.facts.listeners)
 
 
 def limits(host: Host, settings: Settings) -> Iterator[Check]:

@@ -289,6 +289,11 @@ class Host:
     facts: Facts
     needs: Needs
 
+    @property
+    def serves(self) -> bool:
+        """Whether services of ours run there already."""
+        return any(listener.service for listener in self.facts.listeners)
+
 
 @dataclass(frozen=True)
 class Check:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wideep.deployment.network import some
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import DISPATCH_ENV, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
-from wideep.problems import Problem
+from wideep.problems import Problem, some_hosts
 
 FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
 # Expert kernels that take DeepEP's layouts (SGLang's register_pre_permute, and what needs none): all, and by
@@ -260,7 +259,7 @@ def deepep_devices(case: Case) -> Iterator[Problem]:
     if case.options.a2a_backend == "deepep" and case.nodes > 1 and foreign:
         yield Problem(
             f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",
-            f"wideep_network.rdma_devices on {some(list(foreign))}",
+            f"wideep_network.rdma_devices on {some_hosts(list(foreign))}",
             "name mlx5 devices, or set a2a_backend: none (tensor parallel experts) or another all-to-all",
         )
 
@@ -273,7 +272,7 @@ def deepep_needs_rdma(case: Case) -> Iterator[Problem]:
     if case.options.a2a_backend == "deepep" and case.nodes > 1 and without and not linked:
         yield warn(
             "DeepEP between hosts needs RDMA, and no device is described: without one its workers fail",
-            f"wideep_network.rdma_devices on {some(without)}",
+            f"wideep_network.rdma_devices on {some_hosts(without)}",
             "name the RDMA devices beside the GPUs, or set a2a_backend: none (tensor parallel experts)",
         )
 
