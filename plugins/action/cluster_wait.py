@@ -4,17 +4,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from ansible.utils.display import Display
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock, wait
 
 from wideep.cluster import watch
 from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError
 
 POLL_S, SHOW_S = 1.0, 10.0
-display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -36,34 +34,38 @@ class ActionModule(ControllerAction):
         because, before = str(own["because"]), ""
         if self._task.check_mode and not because:
             return {**result, "skipped": True, "msg": "nothing was applied, so nothing is waited for"}
-        started = shown = time.monotonic()
-        patience, useless = watch.Patience(), ""
-        while True:
+        shown, patience = 0.0, watch.Patience()
+
+        def look(clock: Clock) -> dict[str, Any] | str:
+            nonlocal before, shown
+            cluster, useless = None, ""
             try:
                 cluster = Cluster()
-                look = target.look(cluster)
-                if not look.done:
+                seen = target.look(cluster)
+                if not seen.done:
                     pods = watch.pods_of(cluster, target.namespace, target.labels)
-                    useless = patience.ends(pods, time.monotonic())
+                    useless = patience.ends(pods, clock.waited)
             except RefusedByServerError as error:
                 # Waiting brings no right.
-                look, cluster = watch.Look(False, str(error), failed=error.status in {401, 403}), None
+                seen, cluster = watch.Look(False, str(error), failed=error.status in {401, 403}), None
             except ClusterError as error:
                 # An API server that restarts is no reason to give up.
-                look, cluster = watch.Look(False, str(error)), None
-            now = time.monotonic()
-            if look.done and not because:
-                return {**result, "changed": False, "progress": look.progress}
-            at_once = because or look.failed or useless
-            if at_once or now - started >= own["deadline_s"]:
-                late = "" if at_once else f"gave up after {now - started:.0f} s: "
+                seen, cluster = watch.Look(False, str(error)), None
+            waited = clock.waited
+            if seen.done and not because:
+                return {"changed": False, "progress": seen.progress}
+            at_once = because or seen.failed or useless
+            if at_once or waited >= own["deadline_s"]:
+                late = "" if at_once else f"gave up after {waited:.0f} s: "
                 useless = f"waiting longer is of no use: {useless}" if useless else ""
-                lines = [because, useless, late + look.progress, self._detail(cluster, target)]
-                return {**result, "failed": True, "msg": "\n".join(filter(None, lines))}
-            if look.progress != before or now - shown >= SHOW_S:
-                display.display(f"{look.progress}; {now - started:.0f} s of {own['deadline_s']:.0f} s")
-                before, shown = look.progress, now
-            time.sleep(POLL_S)
+                lines = [because, useless, late + seen.progress, self._detail(cluster, target)]
+                return {"failed": True, "msg": "\n".join(filter(None, lines))}
+            if seen.progress == before and waited - shown < SHOW_S:
+                return ""
+            before, shown = seen.progress, waited
+            return f"{seen.progress}; {waited:.0f} s of {own['deadline_s']:.0f} s"
+
+        return {**result, **wait(look, POLL_S)}
 
     @staticmethod
     def _detail(cluster: Cluster | None, target: watch.Target) -> str:

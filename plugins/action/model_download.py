@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.utils.display import Display
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock, wait
 
 from wideep.preflight.model import ModelDirectory
 from wideep.preflight.storage import lacks
@@ -31,30 +31,30 @@ class ActionModule(Action):
         super().run(tmp, task_vars)
         host = task_vars["inventory_hostname"]
         arguments = {**self._task.args, "host": host, "attach": False}
-        begin = heard = time.monotonic()
-        while True:
-            waited = time.monotonic() - begin
-            arguments["slice_s"] = min(SLICE_S if waited < OFTEN_S else LONG_SLICE_S, self._slice())
+        heard = time.monotonic()
+
+        def look(clock: Clock) -> dict[str, Any] | str:
+            nonlocal heard
+            longest = SLICE_S if clock.waited < OFTEN_S else LONG_SLICE_S
+            arguments["slice_s"] = min(longest, float(self._task.args.get("slice_s", LONG_SLICE_S)))
             try:
-                result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
-                heard = time.monotonic()
+                result = self._execute_module(module_args=arguments, task_vars=task_vars)
             except AnsibleConnectionFailure as silence:
                 if not arguments["attach"] or time.monotonic() - heard > SILENCE_S:
                     raise
-                Display().display(f"{host}: no answer ({silence.message}); asks again")
                 time.sleep(SLICE_S)
-                continue
+                return f"{host}: no answer ({silence.message}); asks again"
+            heard = time.monotonic()
             if result.get("state") != "running":
-                break
+                return result
             arguments["attach"] = True
-            Display().display(progress_line(host, result["progress"], time.monotonic() - begin))
+            return progress_line(host, result["progress"], clock.waited)
+
+        result = wait(look)
         found = ModelDirectory.of(result.pop("model")) if "model" in result else None
         if found and (problem := lacks(found)):
             return {"failed": True, "msg": f"{problem}; {_remedy(arguments.get('source', 'path'))}"}
         return result
-
-    def _slice(self) -> float:
-        return float(self._task.args.get("slice_s", LONG_SLICE_S))
 
 
 def _remedy(source: str) -> str:

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from ansible.utils.display import Display
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock, wait
 
 from wideep.reports.diagnosis import CRASH_LOOP, failure_message, progress_line
 
@@ -25,33 +24,28 @@ class ActionModule(Action):
         arguments = dict(self._task.args)
         host = task_vars["inventory_hostname"]
         deadlines = {x["name"]: x["health"]["deadline_s"] for x in arguments.get("launches") or []}
-        begin = time.monotonic()
-        open_names = set(deadlines)
+        pending = list(deadlines)
 
-        def look(slice_s: float, log_lines: int) -> dict[str, Any]:
+        def ask(slice_s: float, log_lines: int) -> dict[str, Any]:
             arguments.update(slice_s=slice_s, log_lines=log_lines)
-            result: dict[str, Any] = self._execute_module(
+            return self._execute_module(
                 module_name="wideep.dynamo.service_wait", module_args=arguments, task_vars=task_vars
             )
-            return result
 
-        while True:
-            nearest = min((deadlines[name] for name in open_names), default=0)
-            left = begin + nearest - time.monotonic()
-            result = look(max(0.0, min(SLICE_S, left)), 1)
+        def look(clock: Clock) -> dict[str, Any] | str:
+            nearest = min((deadlines[name] for name in pending), default=0)
+            result = ask(clock.slice(SLICE_S, nearest), 1)
             if result.get("healthy", True):  # or failed without an answer
                 return result
-            waited = time.monotonic() - begin
-            pending = [x for x in result["services"] if not x["healthy"]]
-            open_names = {x["name"] for x in pending}
-            if any(x["exits"] >= CRASH_LOOP or waited >= deadlines[x["name"]] for x in pending):
-                break
-            Display().display(progress_line(host, result["services"], waited, deadlines))
-            arguments["baseline"] = result["baseline"]
+            waited, arguments["baseline"] = clock.waited, result["baseline"]
+            late = [x for x in result["services"] if not x["healthy"]]
+            pending[:] = [x["name"] for x in late]
+            if not any(x["exits"] >= CRASH_LOOP or waited >= deadlines[x["name"]] for x in late):
+                return progress_line(host, result["services"], waited, deadlines)
+            result = ask(0.0, LOG_LINES)
+            if result.get("healthy", True):
+                return result  # it came up in this very moment
+            # Without the services themselves: the message says all that matters, once.
+            return {"failed": True, "msg": failure_message(host, result["services"], waited, deadlines)}
 
-        arguments["baseline"] = result["baseline"]
-        result = look(0.0, LOG_LINES)
-        if result.get("healthy", True):
-            return result  # it came up in this very moment
-        # Without the services themselves: the message says all that matters, once.
-        return {"failed": True, "msg": failure_message(host, result["services"], waited, deadlines)}
+        return wait(look)

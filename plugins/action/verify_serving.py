@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock, wait
 
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.cluster.forward import Forward
@@ -37,16 +37,17 @@ class ActionModule(Action):
     def _serving(
         self, arguments: dict[str, Any], task_vars: dict[str, Any], forward: Forward | None = None
     ) -> dict[str, Any]:
-        started = time.monotonic()
-        # In check mode one look is enough: nothing is on its way.
-        slice_s, refused = 0.0 if self._task.check_mode else SLICE_S, 0
-        while True:
+        host, check = task_vars.get("inventory_hostname", ""), self._task.check_mode
+        refused, deadline_s = 0, SLICE_S
+
+        def look(clock: Clock) -> dict[str, Any] | str:
+            nonlocal refused, deadline_s
+            # In check mode one look is enough: nothing is on its way.
+            own = {**arguments, "slice_s": 0.0 if check else clock.slice(SLICE_S, deadline_s)}
             if forward:
-                arguments = {**arguments, "base_url": forward.url()}
+                own["base_url"] = forward.url()
             outcome = self._execute_module(
-                "wideep.dynamo.verify_serving",
-                module_args={**arguments, "slice_s": slice_s},
-                task_vars=task_vars,
+                "wideep.dynamo.verify_serving", module_args=own, task_vars=task_vars
             )
             refused += outcome.get("refused", 0)
             if outcome.get("failed") or outcome.pop("ready", False):
@@ -56,14 +57,14 @@ class ActionModule(Action):
             if forward and (why := forward.said()):
                 outcome["progress"] += f"; {why}"
                 outcome["report"] += f"\n  way to it:    {why}"
-            host = task_vars.get("inventory_hostname", "")
-            if self._task.check_mode:
+            if check:
                 reason = f"not verified, the deployment is not up: {outcome['progress']}"
                 display.display(f"[{host}] {reason}")
                 return {"changed": False, "skipped": True, "msg": reason}
-            waited = time.monotonic() - started
-            if waited >= outcome["deadline_s"]:
+            waited, deadline_s = clock.waited, outcome["deadline_s"]
+            if waited >= deadline_s:
                 message = f"Gave up after {waited:.0f} s. {outcome['report']}"
                 return {"changed": False, "failed": True, "msg": message}
-            display.display(f"[{host}] {outcome['progress']}; {waited:.0f} s of {outcome['deadline_s']} s")
-            slice_s = min(SLICE_S, outcome["deadline_s"] - waited)
+            return f"[{host}] {outcome['progress']}; {waited:.0f} s of {deadline_s} s"
+
+        return wait(look)
