@@ -31,7 +31,7 @@ class Combination:
     """A deployment (by its model), the pool whose command is judged, and what differs from the good one.
 
     options: for that pool; both: for both pools. extra: extra_args. variables: of the deployment. argv: words
-    for SGLang where our typed options cannot even hold it.
+    for SGLang where our typed options cannot even hold it. releases: those whose verdict it is.
     """
 
     name: str
@@ -44,6 +44,11 @@ class Combination:
     argv: tuple[str, ...] = ()
     accepted: bool = True
     why: str = ""
+    releases: tuple[str, ...] = ()
+
+    def of(self, release: str) -> bool:
+        """Whether it is judged so in a release; in all, unless some are named."""
+        return not self.releases or release in self.releases
 
 
 def eplb(**values: Any) -> dict[str, Any]:
@@ -126,6 +131,9 @@ RIGHT = [
           options={"a2a_backend": "nixl", "cuda_graph_max_bs": 256, "dispatch_tokens_per_rank": 256}),
     right("low latency for short chunks", R1, P, options={"deepep_mode": "low_latency", "chunked_prefill_size": 4096}),
     right("both modes, no EPLB", R1, D, options={"deepep_mode": "auto"}, variables=NO_EPLB),
+    right("DeepEP in venv", R1, P, variables=VENV),
+    right("FlashInfer, DeepGEMM's layout", R1, D, releases=("1.6.1",),
+          options={"a2a_backend": "flashinfer", "moe_runner_backend": "deep_gemm"}),
     right("DeepGEMM by name", R1, P, options={"moe_runner_backend": "deep_gemm"}),
     right("pipeline of two", R1, P, options=HALF_TP, extra={"pp-size": 2}),
     right("ranks may leave", R1, D, extra={"elastic-ep-backend": "mooncake"}),
@@ -181,7 +189,13 @@ WRONG = [
     wrong("hierarchical without prefixes", R1, P, options={"radix_cache": False},
           extra={"enable-hierarchical-cache": True}),
     wrong("FlashInfer, half the ranks", R1, D, options={"a2a_backend": "flashinfer", "data_parallel_size": 16}),
-    wrong("FlashInfer, DeepGEMM", R1, D, options={"a2a_backend": "flashinfer", "moe_runner_backend": "deep_gemm"}),
+    wrong("FlashInfer, DeepGEMM", R1, D, releases=("1.5.1",),
+          options={"a2a_backend": "flashinfer", "moe_runner_backend": "deep_gemm"}),
+    wrong("FlashInfer, Triton", R1, D, releases=("1.5.1",),
+          options={"a2a_backend": "flashinfer", "moe_runner_backend": "triton"}),
+    wrong("a flag that is gone", R1, D, releases=("1.6.1",), extra={"cuda-graph-bs": 128}),
+    wrong("a kernel that is gone", R1, D, releases=("1.6.1",), both={"attention_backend": "cutlass_mla", "page_size": 128}),
+    wrong("FP4's all-to-all, two batches", R1, D, releases=("1.6.1",), options={"a2a_backend": "megamoe"}),
     wrong("Blackwell's kernel on Hopper", R1, D, both={"attention_backend": "trtllm_mla"}),
     wrong("another Blackwell kernel", R1, D, both={"attention_backend": "tokenspeed_mla", "kv_cache_dtype": "fp8"}),
     wrong("unknown attention backend", R1, P, both={"attention_backend": "fastest"}),
@@ -246,7 +260,8 @@ STRICTER = [
              options={"two_batch_overlap": False, "single_batch_overlap": True}),
     stricter("statistics per pass", R1, P, "EPLB gets no statistics: fails at the first placement",
              extra={"expert-distribution-recorder-mode": "per_pass"}),
-    stricter("deprecated flag", R1, D, "one number after it captured that size only", extra={"cuda-graph-bs": 128}),
+    stricter("deprecated flag", R1, D, "one number after it captured that size only", releases=("1.5.1",),
+             extra={"cuda-graph-bs": 128}),
     stricter("attention by data in a Llama", LLAMA, D, "the cache has other heads than a rank: fails at the first batch",
              both={"data_parallel_size": 2}),
     stricter("MLA kernel for a dense model", DENSE, P, "fails when the kernel is made", both={"attention_backend": "flashmla"}),
@@ -287,13 +302,12 @@ STRICTER = [
              options={"deepep_mode": "auto"}),
     stricter("AMD's all-to-all", R1, D, "a package of AMD's is missing", options={"a2a_backend": "mori"}),
     stricter("FP4's all-to-all", R1, D, "never used for FP8 experts: tokens stay where they are",
-             options={"a2a_backend": "megamoe"}),
+             releases=("1.5.1",), options={"a2a_backend": "megamoe"}),
     stricter("DeepEP on Ampere", LITE, D, "DeepGEMM is missing: asserted when the layers are made",
              options={"a2a_backend": "deepep"}, variables=A100),
     stricter("FP8 experts on Ampere", R1, P, "Triton's kernel does not compile", variables=A100 | NO_EPLB),
     stricter("FlashAttention 3 for latent attention on Ampere", LITE, P, "asserted when the kernel is made",
              both={"attention_backend": "fa3"}, variables=A100),
-    stricter("DeepEP in venv", R1, P, "ImportError when the layers are made", variables=VENV),
     stricter("Mooncake in venv", LITE, D, "ImportError at start", variables=VENV | {"wideep_kv_transfer": "mooncake"}),
     stricter("prompts longer than decode's sequences", R1, D, "decode refuses them when they are computed",
              options={"context_length": 8192}),
@@ -305,9 +319,12 @@ STRICTER = [
 
 
 def deployment(
-    combination: Combination, models: str
+    combination: Combination, models: str, release: str = ""
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """Return groups and hosts of a combination: R1 on 4 + 4 nodes of 8 GPUs, the others on one of 8 or 4."""
+    """Return groups and hosts of a combination: R1 on 4 + 4 nodes of 8 GPUs, the others on one of 8 or 4.
+
+    release: unless given the one that the combination names, else the default.
+    """
     big = combination.model == R1
     groups = {"control": ["c0"], "frontend": ["c0"]}
     for pool in ("prefill", "decode"):
@@ -323,6 +340,7 @@ def deployment(
     pools[combination.pool]["extra_args"] = combination.extra
     variables = {
         "wideep_engine": "sglang",
+        "wideep_release": release or next(iter(combination.releases), ""),
         "wideep_model": NAMES[combination.model],
         "wideep_model_path": f"{models}/{combination.model}",
         "wideep_state_dir": "/var/lib/wideep",

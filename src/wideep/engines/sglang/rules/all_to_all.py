@@ -9,7 +9,6 @@ from wideep.engines.sglang.options import DISPATCH_ENV, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
 from wideep.problems import Problem, some_hosts
 
-FLASHINFER_RUNNERS = ("flashinfer_cutlass", "flashinfer_cutedsl", "flashinfer_trtllm_routed")
 # Expert kernels that take DeepEP's layouts (SGLang's register_pre_permute, and what needs none): all, and by
 # the type of the experts' weights where it is known.
 DEEPEP_RUNNERS = ("deep_gemm", "cutlass", "flashinfer_cutedsl", "humming")
@@ -299,15 +298,16 @@ def flashinfer_all_to_all(case: Case) -> Iterator[Problem]:
     o = case.options
     if o.a2a_backend != "flashinfer":
         return
+    runners = case.release.facts("sglang")["expert_runners"]["flashinfer"]
     if not o.dp_attention or case.dp != case.tp:
         yield Problem(
             f"a2a_backend flashinfer needs dp_attention with data_parallel_size {case.tp}",
             case.at("a2a_backend"),
             f"set data_parallel_size: {case.tp}, or a2a_backend: deepep",
         )
-    elif o.moe_runner_backend not in FLASHINFER_RUNNERS:
+    elif o.moe_runner_backend not in runners:
         yield Problem(
             f"a2a_backend flashinfer does not work with moe_runner_backend {o.moe_runner_backend or 'auto'}",
             case.at("moe_runner_backend"),
-            f"use one of {', '.join(FLASHINFER_RUNNERS)}",
+            f"use one of {', '.join(runners)}",
         )

@@ -11,6 +11,8 @@ from wideep.engines.sglang.rules.registry import FLAGS, OWNED, rule
 from wideep.problems import Problem
 
 # Variable of the environment -> the option that decides it.
+# Library -> its module, as the release's facts name it.
+MODULES = {"DeepEP": "deep_ep", "Mooncake": "mooncake"}
 ENV_OF = dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank")
 OPTION_OF = {flag: option for option, flag in FLAGS.items()} | {"disable-radix-cache": "radix_cache: false"}
 # How long a request waits for its other side, in seconds: 300 unless set.
@@ -42,7 +44,8 @@ def packages(case: Case) -> Iterator[Problem]:
     if not case.settings.in_venv:
         return
     a2a = "" if case.dense else case.options.a2a_backend
-    lacks = {
+    brought = case.release.facts("sglang")["modules"]
+    wanted = {
         "DeepEP": "a2a_backend deepep" if a2a == "deepep" else "",
         "Mooncake": "wideep_kv_transfer mooncake"
         if case.disaggregated and case.settings.kv_transfer == "mooncake"
@@ -50,8 +53,14 @@ def packages(case: Case) -> Iterator[Problem]:
         if a2a == "mooncake"
         else "",
     }
-    for package, reason in lacks.items():
-        if reason:
+    for package, reason in wanted.items():
+        if reason and brought[MODULES[package]]:
+            yield warn(
+                f"{reason}: {package} comes with SGLang's own packages, and this project has not run it",
+                "wideep_runtime",
+                "set wideep_runtime: container for the image that it was built with",
+            )
+        elif reason:
             yield Problem(
                 f"{reason} needs the package {package}, which SGLang's own packages do not bring: the"
                 " environment of wideep_runtime: venv lacks it",

@@ -73,7 +73,7 @@ FLAGS = {
 # All-to-alls of other GPUs or other weights.
 FOREIGN = {
     "mori": "its expert kernels are AMD's (aiter)",
-    "megamoe": "it is one kernel with FP4 experts",
+    "megamoe": "its one kernel is known here with FP4 experts only",
 }
 
 
