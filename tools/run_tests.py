@@ -27,6 +27,7 @@ VENV = ROOT / ".venv"
 OLDEST = ROOT / ".cache" / "ansible-oldest"  # as tools/ansible_oldest makes it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 KUBE = CACHE / "wideep" / "kube" / "bin"  # as tools/kube/build has it
+RELEASES = sorted(path.parent.name for path in ROOT.glob("configs/releases/*/release.yml"))
 PYTEST = ("python", "-m", "pytest")
 
 
@@ -59,9 +60,10 @@ def _lacks_newest() -> str:
 
 
 def _lacks_sglang() -> str:
-    if os.environ.get("WIDEEP_FIDELITY") == "1" or (ROOT / ".cache" / "sglang" / ".lock").exists():
+    installed = (ROOT / ".cache" / "releases" / version / "ai-dynamo-sglang" for version in RELEASES)
+    if os.environ.get("WIDEEP_FIDELITY") == "1" or all((path / ".lock").exists() for path in installed):
         return ""
-    return "needs SGLang itself, 10 GB of disk: WIDEEP_FIDELITY=1 make test installs it below .cache"
+    return "needs SGLang of each release, 13 GB of disk: WIDEEP_FIDELITY=1 make test installs it below .cache"
 
 
 def _lacks_cluster() -> str:
@@ -122,7 +124,11 @@ SUITES = (
         lacks=_lacks_cluster,
         uses=frozenset({"kube"}),
     ),
-    Suite("fidelity", (("tools/sglang_env",), (*PYTEST, "tests/fidelity")), lacks=_lacks_sglang),
+    Suite(
+        "fidelity",
+        (*(("tools/sglang_env", v) for v in RELEASES), (*PYTEST, "tests/fidelity")),
+        lacks=_lacks_sglang,
+    ),
     Suite(
         "molecule-hosts",
         (("molecule", "test", "--scenario-name", "hosts"),),

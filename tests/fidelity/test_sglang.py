@@ -1,13 +1,11 @@
-"""Our SGLang commands and rules before the judge: the pinned SGLang's own parser and checks.
+"""Our SGLang commands and rules before the judge: the parser and checks of each release's own SGLang.
 
-Needs a Python environment with sglang, ai-dynamo, nixl and blake3 in their pinned versions: its interpreter
-in WIDEEP_SGLANG_PYTHON, else .cache/sglang/bin/python. No GPU. One process judges all commands.
+Needs its packages, which tools/sglang_env installs. No GPU. One process judges all commands of a release.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from sglang_cases import (
     Combination,
     deployment,
     inventory,
+    judged,
 )
 
 from wideep.deployment.build import examine
@@ -36,15 +35,23 @@ from wideep.engines import ENGINES
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
 from wideep.reference.models import ModelCard
+from wideep.reference.release import releases
 
-PYTHON = Path(os.environ.get("WIDEEP_SGLANG_PYTHON", REPOSITORY / ".cache" / "sglang" / "bin" / "python"))
-pytestmark = [
-    pytest.mark.fidelity,
-    pytest.mark.skipif(
-        not PYTHON.exists(),
-        reason=f"no interpreter with SGLang at {PYTHON}: name one in WIDEEP_SGLANG_PYTHON",
-    ),
-]
+pytestmark = pytest.mark.fidelity
+
+
+@pytest.fixture(params=releases())
+def release(request: pytest.FixtureRequest) -> str:
+    """A release of Dynamo whose SGLang is installed."""
+    version = str(request.param)
+    if not judge(version).exists():
+        pytest.skip(f"SGLang of {version} is not installed: tools/sglang_env {version}")
+    return version
+
+
+def judge(release: str) -> Path:
+    """Return the interpreter that has a release's SGLang."""
+    return REPOSITORY / ".cache" / "releases" / release / "ai-dynamo-sglang" / "bin" / "python"
 
 
 # Inventory, model, variables: each inventory that SGLang can serve, in each mode that it has.
@@ -119,17 +126,17 @@ def config_json(card: ModelCard) -> dict[str, Any]:
     return config
 
 
-def ours(combination: Combination, models: Path) -> bool:
+def ours(combination: Combination, models: Path, release: str) -> bool:
     try:
-        make_plan(*deployment(combination, str(models)))
+        make_plan(*deployment(combination, str(models), release))
     except RefusedError:
         return False
     return True
 
 
-def command(combination: Combination, models: Path) -> list[str]:
+def command(combination: Combination, models: Path, release: str) -> list[str]:
     """Return what SGLang would be given if nothing had been checked before."""
-    groups, hosts = deployment(combination, str(models))
+    groups, hosts = deployment(combination, str(models), release)
     colon = hosts["c0"]["wideep_model"] if ":" in hosts["c0"]["wideep_model"] else ""
     algorithm = "round_robin" in combination.argv
     for variables in hosts.values():  # what our types cannot hold goes in through argv
@@ -157,11 +164,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def inventory_commands(models: Path) -> dict[str, list[str]]:
+def inventory_commands(models: Path, release: str) -> dict[str, list[str]]:
     """Return every SGLang command of SERVED: inventory, mode, host, service -> arguments."""
     found = {}
     for name, model, changes in SERVED:
-        own = {"wideep_engine": "sglang", "wideep_model": NAMES[model], **changes}
+        own = {"wideep_engine": "sglang", "wideep_model": NAMES[model], "wideep_release": release, **changes}
         made = make_plan(*inventory(name, **own))
         mode = "aggregated" if made.deployment.pools[0].name == "aggregated" else "two pools"
         for replica, node in made.deployment.workers:
@@ -180,12 +187,25 @@ def operators_flags(nodes: int, rank: int) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def verdicts(models: Path) -> dict[str, dict[str, Any]]:
-    commands = inventory_commands(models)
-    commands |= {c.name: command(c, models) for c in (*RIGHT, *WRONG, *STRICTER)}
+def judged_already() -> dict[str, dict[str, Any]]:
+    """Release -> verdicts."""
+    return {}
+
+
+@pytest.fixture
+def verdicts(models: Path, release: str, judged_already: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if release not in judged_already:
+        judged_already[release] = verdicts_of(models, release)
+    return judged_already[release]
+
+
+def verdicts_of(models: Path, release: str) -> dict[str, Any]:
+    """Ask the release's SGLang about all commands at once."""
+    commands = inventory_commands(models, release)
+    commands |= {c.name: command(c, models, release) for c in (*RIGHT, *WRONG, *STRICTER) if c.of(release)}
     tool = REPOSITORY / "tools" / "check_sglang_commands.py"
     done = subprocess.run(
-        [PYTHON, tool],
+        [judge(release), tool],
         input=json.dumps(list(commands.values())),
         capture_output=True,
         text=True,
@@ -195,8 +215,10 @@ def verdicts(models: Path) -> dict[str, dict[str, Any]]:
     return dict(zip(commands, json.loads(done.stdout), strict=True))
 
 
-def test_every_command_of_our_inventories_is_accepted(models: Path, verdicts: dict[str, Any]) -> None:
-    names = list(inventory_commands(models))
+def test_every_command_of_our_inventories_is_accepted(
+    models: Path, release: str, verdicts: dict[str, Any]
+) -> None:
+    names = list(inventory_commands(models, release))
     assert len(names) == 8 + 4 + 4 + 2 + 2 + (1 + 2) * 2 + 8 + 4
     refused = {name: verdicts[name]["reason"] for name in names if not verdicts[name]["accepted"]}
     assert refused == {}
@@ -212,18 +234,20 @@ def test_there_are_enough_combinations_and_each_is_named_once() -> None:
     assert min(len(RIGHT), len(WRONG)) >= 25
 
 
-@pytest.mark.parametrize("combination", [*RIGHT, *WRONG], ids=lambda c: c.name)
-def test_our_verdict_is_sglangs(combination: Combination, models: Path, verdicts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("combination", "release"), judged(*RIGHT, *WRONG), indirect=["release"])
+def test_our_verdict_is_sglangs(
+    combination: Combination, release: str, models: Path, verdicts: dict[str, Any]
+) -> None:
     theirs = verdicts[combination.name]
     assert theirs["accepted"] == combination.accepted, theirs.get("reason")
-    assert ours(combination, models) == combination.accepted
+    assert ours(combination, models, release) == combination.accepted
 
 
-@pytest.mark.parametrize("combination", STRICTER, ids=lambda c: c.name)
+@pytest.mark.parametrize(("combination", "release"), judged(*STRICTER), indirect=["release"])
 def test_where_we_refuse_what_sglang_accepts(
-    combination: Combination, models: Path, verdicts: dict[str, Any]
+    combination: Combination, release: str, models: Path, verdicts: dict[str, Any]
 ) -> None:
     theirs = verdicts[combination.name]
     assert combination.why
     assert theirs["accepted"], f"SGLang refuses it by now: {theirs.get('reason')}"
-    assert not ours(combination, models)
+    assert not ours(combination, models, release)

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import yaml
 from places import REPOSITORY
+
+from wideep.reference.release import releases
 
 R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-0528-qwen3-8b"
 LLAMA = "deepseek-r1-distill-llama-8b"
@@ -316,6 +319,16 @@ STRICTER = [
     stricter("stages in decode alone", R1, D, "asserted at the first request", options=HALF_TP, extra={"pp-size": 2}),
     stricter("a flag of the plan", R1, P, "ranks would not find each other", extra={"nnodes": 2}),
 ]  # fmt: skip
+
+
+def judged(*combinations: Combination) -> list[Any]:
+    """Return parameters of tests: each combination in each release whose verdict it is."""
+    return [
+        pytest.param(one, release, id=f"{one.name}, {release}")
+        for release in releases()
+        for one in combinations
+        if one.of(release)
+    ]
 
 
 def deployment(

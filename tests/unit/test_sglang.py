@@ -25,6 +25,7 @@ from sglang_cases import (
     deployment,
     eplb,
     inventory,
+    judged,
 )
 
 from wideep.deployment.build import examine
@@ -36,7 +37,7 @@ from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
 from wideep.reference.models import _cards
-from wideep.reference.release import find_release, releases
+from wideep.reference.release import find_release
 
 RELEASE = find_release()
 
@@ -79,11 +80,8 @@ def workers(made: Plan) -> dict[str, Launch]:
 # ---- verdicts ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("release", releases())
-@pytest.mark.parametrize("combination", [*RIGHT, *WRONG, *STRICTER], ids=lambda c: c.name)
+@pytest.mark.parametrize(("combination", "release"), judged(*RIGHT, *WRONG, *STRICTER))
 def test_verdicts(combination: Combination, release: str) -> None:
-    if not combination.of(release):
-        return
     found = problems(combination, release)
     errors = [p for p in found if p.severity == "error"]
     assert bool(errors) != combination.accepted
