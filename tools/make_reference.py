@@ -81,7 +81,7 @@ def default(value: Any) -> str:
         return f"that of `wideep_{found[1]}`"
     if "wideep_plan." in text:
         return "of the plan"
-    text = re.sub(r"\{\{ _\w+_state_dir \}\}", "<state_dir>", text)
+    text = re.sub(r"\{\{ _\w+[._]state_dir \}\}", "<state_dir>", text)
     return code(text) if text else "empty"
 
 

@@ -27,7 +27,7 @@ class ActionModule(Action):
         pending = list(deadlines)
 
         def ask(slice_s: float, log_lines: int) -> dict[str, Any]:
-            arguments.update(slice_s=slice_s, log_lines=log_lines)
+            arguments.update(slice_s=slice_s, log_lines=log_lines, crash_loop=CRASH_LOOP)
             return self._execute_module(
                 module_name="wideep.dynamo.service_wait", module_args=arguments, task_vars=task_vars
             )

@@ -10,48 +10,8 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
-  install:
-    description: Whether the role installs it.
-    type: bool
-    default: true
-  namespace:
-    description: Its namespace.
-    type: str
-    default: ""
-  release:
-    description: Its Helm release.
-    type: str
-    default: ""
-  chart_ref:
-    description: Its chart.
-    type: str
-    default: ""
-  chart_repo_url:
-    description: The chart's repository.
-    type: str
-    default: ""
-  chart_version:
-    description: The chart's version.
-    type: str
-    default: ""
-  helm:
-    description: Path of Helm.
-    type: str
-    default: ""
-  install_orchestrator:
-    description: Whether the chart installs Grove.
-    type: bool
-    default: true
-  nats_address:
-    description: Address of a NATS that is there.
-    type: str
-    default: ""
-  etcd_address:
-    description: Address of an etcd that is there.
-    type: str
-    default: ""
-  values:
-    description: Values of the chart that win over all others.
+  platform:
+    description: The variables of role P(wideep.dynamo.platform#role), by their names without C(platform_).
     type: dict
-    default: {}
+    required: true
 """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.dcgm_facts import parse_health
 from ansible_collections.wideep.dynamo.plugins.module_utils.kernel_facts import first_line, kernel
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import PATH as SYSTEM_PATH
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_packages import AskError, ask
 from ansible_collections.wideep.dynamo.plugins.module_utils.rdma_facts import ibstat_error, parse_ibstat, rdma
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import process
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_S = 60.0  # without persistence mode the first question wakes every GPU
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/nvidia/bin"
+PATH = f"{SYSTEM_PATH}:/usr/local/nvidia/bin"
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # Clocks that are held down by something that is wrong; idle and power cap are normal.
 SLOWDOWNS = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")

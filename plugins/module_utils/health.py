@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch
     from ansible_collections.wideep.dynamo.plugins.module_utils.status import Manager
 
-CRASH_LOOP = 3  # so many exits while one waits: it will not come up by itself
 _TIMEOUT_S = 3.0
 
 

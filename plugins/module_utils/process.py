@@ -35,7 +35,8 @@ class Started(TypedDict):
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
+# What every service gets, by which it is found again.
+DIGEST, SERVICE, STATE_DIR = MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
 START_LINE = "--- wideep starts "  # logs.py cuts a log there
 FIRST_START = " (start 1) "
 STARTS = "starts"
@@ -142,8 +143,8 @@ def leftovers(state_dir: str, owned: set[int]) -> dict[int, str]:
         if pid in owned or pid in mine:
             continue
         env = environment(pid)
-        if all(mark in env for mark in MARKS) and env["WIDEEP_STATE_DIR"] == state_dir and alive(pid):
-            found[pid] = env["WIDEEP_SERVICE"]
+        if all(mark in env for mark in MARKS) and env[STATE_DIR] == state_dir and alive(pid):
+            found[pid] = env[SERVICE]
     return found
 
 

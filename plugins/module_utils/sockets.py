@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.wideep.dynamo.plugins.module_utils.process import SERVICE, STATE_DIR
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -68,14 +70,14 @@ def process(pid: int, proc: Path = Path("/proc")) -> dict[str, Any]:
             return []
 
     environ = dict(entry.split("=", 1) for entry in read("environ") if "=" in entry)
-    state_dir = environ.get("WIDEEP_STATE_DIR", "")
+    state_dir = environ.get(STATE_DIR, "")
     return {
         "pid": pid,
         "process": "".join(read("comm")),
         "cmdline": " ".join(read("cmdline"))[:200],
         "state_dir": state_dir,
         "deployment": _deployment(Path(state_dir)) if state_dir else "",
-        "service": environ.get("WIDEEP_SERVICE", ""),
+        "service": environ.get(SERVICE, ""),
     }
 
 

@@ -66,7 +66,7 @@ def runs_as_configured(launch: Launch, pid: int, state_dir: str) -> bool:
     Its own environment tells. Some programs overwrite that memory with a process title; then it counts
     whether the process is younger than the launch.json that it was started from.
     """
-    running = process.environment(pid).get("WIDEEP_DIGEST")
+    running = process.environment(pid).get(process.DIGEST)
     if running:
         return bool(running == process.digest(launch))
     stored = load(state_dir, launch["name"])

@@ -28,9 +28,10 @@ options:
 EXAMPLES = r"""
 - name: Compute the release's values
   wideep.dynamo.cluster_platform:
-    namespace: dynamo-system
-    release: dynamo-platform
-    chart_ref: /srv/charts/dynamo-platform.tgz
+    platform:
+      namespace: dynamo-system
+      release: dynamo-platform
+      chart_ref: /srv/charts/dynamo-platform.tgz
   register: __platform_release
 """
 

@@ -30,7 +30,8 @@ attributes:
 EXAMPLES = r"""
 - name: Judge the cluster
   wideep.dynamo.cluster_preflight:
-    chart_ref: /srv/charts/dynamo-platform.tgz
+    platform:
+      chart_ref: /srv/charts/dynamo-platform.tgz
 """
 
 RETURN = r"""

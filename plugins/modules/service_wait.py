@@ -25,6 +25,10 @@ options:
   baseline:
     description: Restarts of each service when the wait began; set by the action plugin.
     type: dict
+  crash_loop:
+    description: Ends of a service after which waiting is of no use; set by the action plugin. V(0) is never.
+    type: int
+    default: 0
   log_lines:
     description: Log lines returned for services that are not healthy; set by the action plugin.
     type: int
@@ -60,10 +64,11 @@ healthy:
   returned: always
 """
 
+import math
 import time
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
-from ansible_collections.wideep.dynamo.plugins.module_utils.health import CRASH_LOOP, observe
+from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
 from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError
@@ -72,6 +77,7 @@ OPTIONS = {
     "launches": {"type": "list", "elements": "dict", "required": True},
     "slice_s": {"type": "float", "default": 5},
     "baseline": {"type": "dict"},
+    "crash_loop": {"type": "int", "default": 0},
     "log_lines": {"type": "int", "default": 1},
 }
 POLL_S = 0.2
@@ -96,7 +102,8 @@ def main() -> None:
                 # A service that is down now has ended once more than it was started again.
                 service["exits"] = seen - begin + (service["state"] == "failed")
             pending = [service for service in services if not service["healthy"]]
-            crashed = any(service["exits"] >= CRASH_LOOP for service in pending)
+            often = params["crash_loop"] or math.inf
+            crashed = any(service["exits"] >= often for service in pending)
             if not pending or crashed or time.monotonic() + POLL_S > until:
                 break
             time.sleep(POLL_S)

@@ -12,9 +12,15 @@ from wideep.inventory.secrets import Secrets
 
 Specification = dict[str, dict[str, Any]]
 PLATFORM: Specification = {
-    **{name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__},
-    **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
-    "values": {"type": "dict", "default": {}},
+    "platform": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            **{name: {"type": "str", "default": ""} for name in Platform.__dataclass_fields__},
+            **{name: {"type": "bool", "default": True} for name in ("install", "install_orchestrator")},
+            "values": {"type": "dict", "default": {}},
+        },
+    }
 }
 SECRETS: Specification = {
     "hub_token": {"type": "raw", "no_log": True},
@@ -25,7 +31,7 @@ SECRETS: Specification = {
 
 def platform_of(arguments: Mapping[str, Any]) -> Platform:
     """Return the variables of role `platform`. arguments: as `Action.given` returns them."""
-    return Platform(**{name: arguments[name] for name in PLATFORM})
+    return Platform(**arguments["platform"])
 
 
 def secrets_of(arguments: Mapping[str, Any]) -> Secrets:

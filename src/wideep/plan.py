@@ -22,7 +22,7 @@ from wideep.inventory.secrets import check_env_names, flag_looks_secret, looks_s
 from wideep.kubernetes import check as pods
 from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make
-from wideep.kubernetes.site import PodSite
+from wideep.kubernetes.site import HTTP_PORT, PodSite
 from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.published import Expected, Objects, OnHost, Published
 from wideep.reference.catalogue import Catalogue
@@ -116,13 +116,17 @@ class Plan:
     def _objects(self) -> Objects | None:
         if self.manifests is None:
             return None
-        return Objects(self.manifests.model, self.manifests.graph, self.deployment.hosts[-1].gpu)
+        settings = self.deployment.settings
+        service = f"{settings.deployment}-frontend"
+        frontend = published.Service(settings.kubernetes.namespace, service, HTTP_PORT)
+        return Objects(self.manifests.model, self.manifests.graph, self.deployment.hosts[-1].gpu, frontend)
 
     def _on_host(self, host: Host) -> OnHost:
-        site, on = Site(self.deployment, host), self.on(host)
+        settings, site, on = self.deployment.settings, Site(self.deployment, host), self.on(host)
         return OnHost(
             address=host.address,
             state_dir=host.state_dir,
+            owner=published.Owner(host.state_dir, settings.deployment, settings.service_manager),
             model_path=site.model_path,
             python=host.python,
             secret_files=on.secret_files,

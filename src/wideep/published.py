@@ -68,17 +68,40 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Service:
+    """A Service of Kubernetes."""
+
+    namespace: str
+    service: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Objects:
-    """What a cluster gets. model: the volume and its download; graph: the rest; gpu: the nodes' card."""
+    """What a cluster gets.
+
+    model: the volume and its download; graph: the rest; gpu: the nodes' card. frontend: what answers, None
+    where there is no graph.
+    """
 
     model: tuple[dict[str, Any], ...]
     graph: tuple[dict[str, Any], ...]
     gpu: str = ""
+    frontend: Service | None = None
 
     @property
     def all(self) -> tuple[dict[str, Any], ...]:
         """Return them in the order in which they are applied."""
         return (*self.model, *self.graph)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose services those of a host are: the defaults of the modules in the action group `services`."""
+
+    state_dir: str
+    deployment: str
+    manager: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,7 @@ class OnHost:
 
     address: str
     state_dir: str
+    owner: Owner
     model_path: str
     python: str
     secret_files: tuple[str, ...]

@@ -54,7 +54,7 @@ def refused(**own: Any) -> str:
     from example_playbook import run_action
 
     given = {"namespace": "dynamo-system", "release": "dynamo-platform", "chart_ref": CHART}
-    done = run_action("cluster_platform", {**given, **own}, wideep_plan=plan().to_dict())
+    done = run_action("cluster_platform", {"platform": {**given, **own}}, wideep_plan=plan().to_dict())
     assert done["failed"]
     assert done["wideep_refused"]
     return str(done["msg"])

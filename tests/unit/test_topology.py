@@ -345,10 +345,10 @@ REFUSALS: dict[str, tuple[tuple[Groups, Hosts], str, str, str]] = {
         "at most 29768",
     ),
     "a path too long for supervisord's socket": (
-        cluster(wideep_state_dir="/srv/" + "x" * 66),
+        cluster(wideep_state_dir="/srv/" + "x" * 67),
         "wideep_state_dir on 5 hosts (control-0, …)",
-        "the path has 71 characters",
-        "at most 70 characters, or wideep_service_manager: systemd",
+        "the path has 72 characters",
+        "at most 71 characters, or wideep_service_manager: systemd",
     ),
     "a service port beyond the last": (
         cluster(wideep_port_offset=9000, wideep_frontend_port=60000),

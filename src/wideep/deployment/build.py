@@ -44,7 +44,8 @@ SERVICE_PORTS = (
 ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Dynamo reads DYN_SYSTEM_PORT as a signed 16-bit number.
 HIGHEST_WORKER_PORT = 32767
-LONGEST_STATE_DIR = 70
+# For supervisord's socket below it: module_utils/launch.py computes it.
+LONGEST_STATE_DIR = 71
 # Inventory groups that the plan reads. The host of `kubernetes` talks to the cluster, and runs nothing of it.
 CLUSTER = "kubernetes"
 GROUPS = ("control", "frontend", CLUSTER, *POOLS)

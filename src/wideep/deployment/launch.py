@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 2  # module_utils/launch.py reads it
 # What only the service manager, waits and people use: changing it restarts nothing. A program's path has its
 # digest: where the command or the environment names it, the launch changes with it, so that a new `rank`
 # restarts its service. A new `deregister` does not: it is called by name, when the process has ended.

@@ -16,7 +16,7 @@ from typing import Any
 from wideep.deployment import network
 from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
 from wideep.deployment.model import Deployment, Node, Pool, Replica
-from wideep.deployment.site import Site
+from wideep.deployment.site import SYSTEM_PATH, Site
 from wideep.engines.base import Engine
 from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun
 from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of, shared_experts
@@ -32,8 +32,8 @@ from wideep.reference.models import find_model
 
 # Dynamo's words for the pools.
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
-# Behind the environment of TensorRT-LLM: Open MPI's usual places, and what the launcher calls (ps, openssl).
-PATH = "/usr/local/mpi/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Behind TensorRT-LLM's environment: Open MPI's place in images, and what the launcher calls (ps, openssl).
+PATH = f"/usr/local/mpi/bin:{SYSTEM_PATH}"
 # Of the services that are not a head's: they have nothing that could be asked.
 SETTLE_S = 10
 
