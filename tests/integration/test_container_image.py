@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import os
 import shutil
 import tarfile
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.container_image import ImageError, Podman, present
+from servers import Quiet, serving
 
 pytestmark = pytest.mark.skipif(
     shutil.which("podman") is None and os.environ.get("WIDEEP_REQUIRE_ALL") != "1", reason="needs podman"
@@ -96,32 +95,25 @@ def test_without_podman_it_says_what_to_install() -> None:
         present(Podman("/nowhere/podman"), "x", "missing", "", "", check=False)
 
 
-class _Locked(http.server.BaseHTTPRequestHandler):
+class _Locked(Quiet):
     """A registry that wants credentials; it keeps those that come."""
 
     seen: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
         self.seen.append(self.headers.get("Authorization", ""))
-        self.send_response(401)
-        self.send_header("WWW-Authenticate", 'Basic realm="here"')
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        self.answer(401, WWW_Authenticate='Basic realm="here"')
 
 
 def test_a_registry_that_refuses_gets_the_credentials_of_the_file(
     podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Locked)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    registry = f"127.0.0.1:{server.server_port}"
     conf = tmp_path / "registries.conf"
-    conf.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     auth = tmp_path / "registry.json"
-    image = f"{registry}/tiny@sha256:{'0' * 64}"
-    try:
+    with serving(_Locked) as server:
+        registry = f"127.0.0.1:{server.server_port}"
+        conf.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
+        image = f"{registry}/tiny@sha256:{'0' * 64}"
         monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
         with pytest.raises(ImageError, match=r"none were given.*secrets_registries"):
             present(podman, image, "missing", "", str(auth), check=False)
@@ -129,7 +121,4 @@ def test_a_registry_that_refuses_gets_the_credentials_of_the_file(
         auth.write_text(f'{{"auths": {{"{registry}": {{"auth": "dXNlcjpwYXNzd29yZA=="}}}}}}')
         with pytest.raises(ImageError, match="those of secrets_registries were refused"):
             present(podman, image, "missing", "", str(auth), check=False)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert "Basic dXNlcjpwYXNzd29yZA==" in _Locked.seen

@@ -4,63 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
+from etcd import post, text
+from ports import free_port
 
 from wideep import programs
 
 SCRIPT = Path(programs.__file__).with_name("deregister.py")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    with urllib.request.urlopen(url + path, json.dumps(body).encode(), timeout=5) as reply:
-        answer: dict[str, Any] = json.load(reply)
-        return answer
-
-
-def text(value: str) -> str:
-    return base64.b64encode(value.encode()).decode()
-
-
-@pytest.fixture
-def etcd(dynamo_bin: Path, tmp_path: Path) -> Iterator[str]:
-    client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
-    command = [
-        dynamo_bin / "etcd",
-        "--data-dir",
-        tmp_path,
-        "--listen-peer-urls",
-        peer,
-        "--log-level",
-        "error",
-    ]
-    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
-    command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
-    process = subprocess.Popen(command)
-    try:
-        for _ in range(100):
-            try:
-                post(client, "/v3/kv/range", {"key": text("x")})
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield client
-    finally:
-        process.kill()
-        process.wait()
 
 
 def register(etcd: str, worker: str, address: str) -> None:

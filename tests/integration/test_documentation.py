@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from ansible_runs import ansible
+from places import REPOSITORY as ROOT
 
-ROOT = Path(__file__).parents[2]
 NAMES = {
     "role": [p.parents[1].name for p in ROOT.glob("roles/*/meta/argument_specs.yml")],
     "module": [p.stem for p in ROOT.glob("plugins/modules/*.py")],
@@ -19,13 +16,7 @@ NAMES = {
 
 
 def ansible_doc(*arguments: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-doc"), *arguments],
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = ansible("ansible-doc", *arguments)
     assert done.returncode == 0, done.stderr
     assert "ERROR" not in done.stderr
     return done.stdout

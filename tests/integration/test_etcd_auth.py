@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.etcd_auth import Accounts, EtcdError
-from test_deregister import deregister, free_port, post, register
-
-
-@pytest.fixture
-def etcd(dynamo_bin: Path, tmp_path: Path) -> Iterator[str]:
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = [dynamo_bin / "etcd", "--data-dir", tmp_path / "data", "--log-level", "error"]
-    command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    command += ["--initial-cluster", f"default={peer}", "--listen-client-urls", client]
-    command += ["--advertise-client-urls", client]
-    process = subprocess.Popen(command)
-    try:
-        for _ in range(100):
-            try:
-                post(client, "/v3/kv/range", {"key": "AA=="})
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield client
-    finally:
-        process.kill()
-        process.wait()
+from etcd import post
+from test_deregister import deregister, register
 
 
 def present(

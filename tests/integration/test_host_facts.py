@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.host_facts import gather, resolve
 from ansible_collections.wideep.dynamo.plugins.module_utils.reach import probe
 from ansible_collections.wideep.dynamo.plugins.module_utils.sockets import listeners
-from places import REPOSITORY
+from ansible_runs import playbook
 
 from wideep.preflight import judge, read_facts, read_needs
 
@@ -40,9 +41,7 @@ def needs(port: int, state_dir: Path) -> dict[str, Any]:
 
 def test_a_listening_socket_names_its_process(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    started = time.perf_counter()
     (found,) = listeners({port})
-    assert time.perf_counter() - started < 1
     assert (found["address"], found["port"], found["pid"]) == ("127.0.0.1", port, os.getpid())
     assert "python" in found["process"] or "pytest" in found["process"]
     assert found["service"] == ""
@@ -97,12 +96,21 @@ def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
     assert gather({"state_dir": "/proc/nowhere"}, may_write=True)["disk"]["error"].startswith("/proc: ")
 
 
-def test_silent_name_servers_cost_the_deadline_once() -> None:
+def test_silent_name_servers_cost_the_deadline_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(["localhost"])["localhost"]["addresses"]
-    started = time.perf_counter()
-    answers = resolve([f"host{n}.invalid" for n in range(50)], deadline_s=0.0)
-    assert time.perf_counter() - started < 2
-    assert all(answer["error"] for answer in answers.values())
+    released, asked = threading.Event(), threading.Semaphore(0)
+
+    def silent(*_: Any, **__: Any) -> list[Any]:
+        asked.release()
+        released.wait()
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    names = [f"host{n}.invalid" for n in range(50)]
+    answers = resolve(names, deadline_s=0.01)
+    assert all(asked.acquire(timeout=60) for _ in names), "all are asked at once, though none answers"
+    assert {answer["error"] for answer in answers.values()} == {"no answer within 0.01 s"}
+    released.set()
 
 
 def play(tmp_path: Path, hosts: dict[str, Any], *more: str) -> tuple[int, dict[str, Any], str]:
@@ -123,14 +131,7 @@ def play(tmp_path: Path, hosts: dict[str, Any], *more: str) -> tuple[int, dict[s
         }
     ]
     (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-    command = [
-        Path(sys.executable).parent / "ansible-playbook",
-        "-i",
-        tmp_path / "hosts.json",
-        tmp_path / "play.json",
-    ]
-    command += ["-e", f"ansible_python_interpreter={sys.executable}", *more]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    done = playbook(tmp_path / "play.json", "-i", tmp_path / "hosts.json", *more)
     output = done.stdout + done.stderr
     assert (tmp_path / "out.json").exists(), output
     return done.returncode, json.loads((tmp_path / "out.json").read_text()), output
@@ -167,9 +168,7 @@ def test_open_and_refused_ports_are_within_reach(listener: socket.socket) -> Non
     with socket.create_server(("127.0.0.1", 0)) as other:
         free = other.getsockname()[1]
     targets = [("127.0.0.1", taken), ("127.0.0.1", free)]
-    started = time.perf_counter()
     assert probe(targets) == dict.fromkeys(targets, "")
-    assert time.perf_counter() - started < 1
 
 
 def test_a_port_that_drops_packets_is_told_from_one_that_refuses() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import REPOSITORY
+from ansible_runs import playbook
 
 PORTS = "etc/sysctl.d/91-wideep-ports.conf"
 FILES = {
@@ -68,17 +65,8 @@ class Host:
         self, *options: str, part: str = "main", fails: bool = False, **variables: Any
     ) -> tuple[int, str]:
         """Return the number of changes and the output."""
-        given = {
-            "ansible_python_interpreter": sys.executable,
-            **{"part": part, "host_tuning_root": str(self.root), "wideep_plan": PLAN},
-            **variables,
-        }
-        argv = [str(Path(sys.executable).parent / "ansible-playbook"), str(self.playbook)]
-        argv += ["-i", "localhost,", "-c", "local", "-e", json.dumps(given), *options]
-        env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(
-            argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=120, check=False
-        )
+        given = {"part": part, "host_tuning_root": str(self.root), "wideep_plan": PLAN, **variables}
+        done = playbook(self.playbook, "-i", "localhost,", "-c", "local", *options, variables=given)
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         changed = int(done.stdout.rpartition("changed=")[2].split()[0])
         return changed, done.stdout

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +24,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.model_job import Job
 from ansible_collections.wideep.dynamo.plugins.modules import model_download as module
 from environments import installed
 from places import REPOSITORY
+from waiting import until
 
 TOKEN = "hf_" + "s3cret" * 5
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -214,10 +214,12 @@ class Host:
         return {p.name: p.read_bytes() for p in self.model.iterdir() if p.is_file()}
 
     def wait_for_part(self, name: str) -> None:
-        until = time.monotonic() + 20
-        while not (self.parts / name).exists() or (self.parts / name).stat().st_size < 100_000:
-            assert time.monotonic() < until, (self.job_dir / "download.log").read_text()
-            time.sleep(0.02)
+        file = self.parts / name
+        try:
+            until(f"a part of {name} is there", lambda: file.exists() and file.stat().st_size >= 100_000)
+        except AssertionError:
+            print((self.job_dir / "download.log").read_text())
+            raise
 
 
 @pytest.fixture
@@ -231,10 +233,7 @@ def kill(host: Host) -> None:
     """Kill the download and wait until it is gone: a run before that attaches to it, and fails with it."""
     job = Job(host.job_dir)
     os.kill(job.pid(), signal.SIGKILL)
-    until = time.monotonic() + 10
-    while job.pid():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until("the download is gone", lambda: not job.pid())
 
 
 def mirror(server: Server) -> dict[str, Any]:

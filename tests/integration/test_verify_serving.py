@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import random
 import re
-import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -18,27 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_runs import playbook
 from places import REPOSITORY
+from ports import free_low_port
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODEL = "rehearsal-model"
-
-
-candidates = itertools.cycle(random.Random(os.getpid()).sample(range(20000, 32000), 2000))
-
-
-def free_port() -> int:
-    """Return a free port below the ephemeral range: DYN_SYSTEM_PORT is a signed 16-bit number in Dynamo."""
-    for port in candidates:
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError
 
 
 @dataclass
@@ -48,9 +31,9 @@ class Stack:
     bin: Path
     directory: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    http_port: int = field(default_factory=free_port)
-    nats_port: int = field(default_factory=free_port)
-    etcd_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_low_port)
+    nats_port: int = field(default_factory=free_low_port)
+    etcd_port: int = field(default_factory=free_low_port)
 
     @property
     def url(self) -> str:
@@ -78,7 +61,7 @@ class Stack:
             )
 
     def start_control_plane(self) -> None:
-        peer = f"http://127.0.0.1:{free_port()}"
+        peer = f"http://127.0.0.1:{free_low_port()}"
         client = f"http://127.0.0.1:{self.etcd_port}"
         self.start("nats", "nats-server", "-js", "-sd", "nats-data", "-a", "127.0.0.1", "-p", self.nats_port)
         self.start(
@@ -95,23 +78,23 @@ class Stack:
         self.wait_for(self.url + "/health")
 
     def start_worker(self, name: str, mode: str) -> None:
-        bootstrap = ("--bootstrap-ports", free_port()) if mode == "prefill" else ()
+        bootstrap = ("--bootstrap-ports", free_low_port()) if mode == "prefill" else ()
         self.start(
             *(name, "python", "-m", "dynamo.mocker", "--engine-type", "sglang", "--block-size", 64),
             *("--model-path", REPOSITORY / "configs/models/rehearsal", "--model-name", MODEL),
             *("--disaggregation-mode", mode, *bootstrap),
-            DYN_SYSTEM_PORT=free_port(),
+            DYN_SYSTEM_PORT=free_low_port(),
         )
 
     def wait_for(self, url: str) -> None:
-        end = time.monotonic() + 30
-        while True:
+        def answers() -> bool:
             try:
-                return urllib.request.urlopen(url, timeout=2).close()
-            except (urllib.error.URLError, OSError):
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
+                urllib.request.urlopen(url, timeout=2).close()
+            except OSError:
+                return False
+            return True
+
+        until(f"{url} answers", answers)
 
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
@@ -186,17 +169,8 @@ def verify(tmp_path: Path) -> Any:
                 }
             ],
         }
-        playbook = tmp_path / "playbook.yml"
-        playbook.write_text(json.dumps([play]), encoding="utf-8")
-        options = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
-        done = subprocess.run(
-            [Path(sys.executable).parent / "ansible-playbook", *options, playbook, *arguments],
-            cwd=REPOSITORY,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        (tmp_path / "playbook.yml").write_text(json.dumps([play]), encoding="utf-8")
+        done = playbook(tmp_path / "playbook.yml", "-i", "localhost,", "-c", "local", *arguments)
         output = done.stdout + done.stderr
         assert result_file.exists(), output
         return Outcome(done.returncode, output, json.loads(result_file.read_text(encoding="utf-8")))
@@ -205,7 +179,7 @@ def verify(tmp_path: Path) -> Any:
 
 
 def test_a_frontend_that_is_down_is_named_at_the_deadline(verify: Any) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_low_port()}"
     outcome = verify(url=url, pools=expected(1, 1), deadline_s=1)
     assert outcome.code != 0
     assert url in outcome.message
@@ -215,7 +189,7 @@ def test_a_frontend_that_is_down_is_named_at_the_deadline(verify: Any) -> None:
 
 
 def test_check_mode_is_skipped_with_the_reason_where_nothing_runs(verify: Any) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_low_port()}"
     outcome = verify("--check", url=url, pools=expected(1, 1))
     assert outcome.code == 0, outcome.output
     assert outcome.result["skipped"]

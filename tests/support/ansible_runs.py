@@ -10,6 +10,11 @@ from typing import Any
 
 from places import BIN, REPOSITORY
 
+PLAIN = {
+    "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_FORCE_COLOR": "0",
+}
 Done = subprocess.CompletedProcess[str]
 
 
@@ -18,7 +23,7 @@ def ansible(program: str, *words: str | Path, **env: str) -> Done:
     return subprocess.run(
         [BIN / program, *words],
         cwd=REPOSITORY,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **env},
+        env={**os.environ, **PLAIN, **env},
         capture_output=True,
         text=True,
         timeout=300,

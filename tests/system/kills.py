@@ -22,7 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.system.conftest import Deployment, free_offset, until
+from waiting import until
+
+from tests.system.conftest import Deployment, free_offset
 from tests.system.load import Answer, ask
 
 CLIENTS, TOKENS = 8, 60
@@ -55,8 +57,8 @@ def one(deployment: Deployment, service: str) -> list[Answer]:
         stop.set()
         for each in clients:
             each.result()
-    until(lambda: deployment.pids().get(service, victim) != victim, 60)
-    until(lambda: instances(deployment) == everyone, 60)
+    until("it runs again", lambda: deployment.pids().get(service, victim) != victim)
+    until("all are registered", lambda: instances(deployment) == everyone)
     time.sleep(2)
     return answers
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-
-ROOT = Path(__file__).parents[2]
+from places import REPOSITORY as ROOT
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
 from places import REPOSITORY
+from servers import Quiet, serving, url
 from sglang_cases import inventory
 
 from wideep.deployment.launch import Launch
@@ -172,7 +171,7 @@ def test_the_cause_in_a_real_log_of_a_crash_loop(log: str, pattern: str, word: s
 # ---- the load client -----------------------------------------------------------------------------
 
 
-class Stream(BaseHTTPRequestHandler):
+class Stream(Quiet):
     """Streams three tokens in two events, whatever is asked for."""
 
     def do_POST(self) -> None:
@@ -189,19 +188,11 @@ class Stream(BaseHTTPRequestHandler):
             self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    listening.server_close()
-    thread.join()
+    with serving(Stream) as listening:
+        yield url(listening)
 
 
 @pytest.mark.parametrize(("tokens", "good", "code"), [(3, 5, 0), (4, 0, 1)])

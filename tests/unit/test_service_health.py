@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.wideep.dynamo.plugins.module_utils import health as module
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import (
     check,
     expectation,
@@ -22,29 +22,24 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.health import (
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import environment
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import Status
+from servers import Quiet, serving
+from servers import url as url_of
+from waiting import until
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
+class Answers(Quiet):
     def do_GET(self) -> None:
         bodies = {
             "/ready": b'{"endpoints": {"generate": "ready"}, "ok": true, "list": [{"n": 3}]}',
             "/text": b"fine",
         }
-        self.send_response(200 if self.path in bodies else 503)
-        self.end_headers()
-        self.wfile.write(bodies.get(self.path, b""))
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.answer(200 if self.path in bodies else 503, bodies.get(self.path, b""))
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Answers) as server:
+        yield url_of(server)
 
 
 def health(url: str, path: str = "", value: str = "") -> dict[str, Any]:
@@ -129,7 +124,11 @@ def test_tail_of_what_cannot_be_read(tmp_path: Path) -> None:
     assert tail(str(tmp_path / "none"), 0) == []
 
 
-def test_a_rank_is_judged_by_the_watcher_of_its_replica(tmp_path: Path) -> None:
+def test_a_rank_is_judged_by_the_watcher_of_its_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
     launch = {
         "name": "decode-0-rank-1",
         "component": "worker",
@@ -151,19 +150,18 @@ def test_a_rank_is_judged_by_the_watcher_of_its_replica(tmp_path: Path) -> None:
             return {launch["name"]: Status("running", process.pid, 1, "")}
 
     def seen(**content: Any) -> tuple[bool, str, int]:
-        state.write_text(json.dumps({"breaks": 2, "since": time.time(), **content}))
+        state.write_text(json.dumps({"breaks": 2, "since": now, **content}))
         found = observe(Manager(), {launch["name"]: launch})[0]  # type: ignore[arg-type]
         return found["healthy"], found["health_detail"], found["restarts"]
 
     try:
-        while not environment(process.pid):
-            time.sleep(0.01)
+        until("it has its environment", lambda: environment(process.pid))
         waiting = "waits for rank 3 on decode04"
         assert seen(state="gather", detail=waiting) == (False, waiting, 3)
         assert seen(state="run", detail="") == (False, "up for 0 s of 10 s", 3)
-        assert seen(state="run", detail="", since=time.time() - 11) == (True, "up for 11 s of 10 s", 3)
+        assert seen(state="run", detail="", since=now - 11) == (True, "up for 11 s of 10 s", 3)
         seen(state="gather", detail=waiting)
-        os.utime(state, (time.time() - 60, time.time() - 60))  # an earlier watcher's
+        os.utime(state, (now - 60, now - 60))  # an earlier watcher's
         found = observe(Manager(), {launch["name"]: launch})[0]  # type: ignore[arg-type]
         assert found["health_detail"].startswith("up for")
         assert found["restarts"] == 1
