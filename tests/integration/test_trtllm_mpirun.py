@@ -180,6 +180,7 @@ def test_ranks_follow_their_hosts_with_the_environment_of_their_own_service(host
         # No input: `cat` came to an end with nothing.
         assert said == f"{rank} host{host} {hosts.folder} 0,1 s3cret-{host} - {worker}"
     # MPI brings the ranks' output to the head; nothing is printed twice.
+    until("all have come", lambda: all(f"rank {n} is on" in hosts.log(0) for n in RANKS))
     assert all(hosts.log(0).count(f"rank {n} is on") == 1 for n in RANKS)
     assert "is on" not in hosts.log(1)
     assert "generation 1" in hosts.log(1)
@@ -198,7 +199,7 @@ def test_a_killed_daemon_ends_all_and_a_new_generation_starts(hosts: Hosts) -> N
     # The shell that ran it, or it in the shell's place.
     ending = re.search(r"rank 1 on decode1 (ended with 137|was killed by SIGKILL)", hosts.log(1))
     assert ending
-    assert ending[0] in hosts.log(0)
+    until("the head says so, too", lambda: ending[0] in hosts.log(0))
     assert [hosts.state(rank)["breaks"] for rank in (0, 1)] == [1, 1]
 
 
