@@ -82,15 +82,15 @@ def _has_service(plan: Plan, replica: Replica, node: Node) -> bool:
 def render(plan: Plan, directory: Path) -> list[Path]:
     """Write what every host would get: `<dir>/<host>/<service>/launch.json` and the files beside it.
 
-    Programs lie once in `<dir>/<host>/programs`. Secret values read `********`. Returns the paths written; a
-    directory of an earlier rendering keeps no service that this plan lacks.
+    Programs lie once in `<dir>/<host>/programs`. Returns the paths written; a directory of an earlier
+    rendering keeps no service that this plan lacks.
     """
     if plan.manifests:
         return _render_manifests(plan, directory, plan.manifests)
     written = []
     for host, launches in plan.launches.items():
         for launch in launches:
-            data = launch.to_dict(reveal=False)
+            data = launch.to_dict()
             contents = {"launch.json": json.dumps(data, indent=2) + "\n"}
             contents |= {Path(f["path"]).name: f["content"] for f in data["files"]}
             written += _fill(directory / host / launch.name, {k: v.encode() for k, v in contents.items()})

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from example_inventories import GPUS, Groups, Hosts, cluster, local, valid
 from hypothesis import given
+from sglang_cases import inventory
 
 from wideep.deployment.launch import File, Gang, Health, Launch, Listener, ProgramFile
 from wideep.plan import Plan, make_plan
@@ -249,15 +250,12 @@ SECRET = Launch(
 )
 
 
-def test_secrets_are_hidden_unless_asked_for() -> None:
-    hidden = json.dumps(SECRET.to_dict(reveal=False))
-    assert "hunter" not in hidden
-    assert "shown" in hidden
-    assert "info" in hidden
-    revealed = SECRET.to_dict()
-    assert revealed["files"][0]["content"] == "hunter3"
-    # Hidden or not, it is the same launch.
-    assert json.loads(hidden)["digest"] == revealed["digest"] == SECRET.digest
+def test_no_launch_has_a_file_to_hide() -> None:
+    """Secrets are in files of the role `secrets`, which launches only name."""
+    for name in ("local", "deepseek_r1_sglang", "deepseek_r1_trtllm"):
+        made = make_plan(*(local() if name == "local" else inventory(name)))
+        files = [file for own in made.launches.values() for launch in own for file in launch.files]
+        assert {file.mode for file in files} <= {"0644", "0755"}, name
 
 
 @pytest.mark.parametrize(
@@ -357,7 +355,7 @@ def test_render_writes_what_each_host_gets(tmp_path: Path) -> None:
     for launch in plan.launches["localhost"]:
         folder = tmp_path / "new" / "out" / "localhost" / launch.name
         data = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
-        assert data == launch.to_dict(reveal=False)
+        assert data == launch.to_dict()
         for file in launch.files:
             assert (folder / Path(file.path).name).read_text(encoding="utf-8") == file.content
 
@@ -384,11 +382,3 @@ def test_render_again_changes_nothing_and_removes_what_is_gone(tmp_path: Path) -
         ("control-0", "nats"),
     }
     assert not (tmp_path / "prefill-1").exists()
-
-
-def test_render_hides_secrets(tmp_path: Path) -> None:
-    plan = make_plan(*local())
-    rendered(replace(plan, launches={"localhost": (SECRET,)}), tmp_path)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"launch.json", "token", "open"}
-    assert not any("hunter" in path.read_text(encoding="utf-8") for path in files)

@@ -153,13 +153,9 @@ class Launch:
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def to_dict(self, *, reveal: bool = True) -> dict[str, Any]:
-        """Return the JSON form; with `reveal=False` contents of private files read `********`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         data["schema_version"] = SCHEMA_VERSION
         data["digest"] = self.digest
-        if not reveal:
-            data["files"] = [
-                {**f, "content": "********"} if f["mode"] in {"0600", "0400"} else f for f in data["files"]
-            ]
         return data
