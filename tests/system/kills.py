@@ -16,7 +16,6 @@ import signal
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,23 +24,16 @@ from typing import Any
 from waiting import until
 
 from tests.system.conftest import Deployment, free_offset
-from tests.system.load import Answer, ask
+from tests.system.load import Answer, ask, instances
 
 CLIENTS, TOKENS = 8, 60
 BEFORE_S, AFTER_S = 2.0, 12.0
 MODEL = "deepseek-ai/DeepSeek-R1"
 
 
-def instances(deployment: Deployment) -> int:
-    """Return how many workers take requests, as the frontend knows them."""
-    with urllib.request.urlopen(f"{deployment.url}/health", timeout=5) as answer:
-        health = json.load(answer)
-    return sum(entry.get("endpoint") == "generate" for entry in health.get("instances") or [])
-
-
 def one(deployment: Deployment, service: str) -> list[Answer]:
     """Kill a worker under load; return every request of the clients. The worker is back afterwards."""
-    everyone = instances(deployment)
+    everyone = instances(deployment.url)
     victim = deployment.pids()[service]
     stop, answers = threading.Event(), []
 
@@ -58,7 +50,7 @@ def one(deployment: Deployment, service: str) -> list[Answer]:
         for each in clients:
             each.result()
     until("it runs again", lambda: deployment.pids().get(service, victim) != victim)
-    until("all are registered", lambda: instances(deployment) == everyone)
+    until("all are registered", lambda: instances(deployment.url) == everyone)
     time.sleep(2)
     return answers
 

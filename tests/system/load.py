@@ -12,8 +12,16 @@ import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+
+def instances(url: str) -> set[int]:
+    """Return the workers that take requests, as the frontend knows them."""
+    with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        found = json.load(answer).get("instances") or []
+    return {entry["instance_id"] for entry in found if entry.get("endpoint") == "generate"}
 
 
 @dataclass(frozen=True)
