@@ -10,6 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 INVENTORY ?= inventories/local
 ARGS ?=
+DIST ?= dist
 
 .PHONY: help
 help:  ## this list
@@ -22,36 +23,40 @@ $(STAMP): requirements/bootstrap.lock requirements/controller.lock requirements/
 	@tools/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-# Ansible names neither file nor line of a YAML error in group_vars, so that is looked at first.
-PLAYBOOK = $(BIN)/python -m wideep.inventory.files $(INVENTORY) && $(BIN)/ansible-playbook -i $(INVENTORY)
+# A live view on a terminal, plain lines elsewhere. ARGS are options of the command: see `.venv/bin/wideep up --help`.
+WIDEEP = $(BIN)/wideep $(1) -i $(INVENTORY)
 
 .PHONY: up
 up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion
-	@$(PLAYBOOK) playbooks/site.yml $(ARGS)
+	@$(call WIDEEP,up) $(ARGS)
 
 .PHONY: down
 down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, logs and environments
-	@$(PLAYBOOK) playbooks/teardown.yml -e '{"wideep_keep_state": $(if $(filter 1,$(KEEP_STATE)),true,false)}' $(ARGS)
+	@$(call WIDEEP,down) -e wideep_keep_state=$(if $(filter 1,$(KEEP_STATE)),true,false) $(ARGS)
 
 .PHONY: status
 status: setup  ## what runs, how healthy it is, where its logs are
-	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
+	@$(call WIDEEP,status) $(ARGS)
 
 .PHONY: plan
 plan: setup  ## who would run what; touches no host
-	@$(PLAYBOOK) playbooks/plan.yml $(ARGS)
+	@$(call WIDEEP,plan) $(ARGS)
 
 .PHONY: render
 render: setup  ## write every file and command line below OUTPUT (default: build/render); touches no host
-	@$(PLAYBOOK) playbooks/render.yml -e wideep_output_dir=$(abspath $(or $(OUTPUT),build/render)) $(ARGS)
+	@$(call WIDEEP,render) -o $(or $(OUTPUT),build/render) $(ARGS)
+
+.PHONY: preflight
+preflight: setup  ## check that the hosts can run the deployment; changes nothing
+	@$(call WIDEEP,preflight) $(ARGS)
 
 .PHONY: verify
 verify: setup  ## prove again that it serves
-	@$(PLAYBOOK) playbooks/verify.yml $(ARGS)
+	@$(call WIDEEP,verify) $(ARGS)
 
 .PHONY: rehearse
 rehearse: setup  ## the whole inventory on this machine, the simulated engine in place of the real one: no GPU
-	@$(PLAYBOOK) playbooks/rehearse.yml $(ARGS)
+	@$(call WIDEEP,rehearse) $(ARGS)
 
 .PHONY: test
 test: setup  ## every suite that this machine can run; SUITES="lint unit" for some
@@ -83,8 +88,10 @@ reference: setup  ## write docs/reference/variables.md and nested argument_specs
 	@$(BIN)/python tools/make_reference.py
 
 .PHONY: collection
-collection: setup  ## build the collection and the Python package into dist/
-	@$(BIN)/ansible-galaxy collection build --force --output-path dist .
+collection: setup  ## build the collection and the Python package into DIST (default: dist)
+	@$(BIN)/ansible-galaxy collection build --force --output-path $(DIST) .
+	@$(BIN)/uv build --quiet --no-build-isolation --out-dir $(DIST) .
+	@ls $(DIST)
 
 .PHONY: clean
 clean:  ## remove the controller environment and caches (not a deployment: that is `make down`)

@@ -44,6 +44,8 @@ class ActionModule(ControllerAction):
                 extra_vars=arguments["variables"]
                 | {name: mine[name] for name in arguments["pass_on"] if name in mine},
                 limit=",".join(arguments["limit"]) or None,
+                connection_password=self._play_context.password or None,
+                become_password=self._play_context.become_pass or None,
                 check=self._task.check_mode,
                 diff=self._task.diff,
                 on_event=self._show,

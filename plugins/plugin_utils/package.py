@@ -20,14 +20,14 @@ def missing(error: ImportError, collection: Path = COLLECTION) -> str:
     if (collection / "tools" / "setup").is_file():
         remedy = f"run `make setup` in {collection} and use the programs of its .venv/bin"
     else:
-        command = f"{sys.executable} -m pip install wideep-*.whl"
-        remedy = f"install the wheel that was built beside the collection's tarball: {command}"
+        command = f"{sys.executable} -m pip install {collection}"
+        remedy = f"install it: {command} (or the wheel that was built beside the collection's tarball)"
     return f"the Python package wideep is not in Ansible's environment, {sys.prefix} ({error}); {remedy}"
 
 
 try:
     from wideep.plain import plain
 except ImportError as error:
-    raise AnsibleError(missing(error)) from error
+    raise AnsibleError(missing(error)) from None  # its cause would be told twice
 
 __all__ = ["missing", "plain"]

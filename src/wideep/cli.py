@@ -61,7 +61,10 @@ class Options:
     inventory: Annotated[
         list[str] | None,
         typer.Option(
-            "--inventory", "-i", help="Inventory directory or file, repeatable. Default: inventories/local."
+            "--inventory",
+            "-i",
+            help="Inventory directory or file, repeatable. Default: inventories/local, or for an installed "
+            "collection that of ansible.cfg.",
         ),
     ] = None
     output_dir: Annotated[
@@ -80,6 +83,9 @@ class Options:
     ] = None
     limit: Annotated[str | None, typer.Option("--limit", "-l", help="Only these hosts or groups.")] = None
     tags: Annotated[str | None, typer.Option("--tags", "-t", help="Only tasks with these tags.")] = None
+    skip_tags: Annotated[str | None, typer.Option("--skip-tags", help="Not the tasks with these tags.")] = (
+        None
+    )
     check: Annotated[bool, typer.Option("--check", help="Say what would change, change nothing.")] = False
     diff: Annotated[bool, typer.Option("--diff", help="Show the differences of changed files.")] = False
     forks: Annotated[int | None, typer.Option("--forks", "-f", min=1, help="Hosts at a time.")] = None
@@ -87,9 +93,26 @@ class Options:
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show Ansible's own output; -vvv for more.")
     ] = 0
-    ask_vault_pass: Annotated[bool, typer.Option("--ask-vault-pass", help="Ask for the password.")] = False
+    ask_pass: Annotated[
+        bool, typer.Option("--ask-pass", "-k", help="Ask for the password of the connections.")
+    ] = False
+    connection_password_file: Annotated[
+        Path | None,
+        typer.Option("--connection-password-file", "--conn-pass-file", help="File with that password."),
+    ] = None
+    ask_become_pass: Annotated[
+        bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of become (sudo).")
+    ] = False
+    become_password_file: Annotated[
+        Path | None,
+        typer.Option("--become-password-file", "--become-pass-file", help="File with that password."),
+    ] = None
+    ask_vault_pass: Annotated[
+        bool, typer.Option("--ask-vault-pass", "-J", help="Ask for the vault password.")
+    ] = False
     vault_password_file: Annotated[
-        Path | None, typer.Option("--vault-password-file", help="File with the vault password.")
+        Path | None,
+        typer.Option("--vault-password-file", "--vault-pass-file", help="File with that password."),
     ] = None
     plain: Annotated[
         bool,
@@ -103,8 +126,7 @@ app = typer.Typer(
     help="Deploy Wide Expert Parallel serving with NVIDIA Dynamo from an inventory.",
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
 
@@ -117,11 +139,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _command(verb: Verb) -> Callable[..., int]:
@@ -152,8 +176,8 @@ def execute(verb: Verb, options: Options) -> int:
         variables.append({"wideep_output_dir": str(options.output_dir.absolute())})
     if options.as_json:
         variables.append({"wideep_output": "json"})
-    inventory = options.inventory or [str(runner.project_root() / "inventories" / "local")]
-    password = typer.prompt("Vault password", hide_input=True, err=True) if options.ask_vault_pass else None
+    inventory = options.inventory or runner.default_inventory()
+    passwords = _ask(options)
 
     live = console.file.isatty() and not console.is_dumb_terminal and not options.plain
     title = f"wideep {verb.name}"
@@ -165,11 +189,16 @@ def execute(verb: Verb, options: Options) -> int:
             extra_vars=variables,
             limit=options.limit,
             tags=options.tags,
+            skip_tags=options.skip_tags,
             check=options.check,
             diff=options.diff,
             verbosity=options.verbose,
             forks=options.forks,
-            vault_password=password,
+            connection_password=passwords.get("connection"),
+            become_password=passwords.get("become"),
+            vault_password=passwords.get("vault"),
+            connection_password_file=options.connection_password_file,
+            become_password_file=options.become_password_file,
             vault_password_file=options.vault_password_file,
             timeout_s=options.timeout,
             on_event=progress,
@@ -177,6 +206,26 @@ def execute(verb: Verb, options: Options) -> int:
     recap(console, title, result)
     _report(console, result, as_json=options.as_json)
     return exit_code(result)
+
+
+def _ask(options: Options) -> dict[str, str]:
+    """Ask for the passwords, as Ansible does: that of become may be that of the connections."""
+    given: dict[str, str] = {}
+    if options.ask_pass:
+        given["connection"] = _prompt("SSH password")
+    if options.ask_become_pass and options.ask_pass:
+        same = given["connection"]
+        given["become"] = _prompt("BECOME password [that of SSH]", default=same)
+    elif options.ask_become_pass:
+        given["become"] = _prompt("BECOME password")
+    if options.ask_vault_pass:
+        given["vault"] = _prompt("Vault password")
+    return given
+
+
+def _prompt(text: str, default: str | None = None) -> str:
+    answer: str = typer.prompt(text, default=default, show_default=False, hide_input=True, err=True)
+    return answer
 
 
 def _report(console: Console, result: Result, *, as_json: bool) -> None:
@@ -245,7 +294,7 @@ def _typed(text: str) -> Any:
 def main() -> None:
     """Entry point of the command; ends the process."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="wideep", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option or verb
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # it takes all of them
         code = 3

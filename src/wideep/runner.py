@@ -6,7 +6,7 @@
     result.raise_for_status()
     print(result.data["wideep_summary"])
 
-Nothing of a run outlives it but its `Result`: variables and vault passwords travel in files that only the
+Nothing of a run outlives it but its `Result`: variables and passwords travel in files that only the
 caller may read, and the directory of the events goes away with `Result.events`.
 """
 
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from wideep.console.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
 from wideep.inventory.files import yaml_problems
 from wideep.problems import Problem, RefusedError, suggest
-from wideep.reference.paths import COLLECTION, collection_root
+from wideep.reference.paths import COLLECTION, collection_root, collections_paths
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Events", "Failure", "HostStats", "RefusedError", "Result", "RunError", "run"]
 
 ExtraVars = Mapping[str, Any] | Sequence[Mapping[str, Any] | Path]
+Words = str | Sequence[str]
 
 # How long ansible-playbook may take to end its workers before it is killed.
 GRACE_S = 5.0
@@ -49,14 +50,19 @@ def run(
     inventory: str | Path | Sequence[str | Path],
     *,
     extra_vars: ExtraVars | None = None,
-    limit: str | None = None,
-    tags: str | None = None,
+    limit: Words | None = None,
+    tags: Words | None = None,
+    skip_tags: Words | None = None,
     check: bool = False,
     diff: bool = False,
     verbosity: int = 0,
     forks: int | None = None,
+    connection_password: str | None = None,
+    connection_password_file: str | Path | None = None,
+    become_password: str | None = None,
+    become_password_file: str | Path | None = None,
     vault_password: str | None = None,
-    vault_password_file: Path | None = None,
+    vault_password_file: str | Path | None = None,
     timeout_s: float | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: threading.Event | None = None,
@@ -68,6 +74,7 @@ def run(
     playbook: a verb (`site`, `plan`, …: a file of `playbooks/`) or a path.
     inventory: path or paths, or a list of hosts with a comma in it.
     extra_vars: variables, or mappings and paths of YAML files in the order in which they override each other.
+    limit, tags, skip_tags: one, several with commas, or a sequence of them.
     on_event: called with each event while the run goes on; what it raises ends the run and is raised here.
     cancel: set it to end the run. In the main thread SIGINT, SIGTERM and SIGHUP do the same.
     project_dir: directory with `playbooks/` and `ansible.cfg` (default: checkout or installed collection).
@@ -75,26 +82,30 @@ def run(
 
     Raises:
         RefusedError: no such playbook, inventory or file, or no Ansible; nothing was started.
+        TypeError: extra_vars, limit or tags are of another type; nothing was started.
     """
-    variables = [extra_vars] if isinstance(extra_vars, Mapping) else list(extra_vars or ())
+    variables = _variables(extra_vars)
+    words = {"--limit": limit, "--tags": tags, "--skip-tags": skip_tags}
+    chosen = {option: _joined(option, given) for option, given in words.items() if given is not None}
+    passwords = {
+        "--connection-password-file": (connection_password, connection_password_file),
+        "--become-password-file": (become_password, become_password_file),
+        "--vault-password-file": (vault_password, vault_password_file),
+    }
     inventories = [inventory] if isinstance(inventory, str | Path) else list(inventory)
     root = project_dir or project_root()
-    files = [path for path in (*variables, vault_password_file) if path and not isinstance(path, Mapping)]
+    files = [item for item in variables if isinstance(item, Path)]
+    files += [Path(file) for password, file in passwords.values() if file is not None and password is None]
     command = _checked_command(playbook, root, inventories, files)
 
     private = Path(tempfile.mkdtemp(prefix="wideep-run-"))
     secrets = private / "secrets"
     secrets.mkdir(mode=0o700)
-    options: list[str] = []
-    for item in variables:
-        path = _secret(secrets, json.dumps(dict(item), default=str)) if isinstance(item, Mapping) else item
-        options += ["-e", f"@{path.absolute()}"]
-    if vault_password is not None:
-        vault_password_file = _secret(secrets, vault_password + "\n")
-    if vault_password_file is not None:
-        options += ["--vault-password-file", str(vault_password_file.absolute())]
-    for flag, value in (("--limit", limit), ("--tags", tags), ("--forks", forks)):
-        options += [flag, str(value)] if value is not None else []
+    options = _given_in_files(secrets, variables, passwords)
+    if forks is not None:
+        chosen["--forks"] = str(forks)
+    for option, text in chosen.items():
+        options += [option, text]
     options += ["--check"] * check + ["--diff"] * diff + ["-" + "v" * verbosity] * bool(verbosity)
 
     tally = Tally()
@@ -217,6 +228,44 @@ def _signals(stop: _Stop) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
+def _given_in_files(
+    secrets: Path,
+    variables: Sequence[Mapping[str, Any] | Path],
+    passwords: Mapping[str, tuple[str | None, str | Path | None]],
+) -> list[str]:
+    """Return the options for variables and passwords, none of which is on a command line."""
+    options: list[str] = []
+    for item in variables:
+        path = _secret(secrets, json.dumps(dict(item), default=str)) if isinstance(item, Mapping) else item
+        options += ["-e", f"@{path.absolute()}"]
+    for option, (password, given) in passwords.items():
+        file = _secret(secrets, password + "\n") if password is not None else given
+        if file is not None:
+            options += [option, str(Path(file).absolute())]
+    return options
+
+
+def _variables(given: ExtraVars | None) -> list[Mapping[str, Any] | Path]:
+    """Return mappings and paths in their order. Raises TypeError for anything else."""
+    items: list[Any] = [given] if isinstance(given, Mapping | str | bytes | Path) else list(given or ())
+    for item in items:
+        if not isinstance(item, Mapping | Path):
+            raise TypeError(
+                f"extra_vars has {item!r}, a {type(item).__name__}: give a mapping of variables, the"
+                " pathlib.Path of a YAML file, or a sequence of these"
+            )
+    return items
+
+
+def _joined(option: str, given: Words) -> str:
+    """Return one text with commas. Raises TypeError for anything but text or a sequence of texts."""
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        name = option.removeprefix("--").replace("-", "_")
+        raise TypeError(f"{name} is {given!r}: give a text, or a sequence of texts")
+    return ",".join(words)
+
+
 def project_root() -> Path:
     try:
         return collection_root()
@@ -283,10 +332,32 @@ def _environment(root: Path) -> dict[str, str]:
         "ANSIBLE_FORCE_COLOR": "0",
     }
     config = root / "ansible.cfg"
-    if config.is_file() and "ANSIBLE_CONFIG" not in os.environ:
+    if config.is_file() and not (_own_config() if _installed(root) else os.environ.get("ANSIBLE_CONFIG")):
         environment["ANSIBLE_CONFIG"] = str(config.absolute())
-    if root.parts[-3:] == COLLECTION.parts:
-        usual = "~/.ansible/collections:/usr/share/ansible/collections"
-        others = os.environ.get("ANSIBLE_COLLECTIONS_PATH", usual)
-        environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join([str(root.parents[2]), others])
+    if _installed(root):
+        directories = (root.parents[2], *collections_paths())
+        environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(map(str, dict.fromkeys(directories)))
     return environment
+
+
+def default_inventory() -> list[str]:
+    """Return what `ansible-playbook` would take for an installed collection, else the local deployment's."""
+    root = project_root()
+    if _installed(root):
+        from ansible.constants import config  # noqa: PLC0415
+
+        configured, origin = config.get_config_value_and_origin("DEFAULT_HOST_LIST")
+        if origin != "default":
+            return [str(path) for path in configured]
+    return [str(root / "inventories" / "local")]
+
+
+def _installed(root: Path) -> bool:
+    return root.parts[-3:] == COLLECTION.parts
+
+
+def _own_config() -> bool:
+    """Whether Ansible finds an ansible.cfg by itself, here or of the user or the machine."""
+    from ansible.config.manager import find_ini_config_file  # noqa: PLC0415  as late as ansible-runner
+
+    return find_ini_config_file() is not None

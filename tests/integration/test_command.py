@@ -201,7 +201,11 @@ class TestTerminal:
         )
 
     def test_live_view(self, project: Path) -> None:
-        child = self.spawn(project, "up", "--ask-vault-pass", "-e", "pause=1")
+        child = self.spawn(project, "up", "-k", "-K", "--ask-vault-pass", "-e", "pause=1")
+        child.expect("SSH password: ")
+        child.sendline("open sesame")
+        child.expect(r"BECOME password \[that of SSH\]: ")
+        child.sendline("")
         child.expect("Vault password: ")
         child.sendline("open sesame")
         child.expect("starting Ansible")

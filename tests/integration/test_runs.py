@@ -106,6 +106,18 @@ class Connection(ConnectionBase):
 """
 
 
+ASKER = """
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        context = self._play_context
+        right = (context.password, context.become_pass) == ("c0nnect", "bec0me")
+        return {"ansible_stats": {"data": {"right": right}, "per_host": False, "aggregate": False}}
+"""
+
+
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -261,6 +273,40 @@ class TestRun:
             playbook, inventory, extra_vars=[variables], vault_password="open sesame", project_dir=project
         )
         assert result.data == {"token": "t0k3n"}, result.failures
+
+    @pytest.mark.parametrize("in_files", [False, True])
+    def test_passwords_of_connections_and_become(
+        self, project: Path, inventory: Path, tmp_path: Path, in_files: bool
+    ) -> None:
+        """Ansible gives them to connections; command line, environment and events have none."""
+        given = {"connection": "c0nnect", "become": "bec0me"}
+        if in_files:
+            files = {kind: write(tmp_path / kind, f"{text}\n") for kind, text in given.items()}
+            passwords = {f"{kind}_password_file": str(file) for kind, file in files.items()}
+        else:
+            passwords = {f"{kind}_password": text for kind, text in given.items()}
+        playbook = write(tmp_path / "asks.yml", play("{name: Ask, asker: }", hosts="a"))
+        write(tmp_path / "action_plugins" / "asker.py", ASKER)
+        seen = ""
+
+        def look(event: runner.Event) -> None:
+            nonlocal seen
+            seen += str(event)
+            for part in ("cmdline", "environ") if event["event"] == "playbook_on_start" else ():
+                seen += Path(f"/proc/{event['pid']}/{part}").read_text()
+
+        result = runner.run(
+            playbook,
+            inventory,
+            limit=["a"],
+            on_event=look,
+            project_dir=project,
+            keep=True,
+            **passwords,  # type: ignore[arg-type]
+        )
+        assert result.data == {"right": True}, result.failures
+        kept = "".join(p.read_text(errors="replace") for p in result.private_dir.rglob("*") if p.is_file())
+        assert not any(text in seen + kept for text in given.values())
 
     def test_the_projects_settings_hold_and_ours_stay_as_they_are(
         self, project: Path, inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from command import Command
 from rich.console import Console
 
 from wideep import cli, runner
+from wideep.console import progress
 from wideep.console.progress import LiveProgress, Progress, label, recap
 from wideep.console.result import Events, Failure, HostStats, Result
 from wideep.problems import RefusedError
@@ -92,6 +94,18 @@ class TestInput:
             assert answer.code == 0
             for code, text in cli.EXIT_CODES.items():
                 assert f"{code} {text}" in " ".join(answer.out.split())
+
+    def test_the_bare_command_is_a_question_for_help(self, wideep: Command) -> None:
+        answer = wideep()
+        assert (answer.code, answer.err) == (0, "")
+        assert all(verb.help.split(":")[0].split(",")[0] in answer.out for verb in cli.VERBS)
+
+    def test_completion(self, wideep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "_WIDEEP_COMPLETE" in wideep("--show-completion", "bash").out
+        monkeypatch.setenv("_WIDEEP_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", "wideep pre")
+        monkeypatch.setenv("COMP_CWORD", "1")
+        assert wideep().out == "preflight\n"
 
     def test_only_the_verbs_own_options(self, wideep: Command) -> None:
         assert "--json" in wideep("plan", "--help").out
@@ -204,9 +218,53 @@ class TestLive:
         with Progress(console, "t") as view:
             view(event("playbook_on_task_start", task="Show", task_action="wideep.dynamo.report"))
             view(event("verbose", stdout="HOST  SERVICE"))
+            view(event("runner_on_ok", "a"))
             view(event("playbook_on_task_start", task="Next", task_action="ansible.builtin.debug"))
             view(event("verbose", stdout="waiting"))
         assert console.file.getvalue() == "0:00  Show\n0:00  Next\n      waiting\n"
+
+    def test_plays_and_tasks_that_do_nothing_are_not_shown(self) -> None:
+        console = Console(file=io.StringIO(), width=80)
+        with Progress(console, "t") as view:
+            view(event("playbook_on_play_start", name="Nobody"))
+            view(event("playbook_on_play_start", name="Deploy"))
+            view(event("playbook_on_task_start", task="Skipped"))
+            view(event("runner_on_skipped", "a"))
+            view(event("playbook_on_task_start", task="Include", task_action="ansible.builtin.include_role"))
+            view(event("runner_on_ok", "a"))
+            view(event("playbook_on_task_start", task="Install", role="wideep.dynamo.nats"))
+            view(event("runner_on_skipped", "a"))
+            view(event("runner_on_ok", "b"))
+            view(event("playbook_on_task_start", task="Skipped, too"))
+        assert console.file.getvalue() == "0:00  == Deploy\n0:00  nats : Install\n"
+
+    def test_a_task_that_takes_its_time_is_shown_before_its_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(progress, "SLOW_S", 0.05)
+        console = Console(file=io.StringIO(), width=80)
+        with Progress(console, "t") as view:
+            view(event("playbook_on_task_start", task="Wait"))
+            for _ in range(100):
+                if console.file.getvalue():
+                    break
+                time.sleep(0.05)
+            assert console.file.getvalue() == "0:00  Wait\n"
+            view(event("runner_on_ok", "a"))
+        assert console.file.getvalue() == "0:00  Wait\n"
+
+    def test_a_refusal_is_told_once(self) -> None:
+        console = Console(file=io.StringIO(), width=80)
+        refused = {"msg": "nothing was changed: 1 problem\n  fix it", "wideep_refused": True}
+        with Progress(console, "t") as view:
+            view(event("playbook_on_task_start", task="Plan"))
+            view(event("runner_on_failed", "a", task="Plan", task_path="/x.yml:2", res=refused))
+        recap(console, "t", outcome(2, view.tally.failures[0]))
+        text = console.file.getvalue()
+        assert "      failed: a\n" in text
+        assert "t: refused after" in text
+        assert text.count("nothing was changed") == text.count("fix it") == 1
+        assert "/x.yml" not in text
 
     def test_recap_without_a_host(self) -> None:
         console = Console(file=io.StringIO(), width=80)

@@ -43,6 +43,6 @@ def test_nothing_starts(inventory: Path) -> None:
     (inventory / "group_vars" / "all.yml").write_text("a: [1\n")
     with pytest.raises(RefusedError, match=r"all\.yml:2:1"):
         runner.run("plan", inventory)
-    command = [sys.executable, "-m", "wideep.inventory.files", str(inventory)]
+    command = [sys.executable, "-c", "from wideep.cli import main; main()", "plan", "-i", str(inventory)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, "all.yml:2:1" in done.stderr) == (3, True)

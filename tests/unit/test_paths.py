@@ -42,15 +42,19 @@ def installed(tmp_path: Path) -> Path:
     return package.parent
 
 
-def found(site: Path, home: Path, collections: str = "") -> str:
+def found(site: Path, home: Path, collections: str = "", cwd: Path | None = None) -> str:
     """Return what an installed package finds, in a process of its own."""
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); from wideep.reference import paths;"
         " print(paths.roles_dir())"
     )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {"HOME": str(home)}
+    if collections:
+        env["ANSIBLE_COLLECTIONS_PATH"] = collections
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code],
-        env={**os.environ, "HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": collections},
+        [sys.executable, "-I", "-c", code],
+        env=env,
+        cwd=cwd or site,
         capture_output=True,
         text=True,
         check=False,
@@ -66,11 +70,18 @@ def collection(parent: Path) -> Path:
 
 def test_an_installed_package_finds_the_installed_collection(installed: Path, tmp_path: Path) -> None:
     home, named, beside = tmp_path / "home", tmp_path / "named", installed
-    assert "ansible-galaxy collection install wideep.dynamo" in found(installed, home)
-    assert found(installed, home).strip().splitlines()[-1].startswith("FileNotFoundError")
+    refused = found(installed, home).strip().splitlines()[-1]
+    assert refused.startswith("FileNotFoundError: ")
+    assert "'ansible-galaxy collection install wideep-dynamo-*.tar.gz'" in refused
+    assert str(home / ".ansible" / "collections") in refused
     roots = [collection(beside), collection(home / ".ansible" / "collections"), collection(named)]
     assert found(installed, home, f"/nowhere{os.pathsep}{named}") == str(roots[2] / "roles")
     assert found(installed, home) == str(roots[1] / "roles")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "ansible.cfg").write_text("[defaults]\ncollections_path = ./vendor\n")
+    vendored = collection(project / "vendor")
+    assert found(installed, home, cwd=project) == str(vendored / "roles")
     shutil.rmtree(home)
     assert found(installed, home) == str(roots[0] / "roles")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,18 @@ def test_a_message_may_be_a_list_or_censored_or_missing() -> None:
     for result in ({"msg": ["one", 2]}, {"censored": "hidden"}, {}):
         tally.add({"event": "runner_on_failed", "event_data": {"host": "a", "res": result}})
     assert [f.message for f in tally.failures] == ["one\n2", "hidden", "failed without a message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"extra_vars": "a=1"}, "extra_vars has 'a=1', a str: give a mapping"),
+        ({"extra_vars": [{"a": 1}, "x.yml"]}, "extra_vars has 'x.yml', a str: give a mapping"),
+        ({"limit": 3}, "limit is 3: give a text"),
+        ({"tags": ["a", 3]}, r"tags is \['a', 3\]: give a text"),
+        ({"skip_tags": {"a": 1}}, "skip_tags is {'a': 1}: give a text"),
+    ],
+)
+def test_arguments_of_another_type(project: Path, inventory: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        runner.run("mixed", inventory, project_dir=project, **given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from threading import Lock
+from threading import Lock, RLock, Timer
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -25,6 +25,10 @@ _TASK_STARTS = {"playbook_on_task_start", "playbook_on_handler_task_start"}
 _HOST_ENDS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped"}
 # What this task displays is its text for the end of the run, which the command prints there.
 _REPORT = "wideep.dynamo.report"
+# An include says nothing by itself: what it includes does.
+_INCLUDES = {f"ansible.builtin.{name}" for name in ("include_role", "include_tasks")}
+# After this time a task that may yet be skipped is shown, in seconds.
+SLOW_S = 1.0
 _STYLES = {"changed": "yellow", "failed": "bold red", "unreachable": "bold red"}
 
 
@@ -37,8 +41,8 @@ def label(role: str, task: str) -> str:
 class Progress:
     """Follows a run from its events. Call it with each of them, between `__enter__` and `__exit__`.
 
-    This one prints a line for each play and task that starts, each change, failure, warning and line that a
-    waiting task says.
+    This one prints a line for each play and task that does something, each change, failure, warning and line
+    that a waiting task says.
     """
 
     def __init__(self, console: Console, title: str, *, verbosity: int = 0) -> None:
@@ -49,8 +53,12 @@ class Progress:
         self.play = self.task = ""
         self.started = time.monotonic()
         self._verbosity = verbosity
-        self._reporting = False
+        self._reporting = self._including = False
         self._warned: set[str] = set()
+        # Lines of the play and the task that have done nothing yet; a timer prints them, too.
+        self._waiting: dict[str, tuple[str, str]] = {}
+        self._printing = RLock()
+        self._timer: Timer | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -59,6 +67,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the view; a subclass gives the terminal back here."""
+        self._stop_timer()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -71,6 +80,7 @@ class Progress:
             self.tasks += 1
             self.task = label(data.get("role") or "", data.get("task") or "")
             self._reporting = data.get("task_action") == _REPORT
+            self._including = data.get("task_action") in _INCLUDES
             self.show_task()
         elif kind in _HOST_ENDS:
             self._host_end(kind.removeprefix("runner_on_"), data)
@@ -99,23 +109,49 @@ class Progress:
 
     def show_play(self) -> None:
         """A play starts."""
-        self._line(f"{clock(time.monotonic() - self.started)}  == {self.play}", "bold")
+        self._wait("play", f"== {self.play}", "bold")
 
     def show_task(self) -> None:
         """A task starts."""
-        self._line(f"{clock(time.monotonic() - self.started)}  {self.task}")
+        self._wait("task", self.task)
+        if not self._including:
+            self._timer = Timer(SLOW_S, self._works)
+            self._timer.daemon = True
+            self._timer.start()
 
     def show_host(self, host: str, outcome: str) -> None:
         """A host is done with its task."""
+        if outcome != "skipped" and (outcome != "ok" or not self._including):
+            self._works()
         if outcome in {"failed", "unreachable"}:
-            first, *_ = self.tally.failures[-1].message.splitlines()  # all of it comes in the recap
-            self._line(f"      {outcome}: {host}: {first}", _STYLES[outcome])
+            failure = self.tally.failures[-1]
+            first, *_ = failure.message.splitlines()  # all of it comes in the recap
+            said = "" if failure.refused else f": {first}"
+            self._line(f"      {outcome}: {host}{said}", _STYLES[outcome])
         elif outcome in {"changed", "ignored"}:
             self._line(f"      {outcome}: {host}", _STYLES.get(outcome, ""))
 
     def show_note(self, text: str) -> None:
         """Ansible or a task says something."""
+        self._works()
         self._line("      " + text.replace("\n", "\n      "))
+
+    def _wait(self, what: str, text: str, style: str = "") -> None:
+        """Keep the line of a play or task until that does something."""
+        self._stop_timer()
+        with self._printing:
+            self._waiting.pop("task", None)  # it did nothing
+            self._waiting[what] = (f"{clock(time.monotonic() - self.started)}  {text}", style)
+
+    def _works(self) -> None:
+        with self._printing:
+            lines, self._waiting = self._waiting.values(), {}
+            for line in lines:
+                self._line(*line)
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
 
     def _line(self, text: str, style: str = "") -> None:
         self.console.print(Text.from_ansi(text, style=style), soft_wrap=True, highlight=False)
@@ -251,15 +287,18 @@ def recap(console: Console, title: str, result: Result) -> None:
     """Print how the run ended: hosts, duration, every failure in full."""
     words = {"successful": ("done", "bold green"), "timeout": ("timed out", "bold red")}
     word, style = words.get(result.status, (result.status, "bold red"))
+    refused = bool(result.failures) and all(failure.refused for failure in result.failures)
+    if refused:
+        word = "refused"
     console.print()
     console.print(Text(f"{title}: {word} after {clock(result.duration_s)}", style))
-    if result.stats:
+    if result.stats and not refused:
         console.print(_recap_table(result.stats))
     for failure in result.failures:
         console.print()
         for line in failure_lines(failure):
             console.print(line, soft_wrap=True, highlight=False)
-        if failure.path:
+        if failure.path and not failure.refused:
             console.print(Text(f"    at {failure.path}", "dim"), soft_wrap=True, highlight=False)
 
 

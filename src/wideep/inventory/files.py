@@ -1,17 +1,13 @@
-"""YAML syntax of an inventory's files. Ansible says neither file nor line of an error in group_vars.
-
-usage: python -m wideep.inventory.files INVENTORY ...
-"""
+"""YAML syntax of an inventory's files. Ansible says neither file nor line of an error in group_vars."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
-from wideep.problems import Problem, describe
+from wideep.problems import Problem
 
 SUFFIXES = {".yml", ".yaml"}
 VARIABLES = ("group_vars", "host_vars")
@@ -45,15 +41,3 @@ def _files(inventories: Iterable[str | Path]) -> list[Path]:
         for name in VARIABLES:
             found += sorted(p for p in (folder / name).rglob("*") if p.suffix in SUFFIXES and p.is_file())
     return list(dict.fromkeys(found))
-
-
-def main() -> int:
-    """Print the problems; exit status 3 as for any refused input."""
-    problems = yaml_problems(sys.argv[1:])
-    if problems:
-        print(describe(problems), file=sys.stderr)
-    return 3 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,11 +17,18 @@ MARKER = Path("configs", "releases")
 
 def _roots() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[3]
-    named = os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(os.pathsep)
-    usual = ["~/.ansible/collections", "/usr/share/ansible/collections"]
-    for entry in (*named, *usual, *sys.path):
-        if entry:
-            yield Path(entry).expanduser() / COLLECTION
+    # Where a plugin runs, the collection that it came with.
+    if loaded := sys.modules.get("ansible_collections.wideep.dynamo"):
+        yield from (Path(path) for path in loaded.__path__)
+    for directory in (*collections_paths(), *(Path(entry) for entry in sys.path if entry)):
+        yield directory / COLLECTION
+
+
+def collections_paths() -> tuple[Path, ...]:
+    """Return where Ansible looks for collections, by its environment, ansible.cfg or default."""
+    from ansible import constants  # noqa: PLC0415  a checkout need not wait for it
+
+    return tuple(Path(path) for path in vars(constants)["COLLECTIONS_PATHS"])
 
 
 def collection_root() -> Path:
@@ -34,9 +41,10 @@ def collection_root() -> Path:
         if (root / MARKER).is_dir():
             return root
     raise FileNotFoundError(
-        "the files of the collection wideep.dynamo were not found: run from a checkout, install it with "
-        "'ansible-galaxy collection install wideep.dynamo', or name its parent directory in "
-        "ANSIBLE_COLLECTIONS_PATH"
+        "the files of the collection wideep.dynamo were not found: run from a checkout, or install the"
+        " tarball of `make collection` ('ansible-galaxy collection install wideep-dynamo-*.tar.gz') into a"
+        " directory of collections_path in ansible.cfg, or ANSIBLE_COLLECTIONS_PATH: "
+        + os.pathsep.join(str(path) for path in collections_paths())
     )
 
 
