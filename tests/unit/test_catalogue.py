@@ -386,15 +386,3 @@ def test_configs_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         paths.configs_dir()
     (tmp_path / "releases").mkdir()
     assert paths.configs_dir() == tmp_path
-
-
-def test_configs_of_the_installed_collection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "wideep" / "reference" / "paths.py"))
-    monkeypatch.setattr("sys.path", [""])
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{tmp_path / 'none'}:{tmp_path / 'here'}")
-    with pytest.raises(FileNotFoundError, match="ansible-galaxy collection install"):
-        paths.configs_dir()
-    root = tmp_path / "here" / "ansible_collections" / "wideep" / "dynamo"
-    (root / "configs" / "releases").mkdir(parents=True)
-    assert paths.collection_root() == root
