@@ -194,6 +194,14 @@ def test_three_control_hosts_form_one_etcd_and_one_nats_cluster() -> None:
     assert worker.env["NATS_SERVER"] == "nats://10.0.0.1:4222,nats://10.0.0.2:4222,nats://10.0.0.3:4222"
 
 
+def test_on_loopback_answers_come_back_to_what_the_release_takes() -> None:
+    found = {
+        release: launches(*local(wideep_release=release))["frontend"].env["DYN_TCP_RESPONSE_STREAM_HOST"]
+        for release in ("1.6.1", "1.5.1")
+    }
+    assert found == {"1.6.1": "127.0.0.1", "1.5.1": "lo"}
+
+
 def test_workers_and_frontends_of_several_hosts() -> None:
     groups, hosts = cluster(wideep_interface="eth1", wideep_service_user="wideep")
     groups["frontend"].append("decode-0")

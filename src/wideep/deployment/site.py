@@ -248,7 +248,8 @@ class Site:
             env["NATS_SERVER"] = self.nats_servers
         if self.host.loopback:
             # Unset, Dynamo takes the IPv4 address of the default route.
-            env["DYN_TCP_RESPONSE_STREAM_HOST"] = self.host.address
+            any_address = deployment.release.behaves("responses_come_back_to_an_address")
+            env["DYN_TCP_RESPONSE_STREAM_HOST"] = self.host.address if any_address else "lo"
         return env
 
     def worker_env(self, node: Node) -> dict[str, str]:

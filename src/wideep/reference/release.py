@@ -85,6 +85,10 @@ class Release(BaseModel):
         """Return the schema of DynamoGraphDeployment, with `group`, `names` and `versions`."""
         return _read(self.directory / "operator" / "dynamographdeployment.yml")
 
+    def behaves(self, name: str) -> bool:
+        """Return whether the release was seen to do something (`behaviour.json`, tools/release)."""
+        return bool(_read(self.directory / "behaviour.json")[name]["holds"])
+
     def facts(self, engine: str) -> dict[str, Any]:
         """Return what the rules of an engine go by. Raises FileNotFoundError where there is nothing."""
         folder = self.directory / "engines"
