@@ -9,7 +9,9 @@ import os
 import pwd
 import resource
 import socket
+import stat
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -36,7 +38,8 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
     """Return the facts that judge what the plan needs of this host; sizes are in bytes, times in seconds.
 
     needs: ports ({port, address, service}), peers ({name, address, ports}), state_dir, gpu (where given, GPU
-    facts, too), container, mpi. may_write: whether the state directory may be tried with a temporary file.
+    facts, too), container, mpi, files ({path}) and the user who reads them. may_write: whether the state
+    directory may be tried with a temporary file.
     """
     started = time.monotonic()
     facts: dict[str, Any] = {
@@ -60,6 +63,7 @@ def gather(needs: dict[str, Any], *, may_write: bool) -> dict[str, Any]:
         "gpu": _gpu(needs["gpu"]) if needs.get("gpu") else None,
         "container": _container(needs["container"]) if needs.get("container") else None,
         "mpi": _mpi(needs["mpi"]) if needs.get("mpi") else None,
+        "files": [_file(need["path"], needs.get("user") or "") for need in needs.get("files") or []],
     }
     # Interpreters make environments. Where the deployment is they are made, and looking takes longest.
     if not (facts["disk"] and facts["disk"]["ours"]):
@@ -81,6 +85,25 @@ def _mpi(needs: dict[str, Any]) -> dict[str, Any]:
 
 def _container(needs: dict[str, Any]) -> dict[str, Any]:
     return container_facts.gather(needs["program"], needs["image"])
+
+
+def _file(path: str, user: str) -> dict[str, Any]:
+    """Describe a file: its mode, and why `user` cannot read it. Root asks as that user."""
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+        if os.geteuid() or user in ("", "root"):
+            Path(path).open("rb").close()
+            return {"path": path, "error": "", "mode": mode}
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return {"path": path, "error": f"the host has no user {user}", "mode": 0}
+    except OSError as error:
+        return {"path": path, "error": (error.strerror or str(error)).lower(), "mode": 0}
+    groups = os.getgrouplist(user, account.pw_gid)
+    seen = subprocess.run(
+        ["test", "-r", path], user=account.pw_uid, group=account.pw_gid, extra_groups=groups, check=False
+    )
+    return {"path": path, "error": "permission denied" if seen.returncode else "", "mode": mode}
 
 
 def _has_user(uid: int) -> bool:

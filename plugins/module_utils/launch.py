@@ -43,6 +43,8 @@ class Health(TypedDict):
     json_path: str
     json_value: str
     settle_s: int
+    client_certificate: str
+    client_key: str
 
 
 class Route(TypedDict):

@@ -68,9 +68,19 @@ class Completion:
 
 
 class Frontend:
-    """A frontend. `ca_file`: CA of an https address, "" for the system's; `api_key`: a bearer token."""
+    """A frontend. `ca_file`: CA of an https address, "" for the system's; `api_key`: a bearer token.
 
-    def __init__(self, base_url: str, timeout_s: float, ca_file: str = "", api_key: str = "") -> None:
+    client: files of a certificate to show there and of its key; "" for none.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        timeout_s: float,
+        ca_file: str = "",
+        api_key: str = "",
+        client: tuple[str, str] = ("", ""),
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self._headers = {"Content-Type": "application/json"}
@@ -84,6 +94,12 @@ class Frontend:
             except OSError as error:
                 message = f"the CA file {ca_file} cannot be read: {error}"
                 raise ValueError(message) from error
+            if client[0]:
+                try:
+                    context.load_cert_chain(*client)
+                except OSError as error:
+                    message = f"the certificate {client[0]} and its key {client[1]} cannot be used: {error}"
+                    raise ValueError(message) from error
             handlers.append(urllib.request.HTTPSHandler(context=context))
         self._opener = urllib.request.build_opener(*handlers)
 

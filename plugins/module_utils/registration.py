@@ -87,6 +87,11 @@ class State:
 
     def causes(self) -> list[str]:
         """Return what is likely wrong, with the remedy, if this state lasts."""
+        if "CERTIFICATE_VERIFY_FAILED" in self.error:
+            return [
+                "the frontend's certificate is of another CA or for another name: set wideep_tls.http.ca"
+                " (or verify_ca_file) to its CA, verify_url to a name that is in it"
+            ]
         if self.error:
             return ["the frontend is not running, still starting, or listens elsewhere"]
         causes = []

@@ -12,7 +12,7 @@ author: The wideep authors (@wideep)
 description:
   - Gathers in one call what M(wideep.dynamo.preflight) judges. Runs no command but the host's Pythons, and
     for GPUs C(nvidia-smi), C(nv-fabricmanager --version) and C(systemctl show), for MPI C(mpirun --version),
-    each with a time limit.
+    each with a time limit; where files have another reader, C(test -r) as that user.
   - Changes nothing. A temporary file tries the state directory, unless in check mode.
 options:
   needs:
@@ -92,6 +92,24 @@ options:
         description:
           - The programs that MPI's ranks are started with (path, programs). Without it none is looked for.
         type: dict
+      files:
+        description: Files that services read.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Its absolute path.
+            type: str
+            required: true
+          private:
+            description: Whether nobody else may read it. Passed on to the judge.
+            type: bool
+            default: false
+      user:
+        description: The user who reads them. Empty for the one that the module runs as.
+        type: str
+        default: ""
 attributes:
   check_mode:
     description: Gathers the same, and writes no temporary file.
@@ -141,6 +159,7 @@ def main() -> None:
         "address": {"type": "str", "default": ""},
         "ports": {"type": "list", "elements": "int", "default": []},
     }
+    file = {"path": {"type": "str", "required": True}, "private": {"type": "bool", "default": False}}
     needs = {
         "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
         "peers": {"type": "list", "elements": "dict", "default": [], "options": peer},
@@ -153,6 +172,8 @@ def main() -> None:
         "gpu": {"type": "dict"},
         "container": {"type": "dict"},
         "mpi": {"type": "dict"},
+        "files": {"type": "list", "elements": "dict", "default": [], "options": file},
+        "user": {"type": "str", "default": ""},
     }
     module = AnsibleModule(
         argument_spec={"needs": {"type": "dict", "required": True, "options": needs}},

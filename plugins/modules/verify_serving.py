@@ -68,6 +68,14 @@ options:
     description: File of the CA that signed the certificate of an https address. Empty for the system's.
     type: path
     default: ""
+  client_certificate:
+    description: File of a certificate to show at an https address. Empty for none.
+    type: path
+    default: ""
+  client_key:
+    description: File of its private key.
+    type: path
+    default: ""
   api_key:
     description: Key to send as bearer token.
     type: str
@@ -177,6 +185,8 @@ def main() -> None:
             "deadline_s": {"type": "int", "default": 120},
             "slice_s": {"type": "float", "default": 5},
             "ca_file": {"type": "path", "default": ""},
+            "client_certificate": {"type": "path", "default": ""},
+            "client_key": {"type": "path", "default": "", "no_log": False},
             "api_key": {"type": "str", "default": "", "no_log": True},
             "look_at": {"type": "str", "default": ""},
         },
@@ -185,7 +195,13 @@ def main() -> None:
     given = module.params
     try:
         pools = parse_expected(given["expected"])
-        frontend = Frontend(given["base_url"], given["request_timeout_s"], given["ca_file"], given["api_key"])
+        frontend = Frontend(
+            given["base_url"],
+            given["request_timeout_s"],
+            given["ca_file"],
+            given["api_key"],
+            (given["client_certificate"], given["client_key"]),
+        )
     except ValueError as error:
         module.fail_json(msg=f"verify_serving: {error}")
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from wideep import published
+from wideep.deployment import tls
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Host, Pool
@@ -170,6 +171,8 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     except FileNotFoundError as missing:
         remedy = "choose a release that has it, or another wideep_engine"
         raise RefusedError([*errors(problems), Problem(str(missing), "wideep_release", remedy)]) from missing
+    own_env = WORKER_ENV | tls.variables(release)
+    problems += tls.check(deployment)
     problems += engine.check(deployment)
     problems += _check_drain(deployment, engine)
     if deployment.settings.on_kubernetes:
@@ -195,11 +198,11 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
             if name in deployment.settings.secrets_env
         ]
         problems += [
-            Problem("the plan sets it", f"{where}.env.{name}", f"remove it, use {WORKER_ENV[name]}")
+            Problem("the plan sets it", f"{where}.env.{name}", f"remove it, use {own_env[name]}")
             for name in pool.settings.env
-            if name in WORKER_ENV
+            if name in own_env
         ]
-    problems += check_env_names(deployment.settings.secrets_env, WORKER_ENV)
+    problems += check_env_names(deployment.settings.secrets_env, own_env)
     problems += frontend.check_options(deployment.settings.frontend_args, "wideep_frontend_args")
     problems += _check_no_secret_flags(deployment.settings.frontend_args, "wideep_frontend_args")
     raise_errors(problems)

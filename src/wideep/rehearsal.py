@@ -31,6 +31,7 @@ REAL_ONLY = (
     "wideep_model_card",
     "wideep_model_path",
     "wideep_service_user",
+    "wideep_tls",
     "wideep_output",
     "wideep_output_dir",
     "wideep_rehearsal_dir",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -30,11 +31,15 @@ def free_offset(start: int) -> int:
 
 @dataclass
 class Deployment:
-    """A deployment of the local inventory in a state directory and on ports of its own."""
+    """A deployment of the local inventory in a state directory and on ports of its own.
+
+    context: how its frontend is asked where it has TLS.
+    """
 
     state_dir: Path
     offset: int
     variables: dict[str, Any] = field(default_factory=dict)
+    context: ssl.SSLContext | None = None
 
     def run(self, verb: str, **options: Any) -> runner.Result:
         """Run a verb; extra variables given here go before those of the deployment."""
@@ -45,7 +50,7 @@ class Deployment:
     @property
     def url(self) -> str:
         """Return the frontend's address."""
-        return f"http://127.0.0.1:{8000 + self.offset}"
+        return f"http{'s' if self.context else ''}://127.0.0.1:{8000 + self.offset}"
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Return service name -> what `status` says of it."""
@@ -80,7 +85,7 @@ class Deployment:
             f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         count = 0
-        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+        with urllib.request.urlopen(request, timeout=timeout_s, context=self.context) as reply:
             for line in reply:
                 if line.startswith(b"data: {"):
                     usage = json.loads(line[6:]).get("usage")

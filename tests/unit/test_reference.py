@@ -84,12 +84,20 @@ def test_every_field_says_what_it_means(tool: ModuleType) -> None:
                 assert field.description.endswith("."), f"{model.__name__}.{name}"
 
 
-NESTED = ("wideep_eplb", "wideep_pools", "wideep_network", "wideep_container", "wideep_kubernetes")
+NESTED = (
+    "wideep_eplb",
+    "wideep_pools",
+    "wideep_network",
+    "wideep_container",
+    "wideep_kubernetes",
+    "wideep_tls",
+)
 WRONG = {
     "wideep_eplb": {"redundant_experts": "many"},
     "wideep_pools": {"prefill": {"replicas": "two"}},
     "wideep_network": {"link": "wifi"},
     "wideep_container": {"mount": []},
+    "wideep_tls": {"http": {"cert": "/c"}},
     "wideep_kubernetes": {"resources": {"worker": {"limits": {"disk": "1Gi"}}}},
 }
 

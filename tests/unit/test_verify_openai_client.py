@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import ssl
 import threading
 from http.server import ThreadingHTTPServer
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,10 +19,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.openai_client import
     parse_completion,
     parse_stream,
 )
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import Authority
 from servers import Quiet, serving, url
 
 if TYPE_CHECKING:
@@ -236,34 +231,24 @@ def test_a_closed_port() -> None:
         Frontend("http://127.0.0.1:1", 1).get("/health")
 
 
-def test_tls_with_an_own_ca(server: ThreadingHTTPServer, tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edge")])
-    address = x509.IPAddress(IPv4Address("127.0.0.1"))
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    ca_file = tmp_path / "ca.pem"
-    ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file = tmp_path / "key.pem"
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(ca_file, key_file)
+def test_tls_with_an_own_ca_and_a_certificate_of_the_client(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    edge, client = authority.issue("edge", of="server"), authority.issue("client", of="client")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(edge.certificate, edge.key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    assert Frontend(url(server, "https"), 5, ca_file=str(ca_file)).get("/x").status == 200
+    there, ca = url(server, "https"), authority.file
+    assert Frontend(there, 5, ca_file=ca).get("/x").status == 200
     with pytest.raises(NoAnswerError, match="CERTIFICATE_VERIFY_FAILED"):
-        Frontend(url(server, "https"), 5).get("/x")
+        Frontend(there, 5).get("/x")
     with pytest.raises(ValueError, match="cannot be read"):
-        Frontend(url(server, "https"), 5, ca_file=str(tmp_path / "none.pem"))
+        Frontend(there, 5, ca_file=str(tmp_path / "none.pem"))
+    with pytest.raises(ValueError, match=r"client\.pem and its key .*edge\.key cannot be used"):
+        Frontend(there, 5, ca, client=(client.certificate, edge.key))
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(NoAnswerError, match=r"certificate required|reset|EOF"):
+        Frontend(there, 5, ca).get("/x")
+    assert Frontend(there, 5, ca, client=(client.certificate, client.key)).get("/x").status == 200

@@ -53,6 +53,7 @@ class Health:
     kind:
         `http`: GET url answers 200 and, where `json_path` is given (dotted), the JSON value found there
         equals `json_value`. `process`: the process is up for `settle_s` seconds (ranks without an endpoint).
+    client_certificate, client_key: files to show where a https URL asks for them.
     deadline_s: seconds from its start until the service must be healthy.
     """
 
@@ -62,6 +63,8 @@ class Health:
     json_path: str = ""
     json_value: str = ""
     settle_s: int = 0
+    client_certificate: str = ""
+    client_key: str = ""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,14 @@ class Host:
         """Whether the host is reachable from itself only."""
         return is_loopback(self.address)
 
+    @property
+    def numeric(self) -> bool:
+        """Whether the address is an IP address and no name."""
+        try:
+            return bool(ipaddress.ip_address(self.address))
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True)
 class Node:

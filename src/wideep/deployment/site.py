@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from wideep import programs
+from wideep.deployment import tls
 from wideep.deployment.launch import ProgramFile
 from wideep.deployment.model import Deployment, Host, Node
 from wideep.inventory import secrets
@@ -107,12 +108,18 @@ class Site:
     def nats_servers(self) -> str:
         """Return the client URLs of all NATS servers, comma separated."""
         port = self.deployment.port(self.deployment.settings.nats_port)
-        return ",".join(f"nats://{host.address}:{port}" for host in self.deployment.control)
+        scheme = "tls" if self.deployment.settings.tls.nats.certificate else "nats"
+        return ",".join(f"{scheme}://{host.address}:{port}" for host in self.deployment.control)
 
     @property
     def frontend_url(self) -> str:
         """Return the URL of the first frontend."""
-        return f"http://{self.deployment.frontends[0].address}:{self.frontend_port}"
+        return self.frontend_url_of(self.deployment.frontends[0])
+
+    def frontend_url_of(self, host: Host) -> str:
+        """Return the URL of the frontend on a host."""
+        scheme = "https" if self.deployment.settings.tls.http.certificate else "http"
+        return f"{scheme}://{host.address}:{self.frontend_port}"
 
     @property
     def namespace(self) -> str:
@@ -246,11 +253,13 @@ class Site:
             env["DYN_FILE_KV"] = self.data_dir("discovery")
         if deployment.settings.uses_nats:
             env["NATS_SERVER"] = self.nats_servers
+        # Unset, Dynamo takes the IPv4 address of the default route, which a certificate need not name.
+        any_address = deployment.release.behaves("responses_come_back_to_an_address")
         if self.host.loopback:
-            # Unset, Dynamo takes the IPv4 address of the default route.
-            any_address = deployment.release.behaves("responses_come_back_to_an_address")
             env["DYN_TCP_RESPONSE_STREAM_HOST"] = self.host.address if any_address else "lo"
-        return env
+        elif settings.tls.requests.certificate and any_address and self.host.numeric:
+            env["DYN_TCP_RESPONSE_STREAM_HOST"] = self.host.address
+        return env | tls.environment(deployment)
 
     def worker_env(self, node: Node) -> dict[str, str]:
         """Return the environment of a Dynamo worker process on one node of a replica."""

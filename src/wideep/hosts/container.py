@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from wideep.deployment import tls
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment
 from wideep.deployment.site import Site
@@ -127,6 +128,9 @@ def _mounts(site: Site, launch: Launch) -> Iterator[str]:
     model = PurePosixPath(site.model_path)
     if launch.component == "worker" and not any(model.is_relative_to(known) for known in inside):
         yield f"{model}:{model}:ro"
+    for file in map(PurePosixPath, tls.files(site.deployment.settings, launch.component)):
+        if not any(file.is_relative_to(known) for known in inside):
+            yield f"{file}:{file}:ro"
     yield from site.deployment.settings.container.mounts
 
 

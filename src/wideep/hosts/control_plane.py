@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from wideep.deployment import tls
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment
 from wideep.deployment.site import PLANE_FLAGS, Site
@@ -27,6 +28,8 @@ OWN_FRONTEND_FLAGS = {
     "router-mode": "wideep_router_mode",
     "migration-limit": "wideep_migration_limit",
     **PLANE_FLAGS,
+    **tls.FLAGS,
+    **tls.HTTP_FLAGS,
 }
 START_DEADLINE_S = 60
 TOKEN_TTL_S = 10 * 365 * 24 * 3600
@@ -156,6 +159,13 @@ def nats(site: Site) -> Launch:
         config["authorization"] = account
         if clustered:
             config["cluster"] |= {"authorization": account, "routes": "$WIDEEP_NATS_ROUTES"}
+    secured = settings.tls.nats
+    if secured.certificate:
+        own = {"cert_file": secured.certificate, "key_file": secured.key}
+        asks = {"ca_file": secured.client_ca, "verify": True} if secured.client_ca else {}
+        config["tls"] = own | asks
+        if clustered:  # where NATS always asks both sides
+            config["cluster"]["tls"] = own | {"ca_file": secured.ca}
     path = f"{site.service_dir('nats')}/nats.conf"
     return Launch(
         name="nats",
@@ -238,7 +248,9 @@ def frontend(site: Site) -> Launch:
         "router-mode": settings.router_mode,
         "migration-limit": settings.migration_limit,
         "router-replica-sync": len(site.deployment.frontends) > 1 or None,
+        **tls.frontend_flags(settings),
     } | frontend_flags(site.deployment)
+    secured = settings.tls.http
     catalogue = site.deployment.release.catalogue("dynamo.frontend")
     return Launch(
         name="frontend",
@@ -252,7 +264,13 @@ def frontend(site: Site) -> Launch:
         env_files=site.dynamo_env_files,
         directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),
-        health=Health("http", FRONTEND_DEADLINE_S, url=f"http://{host.address}:{site.frontend_port}/live"),
+        health=Health(
+            "http",
+            FRONTEND_DEADLINE_S,
+            url=f"{site.frontend_url_of(host)}/live",
+            client_certificate=secured.client_certificate,
+            client_key=secured.client_key,
+        ),
         user=settings.service_user,
         depends_on=site.local_services,
         stop_timeout_s=site.stop_timeout_s,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from wideep.deployment import tls
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Host, Node, Replica
 from wideep.deployment.reach import meets, reached
@@ -15,7 +16,7 @@ from wideep.hosts import container
 from wideep.inventory.model_source import download_gb
 from wideep.inventory.secrets import HUB_TOKEN, REGISTRY
 from wideep.preflight.gpu_model import GpuNeeds
-from wideep.preflight.model import ContainerNeeds, ModelNeeds, MpiNeeds, Needs, Peer, PortNeed
+from wideep.preflight.model import ContainerNeeds, FileNeed, ModelNeeds, MpiNeeds, Needs, Peer, PortNeed
 from wideep.reference.models import find_model
 
 # What was seen to be taken, rounded up: GB (10^9 bytes) of disk by the control plane's programs and by an
@@ -112,7 +113,16 @@ class HostPlan:
             gpu=self._gpu() if works and not self.engine.simulated else None,
             container=self._container() if dynamo and settings.in_container else None,
             mpi=self._mpi(),
+            files=self._files(),
+            user=settings.service_user,
         )
+
+    def _files(self) -> tuple[FileNeed, ...]:
+        """Return the files of `wideep_tls` that the host's services read."""
+        found: dict[str, bool] = {}
+        for component in dict.fromkeys(launch.component for launch in self.own):
+            found |= tls.files(self.deployment.settings, component)
+        return tuple(FileNeed(path, private) for path, private in sorted(found.items()))
 
     def _model(self) -> ModelNeeds | None:
         """Return what the model's config.json has to say, where its card is known."""

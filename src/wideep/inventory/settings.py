@@ -18,6 +18,7 @@ from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.wording import (
     DEPLOYMENT_NAME,
     DEVICE,
+    HOST_FILE,
     IMAGE,
     INTERFACE,
     MODEL_NAME,
@@ -55,6 +56,7 @@ OWN_VARIABLES = frozenset({"wideep_plan"})
 PoolName = Literal["aggregated", "prefill", "decode"]
 POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
 Port = Annotated[int, Field(ge=1, le=65535)]
+HostFile = Annotated[str, Field(pattern=HOST_FILE)]
 USER_OR_NOTHING = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
 
 
@@ -177,6 +179,45 @@ class ContainerSettings(_Strict):
     )
 
 
+class PlaneTls(_Strict):
+    """`wideep_tls.<plane>`: files on the hosts, PEM. Those of clients are all there, or none."""
+
+    certificate: HostFile = Field(
+        default="", description="Certificate that a server shows, and those between it and its CA."
+    )
+    key: HostFile = Field(default="", description="Its private key, without a passphrase.")
+    ca: HostFile = Field(default="", description="CA that whoever connects asks the certificate to be of.")
+    client_certificate: HostFile = Field(
+        default="", description="Certificate that whoever connects shows, where C(client_ca) asks for one."
+    )
+    client_key: HostFile = Field(default="", description="Its private key, without a passphrase.")
+    client_ca: HostFile = Field(
+        default="",
+        description="CA of the certificates of whoever connects. Set, those without one are refused.",
+    )
+
+    def files(self) -> dict[str, str]:
+        """Return field -> path, of those that are set."""
+        return {name: path for name, path in self.model_dump().items() if path}
+
+
+class TlsSettings(_Strict):
+    """`wideep_tls`: what goes through TLS on hosts (`wideep.deployment.tls`)."""
+
+    requests: PlaneTls = Field(
+        default=PlaneTls(), description="Requests to workers over TCP, and the answers. C(ca) is needed."
+    )
+    nats: PlaneTls = Field(
+        default=PlaneTls(),
+        description="NATS servers, their clients, and routes between several servers. C(ca) is needed.",
+    )
+    http: PlaneTls = Field(
+        default=PlaneTls(),
+        description="The frontends' API. C(ca), C(client_certificate) and C(client_key) are for the checks of"
+        " wideep itself; without C(ca) they take the system's.",
+    )
+
+
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
@@ -211,6 +252,7 @@ class Settings(_Strict):
     worker_port_base: Port
     log_level: str
     frontend_args: dict[str, Value]
+    tls: TlsSettings
     keep_state: bool
     output: Literal["text", "json"]
     output_dir: str
@@ -378,6 +420,7 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
         "network": NetworkSettings,
         "kubernetes": KubernetesSettings,
         "container": ContainerSettings,
+        "tls": TlsSettings,
     }
     section: Any = sections[path[0]]
     for name in path[1:]:

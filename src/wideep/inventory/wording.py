@@ -19,6 +19,7 @@ WORD = r"^\S+$"
 IMAGE = r"^([a-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?)?$"
 SHARED_MEMORY = r"^(host|[1-9][0-9]*[mg])$"
 MOUNT = r"^/[^\s:]*:/[^\s:]*(:[A-Za-z,=]+)?$"
+HOST_FILE = r"^(/[A-Za-z0-9._@+/-]+)?$"
 PODMAN_OPTION = r"^--[a-z][a-z-]*(=\S+)?$"
 PATTERNS = {
     DEPLOYMENT_NAME: "write 1 to 32 small letters, digits and dashes, a letter first, no dash at the end",
@@ -30,6 +31,7 @@ PATTERNS = {
     IMAGE: "write REGISTRY/NAME@sha256:DIGEST, REGISTRY/NAME:TAG or sha256:ID, without user and password",
     SHARED_MEMORY: "write host, or a size such as 16g or 512m",
     MOUNT: "write /source:/destination or /source:/destination:ro, absolute paths without spaces and colons",
+    HOST_FILE: "write an absolute path on the hosts, of letters, digits and ._@+/- only",
     PODMAN_OPTION: "write one option of podman run with its value, in one word: --name=value",
 }
 # Of texts that have one: the greatest length. Who is told of characters looks for a wrong one.

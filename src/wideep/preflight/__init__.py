@@ -21,6 +21,7 @@ from wideep.preflight import (
     ports,
     rdma,
     storage,
+    tls,
     versions,
 )
 from wideep.preflight.model import (
@@ -63,6 +64,7 @@ OF_A_HOST: tuple[Callable[[Host, Settings], Iterator[Check]], ...] = (
     storage.disk,
     storage.model,
     storage.shape,
+    tls.files,
     machine.memory,
     machine.limits,
     limits.memlock,

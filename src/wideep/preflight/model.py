@@ -206,6 +206,23 @@ class MpiNeeds:
 
 
 @dataclass(frozen=True)
+class FileNeed:
+    """A file that services read, and that the operator puts there. private: nobody else may."""
+
+    path: str
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class HostFile:
+    """A file as its host has it. error: why its reader cannot read it. mode: permission bits."""
+
+    path: str
+    error: str = ""
+    mode: int = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """What module host_facts gathered on one host (the part that is judged)."""
 
@@ -224,6 +241,7 @@ class Facts:
     gpu: GpuFacts | None = None
     container: Podman | None = None
     mpi: Mpi | None = None
+    files: tuple[HostFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +270,7 @@ class Needs:
     """What the plan puts on one host. GB are 10^9 bytes. gpu: where a real engine runs.
 
     model_gb: weights that are downloaded to model_path; 0: it must be there. model: None without a card.
+    files: for TLS. user: who reads them; empty: the user that Ansible acts as.
     """
 
     ports: tuple[PortNeed, ...] = ()
@@ -265,6 +284,8 @@ class Needs:
     gpu: GpuNeeds | None = None
     container: ContainerNeeds | None = None
     mpi: MpiNeeds | None = None
+    files: tuple[FileNeed, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True)

@@ -145,10 +145,17 @@ def request(plan: Published) -> str:
         "stream": True,
     }
     return (
-        f"  curl -N {plan.frontend_url}/v1/chat/completions \\\n"
+        f"  curl -N {_tls_options(plan)}{plan.frontend_url}/v1/chat/completions \\\n"
         f"    -H 'Content-Type: application/json' \\\n"
         f"    -d {shlex.quote(json.dumps(body))}\n"
     )
+
+
+def _tls_options(plan: Published) -> str:
+    """Return what curl needs to trust the frontend, and to be let in, on its host."""
+    of = plan.settings.tls.http
+    shown = {"--cacert": of.ca, "--cert": of.client_certificate, "--key": of.client_key}
+    return "".join(f"{name} {path} " for name, path in shown.items() if path)
 
 
 def answer(plan: Published, verified: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from wideep.deployment import tls
 from wideep.deployment.site import PLANE_FLAGS
 from wideep.engines.sglang.options import Case
 from wideep.problems import Problem
@@ -18,6 +19,7 @@ OWNED = {
     "namespace": "wideep_namespace",
     "endpoint": "wideep_namespace",
     **PLANE_FLAGS,
+    **tls.FLAGS,
     "nnodes": "wideep_pools.<pool>.nodes_per_replica",
     "node-rank": "the order of hosts in the inventory group",
     "dist-init-addr": "wideep_address and wideep_worker_port_base",

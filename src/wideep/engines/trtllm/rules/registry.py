@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from wideep.deployment import tls
 from wideep.deployment.site import PLANE_FLAGS
 from wideep.engines.trtllm.options import Case
 from wideep.problems import Problem
@@ -18,6 +19,7 @@ OWNED = {
     "namespace": "wideep_namespace",
     "endpoint": "wideep_namespace",
     **PLANE_FLAGS,
+    **tls.FLAGS,
     "disaggregation-mode": "the inventory group that a host is in",
     "gpus-per-node": "wideep_pools.<pool>.gpus_per_node",
     "publish-kv-events": "wideep_router_mode",
