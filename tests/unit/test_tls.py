@@ -270,7 +270,7 @@ def test_preflight_names_files_that_lack_or_are_open() -> None:
 
 
 class Live(Quiet):
-    def do_GET(self) -> None:  # noqa: N802 - its name there
+    def do_GET(self) -> None:
         self.answer(200)
 
 
