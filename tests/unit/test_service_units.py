@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.launch import STATE_DIR_MAX, problems
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import in_start_order
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord, launcher_source
@@ -184,3 +185,34 @@ def test_paths_that_configuration_files_cannot_hold_are_refused(state: str) -> N
 
 def test_an_unknown_schema_is_refused() -> None:
     assert "schema_version 1" in problems([{"name": "a", "schema_version": 1}], STATE, "systemd")[0]
+
+
+class Quiet(Systemd):
+    """systemd's files in a directory of ours, with the words that systemctl would get."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(str(place / "state"), "blue")
+        self.units, self.containers, self.logrotate = (place / n for n in ("units", "containers", "rotate"))
+        self.generator = place / "none"
+        self.told: list[str] = []
+
+    def _systemctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
+        self.told.append(arguments[0])
+        return "systemd 257"
+
+
+def test_systemd_reads_units_again_when_they_change_and_only_then(tmp_path: Path) -> None:
+    """Else a worker that is not restarted would be cleaned up after by a program that is gone."""
+    manager = Quiet(tmp_path)
+
+    def told(check: bool = False, **changes: Any) -> int:
+        manager.told.clear()
+        manager.configure(Files(check), {"decode-0": launch(**changes)})
+        return manager.told.count("daemon-reload")
+
+    assert told(check=True) == 0
+    assert told() == 1
+    assert told() == 0
+    # In the environment's file only.
+    assert told(env={"A": "b"}) == 0
+    assert told(env={"A": "b"}, cleanup=("python3", "/srv/programs/deregister-1.py")) == 1
