@@ -81,6 +81,8 @@ def _observe(  # noqa: PLR0917
         detail = "is being started"
     elif not configured:
         detail = "runs with another configuration than the present one and waits for its restart"
+    elif launch.get("gang") and not gang:
+        detail = "is being started"
     elif gang.get("state", "run") != "run":
         detail = gang["detail"]
     else:

@@ -124,8 +124,9 @@ def test_tail_of_what_cannot_be_read(tmp_path: Path) -> None:
     assert tail(str(tmp_path / "none"), 0) == []
 
 
+@pytest.mark.parametrize("schema", [1, 2])
 def test_a_rank_is_judged_by_the_watcher_of_its_replica(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int
 ) -> None:
     now = time.time()
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
@@ -138,8 +139,10 @@ def test_a_rank_is_judged_by_the_watcher_of_its_replica(
         "ports": [],
         "log_file": str(tmp_path / "log"),
     }
-    state = tmp_path / "services" / "decode-0-rank-1" / "unit" / "state.json"
+    state = tmp_path / "services" / "decode-0-rank-1" / ("unit" if schema == 1 else "gang") / "state.json"
     state.parent.mkdir(parents=True)
+    if schema == 2:
+        launch["gang"] = {"status_file": str(state)}
     process = subprocess.Popen(["sleep", "60"], env={"WIDEEP_DIGEST": "d"})
 
     class Manager:
@@ -163,7 +166,9 @@ def test_a_rank_is_judged_by_the_watcher_of_its_replica(
         seen(state="gather", detail=waiting)
         os.utime(state, (now - 60, now - 60))  # an earlier watcher's
         found = observe(Manager(), {launch["name"]: launch})[0]  # type: ignore[arg-type]
-        assert found["health_detail"].startswith("up for")
+        # Of the first schema nobody knows whether there is a watcher.
+        assert found["health_detail"].startswith("up for" if schema == 1 else "is being started")
+        assert not found["healthy"]
         assert found["restarts"] == 1
     finally:
         process.kill()
