@@ -132,7 +132,7 @@ def test_a_release_begins_as_the_nearest_one_and_names_the_older_minor(
     monkeypatch.setattr("release_tool.folder.RELEASES", tmp_path)
     for version, previous in (("1.5.1", "null"), ("1.6.1", "1.5.1")):
         (tmp_path / version / "catalogues").mkdir(parents=True)
-        text = f"dynamo: {version}\nprevious: {previous}\nchart: x-{version}.tgz\n"
+        text = f"dynamo: {version}\nprevious: {previous}\nchart: x-{version}.tgz\nother: 3{version}\n"
         (tmp_path / version / "release.yml").write_text(text)
     for new, previous, model in (
         ("1.6.2", "1.5.1", "1.6.1"),
@@ -142,7 +142,7 @@ def test_a_release_begins_as_the_nearest_one_and_names_the_older_minor(
         monkeypatch.setattr("release_tool.add.versions", lambda: ["1.6.1", "1.5.1"])
         assert add._begin(Release(new)).version == model
         data = Release(new).read()
-        assert data == {"dynamo": new, "previous": previous, "chart": f"x-{new}.tgz"}
+        assert data == {"dynamo": new, "previous": previous, "chart": f"x-{new}.tgz", "other": f"3{model}"}
 
 
 def test_engines_are_those_that_the_package_pins(tmp_path: Path) -> None:
@@ -153,6 +153,10 @@ def test_engines_are_those_that_the_package_pins(tmp_path: Path) -> None:
     )
     found = add.pinned_engines(tmp_path, ["sglang", "tensorrt-llm"])
     assert found == {"sglang": "0.9", "tensorrt-llm": "1.3.0rc9"}
+    text = "engines:\n  sglang: 0.8\n  tensorrt-llm: 1\nimages:\n  sglang: registry/sglang:1\n"
+    assert add.with_engines(text, found) == (
+        "engines:\n  sglang: 0.9\n  tensorrt-llm: 1.3.0rc9\nimages:\n  sglang: registry/sglang:1\n"
+    )
     with pytest.raises(SystemExit, match="pins no vllm"):
         add.pinned_engines(tmp_path, ["vllm"])
 

@@ -46,7 +46,8 @@ def _begin(new: Release) -> Release:
     minor = version_key(new.version)[:2]
     before = next((version for version in older if version_key(version)[:2] < minor), "null")
     new.catalogues.mkdir(parents=True, exist_ok=True)
-    text = (model.path / "release.yml").read_text(encoding="utf-8").replace(model.version, new.version)
+    text = (model.path / "release.yml").read_text(encoding="utf-8")
+    text = re.sub(rf"(?<![\d.]){re.escape(model.version)}(?![\d.]*\d)", new.version, text)
     path.write_text(re.sub(r"(?m)^previous: .*$", f"previous: {before}", text), encoding="utf-8")
     return model
 
@@ -72,12 +73,16 @@ def pinned_engines(packages: Path, names: list[str]) -> dict[str, str]:
     return found
 
 
+def with_engines(text: str, engines: dict[str, str]) -> str:
+    """Return release.yml with other versions of engines."""
+    rows = "".join(f"  {name}: {version}\n" for name, version in engines.items())
+    return re.sub(r"(?m)^engines:\n(?:  .*\n)+", f"engines:\n{rows}", text)
+
+
 def _write_engines(new: Release) -> None:
     packages = site_packages(environment(new, "ai-dynamo-sglang"))
-    path = new.path / "release.yml"
-    text = path.read_text(encoding="utf-8")
-    for name, version in pinned_engines(packages, list(new.read()["engines"])).items():
-        text = re.sub(rf"(?m)^  {name}: .*$", f"  {name}: {version}", text)
+    path, names = new.path / "release.yml", list(new.read()["engines"])
+    text = with_engines(path.read_text(encoding="utf-8"), pinned_engines(packages, names))
     path.write_text(text, encoding="utf-8")
 
 
