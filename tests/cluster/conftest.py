@@ -5,52 +5,28 @@ The first run builds Kubernetes from the Go module proxy, some ten minutes; late
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import environments
 import pytest
 from kubernetes import client, config
-from places import REPOSITORY
+from places import REPOSITORY, program
+from waiting import until
 
 HERE = Path(__file__).resolve().parent
 BED = (sys.executable, str(REPOSITORY / "tools" / "kube" / "bed.py"), "--offset", "700")
 DGD = "dynamographdeployments.nvidia.com"
-DEADLINE_S = 60
 
 
-def load(path: Path, name: str) -> ModuleType:
-    """Import a file that lies in no package."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_crd = load(HERE / "make_crd.py", "make_crd")
-make_manifests = load(REPOSITORY / "tools" / "make_manifests.py", "make_manifests")
-dynamo_bin = load(REPOSITORY / "tests" / "integration" / "conftest.py", "integration_conftest").dynamo_bin
-
-
-def wait(what: str, ready: Callable[[], Any], deadline: float = DEADLINE_S) -> Any:
-    """Return what `ready` returns as soon as it is true; fail at the deadline."""
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        if found := ready():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: not after {deadline:.0f} s")
+make_crd = program("tests/cluster/make_crd.py")
+make_manifests = program("tools/make_manifests.py")
+dynamo_bin = environments.dynamo_bin
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +62,7 @@ def empty_namespace(api: client.ApiClient) -> Iterator[str]:
     def gone() -> bool:
         return "dynamo" not in {n.metadata.name for n in core.list_namespace().items}
 
-    wait("the namespace is gone", gone)
+    until("the namespace is gone", gone)
 
 
 @pytest.fixture
@@ -110,7 +86,7 @@ def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
         )
         return not any(listed("dynamo").items for listed in left)
 
-    wait("the namespace is empty", empty)
+    until("the namespace is empty", empty)
 
 
 @contextmanager
@@ -130,7 +106,7 @@ def crd(api: client.ApiClient, version: str) -> Iterator[None]:
         return plural in {resource.name for resource in found}
 
     versions = [own["name"] for own in body["spec"]["versions"]]
-    wait("the CRD is known", lambda: all(map(known, versions)))
+    until("the CRD is known", lambda: all(map(known, versions)))
     try:
         yield
     finally:
@@ -139,7 +115,7 @@ def crd(api: client.ApiClient, version: str) -> Iterator[None]:
         def gone() -> bool:
             return DGD not in {c.metadata.name for c in extensions.list_custom_resource_definition().items}
 
-        wait("the CRD is gone", lambda: gone() and not any(map(known, versions)))
+        until("the CRD is gone", lambda: gone() and not any(map(known, versions)))
 
 
 @contextmanager
@@ -170,12 +146,12 @@ def kind(
             return False
         return True
 
-    wait(f"{plural} are served", served)
+    until(f"{plural} are served", served)
     try:
         yield
     finally:
         extensions.delete_custom_resource_definition(f"{plural}.{group}")
-        wait(f"{plural} are gone", lambda: not served())
+        until(f"{plural} are gone", lambda: not served())
 
 
 @contextmanager
@@ -198,13 +174,13 @@ def granted(api: client.ApiClient, namespace: str, rights: Mapping[str, Sequence
         answer = client.AuthorizationV1Api(api).create_subject_access_review(review)
         return bool(answer.status.allowed) is wanted
 
-    wait("the rights are known", lambda: allowed(True))
+    until("the rights are known", lambda: allowed(True))
     try:
         yield
     finally:
         rbac.delete_namespaced_role_binding("guest", namespace)
         rbac.delete_namespaced_role("guest", namespace)
-        wait("the rights are gone", lambda: allowed(False))
+        until("the rights are gone", lambda: allowed(False))
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from typing import Any
 
 import ansible_runs
 import pytest
-from conftest import BED, REPOSITORY, controller, crd, make_manifests, wait
+from conftest import BED, REPOSITORY, controller, crd, make_manifests
 from kubernetes import client, config
+from waiting import until
 
 from wideep.cluster import forward, server
 from wideep.cluster.access import Cluster, ClusterError
@@ -132,7 +133,7 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
         words = [*line.replace("--timeout=6h", "--timeout=60s").split(), f"--kubeconfig={kubeconfig}"]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         apply(kubeconfig, *made.graph)
-        wait("the graph is ready", lambda: ready(api, "deepseek-r1-wideep", version))
+        until("the graph is ready", lambda: ready(api, "deepseek-r1-wideep", version))
         found = pods(api)
         nodes = {name: pod.spec.node_name for name, pod in found.items()}
         frontends = {n: node for n, node in nodes.items() if "frontend" in n}
@@ -160,7 +161,7 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
                 any(why in (c.message or "") for c in pod.status.conditions or []) for pod in items
             )
 
-        wait("four pods are pending for a node", waiting)
+        until("four pods are pending for a node", waiting)
         assert not ready(api, "deepseek-r1-trtllm", version)
 
 
@@ -177,7 +178,7 @@ def test_a_forwarded_request_is_answered(
     with crd(api, "v1alpha1"), controller(kubeconfig, *serve, "--etcd", etcd):
         name = made.graph[-1]["metadata"]["name"]
         apply(kubeconfig, *made.model, *made.graph)
-        wait("the graph is ready", lambda: ready(api, name), 120)
+        until("the graph is ready", lambda: ready(api, name), 120)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -192,7 +193,7 @@ def test_a_forwarded_request_is_answered(
             ]
         )
         try:
-            wait("the port is open", lambda: _open(port), 20)
+            until("the port is open", lambda: _open(port), 20)
             answer = _completion(port, "deepseek-ai/DeepSeek-R1")
             assert answer["usage"]["completion_tokens"] == 8
         finally:
@@ -216,7 +217,7 @@ def test_a_way_that_was_not_there_yet(
     core.create_namespaced_pod(namespace, {"metadata": {"name": "web", "labels": labels}, "spec": spec})
     service = {"selector": labels, "ports": [{"port": 8000, "targetPort": 8000}]}
     core.create_namespaced_service(namespace, {"metadata": {"name": "web"}, "spec": service})
-    wait("the pod runs", lambda: core.read_namespaced_pod("web", namespace).status.phase == "Running")
+    until("the pod runs", lambda: core.read_namespaced_pod("web", namespace).status.phase == "Running")
     custom = client.CustomObjectsApi(api)
     place = ("kwok.x-k8s.io", "v1alpha1", namespace, "portforwards")
     forwards = [{"ports": [8000], "target": {"address": "127.0.0.1", "port": port}}]
@@ -234,7 +235,7 @@ def test_a_way_that_was_not_there_yet(
     way = {"namespace": namespace, "service": "web", "port": 8000}
     try:
         with forward.Forward(Cluster(), **way) as found:
-            wait("kubectl says why", lambda: not answers(found.url()) and "lost connection" in found.said())
+            until("kubectl says why", lambda: not answers(found.url()) and "lost connection" in found.said())
             own = {"forward": way, "base_url": "", "model": "m", "deadline_s": 1}
             own["expected"] = {"decode": {"component": "backend", "count": 1}}
             said = ansible("verify_serving", own)
@@ -242,7 +243,7 @@ def test_a_way_that_was_not_there_yet(
             assert "lost connection to pod" in said
             with HTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler) as listens:
                 Thread(target=listens.serve_forever, daemon=True).start()
-                wait("it is answered", lambda: answers(found.url()))
+                until("it is answered", lambda: answers(found.url()))
                 listens.shutdown()
         with (
             forward.Forward(Cluster(), namespace, "none", 8000) as none,
@@ -305,21 +306,21 @@ def test_the_controllers_processes_are_those_of_its_pods(
     with crd(api, "v1alpha1"):
         with controller(kubeconfig, *serve, "--etcd", etcd):
             apply(kubeconfig, *made.model, *made.graph)
-            first = wait("the graph is ready", lambda: anew(set()), 120)
+            first = until("the graph is ready", lambda: anew(set()), 120)
         assert running() == set()
         with controller(kubeconfig, *serve, "--etcd", etcd) as process:
-            second = wait("all heads are new", lambda: anew(first), 120)
+            second = until("all heads are new", lambda: anew(first), 120)
             for head in heads:
                 client.CoreV1Api(api).delete_namespaced_pod(head, namespace, grace_period_seconds=0)
-            wait("all heads are new again", lambda: anew(second | first), 120)
+            until("all heads are new again", lambda: anew(second | first), 120)
             process.kill()
-            wait("they end with their controller", lambda: not running())
+            until("they end with their controller", lambda: not running())
         with controller(kubeconfig, *serve, "--etcd", etcd):
-            wait("the heads run again", lambda: anew(second | first), 120)
+            until("the heads run again", lambda: anew(second | first), 120)
             client.CustomObjectsApi(api).delete_namespaced_custom_object(
                 "nvidia.com", "v1alpha1", namespace, "dynamographdeployments", name
             )
-            wait("they end with their graph", lambda: not running())
+            until("they end with their graph", lambda: not running())
 
 
 def test_beds_stand_side_by_side_and_leave_nothing(kubeconfig: str, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import HERE, REPOSITORY, crd, granted, kind, make_manifests, wait
+from conftest import HERE, REPOSITORY, crd, granted, kind, make_manifests
 from kubernetes import client
+from waiting import until
 
 from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
@@ -422,7 +423,7 @@ def test_pod_security(api: client.ApiClient) -> None:
         only(found[:1], "namespace", "Pod Security is restricted", "enforce=baseline")
     finally:
         core.delete_namespace("guarded")
-        wait("it is gone", lambda: "guarded" not in {n.metadata.name for n in core.list_namespace().items})
+        until("it is gone", lambda: "guarded" not in {n.metadata.name for n in core.list_namespace().items})
 
 
 def test_claim_of_others(api: client.ApiClient, namespace: str) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import BED, DGD, HERE, REPOSITORY, controller, granted, make_manifests, wait
+from conftest import BED, DGD, HERE, REPOSITORY, controller, granted, make_manifests
 from kubernetes import client
+from waiting import until
 
 from wideep import runner
 from wideep.cluster import objects
@@ -239,7 +240,7 @@ def site(
             extensions.delete_custom_resource_definition(name)
         for name in namespaces():
             made.core.delete_namespace(name)
-        wait("CRDs and namespaces are gone", lambda: not crds() | namespaces())
+        until("CRDs and namespaces are gone", lambda: not crds() | namespaces())
 
 
 def test_a_check_shows_all_that_would_be_made(site: Site, said: dict[str, Any]) -> None:

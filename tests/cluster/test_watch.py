@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import controller, crd, make_manifests, wait
+from conftest import controller, crd, make_manifests
 from kubernetes import client
 from test_cluster import apply, manifests, ready
+from waiting import until
 
 from wideep.cluster import downloads, leftover, objects, watch
 from wideep.cluster.access import Cluster
@@ -40,7 +41,7 @@ def says(cluster: Cluster, *words: str) -> None:
         text = watch.trouble(cluster, GRAPH)
         return all(word in text for word in words)
 
-    wait(f"the report says {words}", told)
+    until(f"the report says {words}", told)
     assert not watch.graph(cluster, "dynamo", NAME, "v1alpha1").done
 
 
@@ -118,7 +119,7 @@ def test_operator_that_does_not_see_a_change(
     with crd(api, "v1alpha1"):
         with controller(kubeconfig):
             put(kubeconfig)
-            wait("the graph is ready", lambda: ready(api, NAME))
+            until("the graph is ready", lambda: ready(api, NAME))
         put(kubeconfig, frontend_replicas=2)
         behind = "the operator has not seen the change (generation 2, it reports on 1)"
         look = watch.graph(cluster, "dynamo", NAME, "v1alpha1")
@@ -205,7 +206,7 @@ def test_the_log_of_the_container_that_is_in_trouble(
     def told() -> bool:
         return says_image[0] in watch.trouble(cluster, GRAPH)
 
-    wait("the image is refused", told)
+    until("the image is refused", told)
     asked.clear()
     begins = {"name": "wait-for-leader", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     core.patch_namespaced_pod_status("one", "dynamo", {"status": {"initContainerStatuses": [begins]}})
@@ -219,7 +220,7 @@ def test_teardown_knows_what_is_its_own(
     core = client.CoreV1Api(api)
     with crd(api, "v1alpha1"), controller(kubeconfig):
         put(kubeconfig)
-        wait("the graph is ready", lambda: ready(api, NAME))
+        until("the graph is ready", lambda: ready(api, NAME))
         assert watch.graph(cluster, "dynamo", NAME, "v1alpha1").done
         owned = objects.owned(cluster, "dynamo", "v1alpha1", NAME)
         kinds = [item["kind"] for item in owned]
@@ -321,7 +322,7 @@ def test_what_deployments_share(
     assert downloads.other_models(cluster, elsewhere) == downloads.other_models(cluster, theirs) == []
     # A new volume is empty, whatever the Job says.
     name = mine[-1]["metadata"]["name"]
-    wait("it is downloaded", lambda: batch.read_namespaced_job(name, "dynamo").status.succeeded)
+    until("it is downloaded", lambda: batch.read_namespaced_job(name, "dynamo").status.succeeded)
     job = cluster.get(objects.path_of(mine[-1]))
     assert job is not None
     later = {"metadata": {"creationTimestamp": "2999-01-01T00:00:00Z"}}
@@ -330,11 +331,11 @@ def test_what_deployments_share(
     assert not downloads.is_obsolete(job, cluster.get(objects.path_of(mine[0])))
     # One that failed is in nobody's way, and runs again.
     batch.delete_namespaced_job(name, "dynamo", propagation_policy="Foreground")
-    wait("the Job is gone", lambda: cluster.get(objects.path_of(mine[-1])) is None)
+    until("the Job is gone", lambda: cluster.get(objects.path_of(mine[-1])) is None)
     failing = model(model_cache_endpoint="https://no-such-hub.example.com")
     apply(kubeconfig, failing[-1])
     target = watch.Target("job", "dynamo", name)
-    wait("it failed", lambda: target.look(cluster).failed)
+    until("it failed", lambda: target.look(cluster).failed)
     assert [item["metadata"]["name"] for item in downloads.obsolete(cluster, mine)] == [name]
     assert [item["kind"] for item in downloads.needed(cluster, mine)] == ["Job"]
     assert downloads.other_models(cluster, revision) == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from example_inventories import inventory
 from places import REPOSITORY
 from sglang_cases import (
     DENSE,
@@ -25,7 +26,6 @@ from sglang_cases import (
     WRONG,
     Combination,
     deployment,
-    inventory,
     judged,
 )
 

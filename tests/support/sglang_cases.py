@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import yaml
-from places import REPOSITORY
 
 from wideep.reference.release import releases
 
@@ -369,16 +367,3 @@ def deployment(
     }
     names = dict.fromkeys(name for group in groups.values() for name in group)
     return groups, {n: {"ansible_host": f"192.0.2.{i}", **variables} for i, n in enumerate(names, 1)}
-
-
-def inventory(name: str, **variables: Any) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """Return groups and hosts of an inventory of the repository, with variables changed."""
-    folder = REPOSITORY / "inventories" / name
-    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]
-    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    groups = {group: list(content["hosts"]) for group, content in tree["children"].items()}
-    hosts: dict[str, dict[str, Any]] = {}
-    for part in (tree, *tree["children"].values()):
-        for host, own in (part.get("hosts") or {}).items():
-            hosts.setdefault(host, {}).update(own or {})
-    return groups, {host: {**shared, **own, **variables} for host, own in hosts.items()}

@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from example_inventories import refusal
-from sglang_cases import REPOSITORY, inventory
+from example_inventories import inventory, refusal
+from places import REPOSITORY
 
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine

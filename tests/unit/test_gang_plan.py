@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from example_inventories import Groups, Hosts, local
-from sglang_cases import inventory
+from example_inventories import Groups, Hosts, inventory, local
 
 from wideep.deployment.launch import Gang, Launch, Relay
 from wideep.deployment.model import WORKER_PORTS

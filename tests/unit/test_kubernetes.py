@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from example_inventories import REPOSITORY, Groups, Hosts, refusal
+from example_inventories import inventory as of_repository
+from places import program
 
 from wideep.cluster import objects
 from wideep.kubernetes import names, schema
@@ -35,11 +37,7 @@ INJECTED = {"--dist-init-addr", "--nnodes", "--node-rank", "--endpoint", "--name
 
 def inventory(engine: str = "sglang", **variables: Any) -> tuple[Groups, Hosts]:
     """Return inventories/kubernetes_<engine>, with variables changed."""
-    folder = REPOSITORY / "inventories" / f"kubernetes_{engine}"
-    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    return {"kubernetes": ["localhost"]}, {
-        "localhost": {**shared, "ansible_connection": "local", **variables}
-    }
+    return of_repository(f"kubernetes_{engine}", **variables)
 
 
 def plan(engine: str = "sglang", **variables: Any) -> Plan:
@@ -115,9 +113,8 @@ def components(manifests: Manifests) -> dict[str, dict[str, Any]]:
 
 
 def test_reference_manifests_are_current() -> None:
-    command = [sys.executable, str(REPOSITORY / "tools" / "make_manifests.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for path, text in program("tools/make_manifests.py").files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run tools/make_manifests.py"
 
 
 def test_what_is_applied_by_hand_is_not_marked_as_ours() -> None:
@@ -127,8 +124,9 @@ def test_what_is_applied_by_hand_is_not_marked_as_ours() -> None:
 
 
 def test_crds_of_the_test_chart_are_current() -> None:
-    command = [sys.executable, str(REPOSITORY / "tests" / "cluster" / "make_crd.py"), "--check"]
-    assert subprocess.run(command).returncode == 0
+    make_crd = program("tests/cluster/make_crd.py")
+    for version in make_crd.find_release().graph_schema()["versions"]:
+        assert make_crd._current(version), "run tests/cluster/make_crd.py"
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -184,12 +182,7 @@ def _engine_words(argv: Sequence[str]) -> list[str]:
 
 def sglang_on_hosts() -> dict[str, list[str]]:
     """Return pool -> arguments on the hosts of inventories/deepseek_r1_sglang, rank 0."""
-    folder = REPOSITORY / "inventories" / "deepseek_r1_sglang"
-    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]["children"]
-    groups = {name: list(group["hosts"]) for name, group in tree.items()}
-    hosts = {n: {**shared, **(own or {})} for group in tree.values() for n, own in group["hosts"].items()}
-    found = make_plan(groups, hosts)
+    found = make_plan(*of_repository("deepseek_r1_sglang"))
     return {
         pool.name: _engine_words(found.launches[pool.replicas[0].head.host.name][0].argv)
         for pool in found.deployment.pools

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
-from example_inventories import REPOSITORY
+from example_inventories import inventory
 
 from wideep.cluster import platform
 from wideep.cluster.platform import Platform, Release
@@ -18,16 +17,15 @@ OTHERS = ("chat in team-a",)
 
 def plan(engine: str = "sglang", *, single: bool = False, **variables: Any) -> Published:
     """Return the plan of inventories/kubernetes_<engine>. single: of replicas on one node."""
-    folder = REPOSITORY / "inventories" / f"kubernetes_{engine}"
-    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    groups, hosts = inventory(f"kubernetes_{engine}")
+    shared = hosts["localhost"]
     own = {name: variables.pop(name) for name in list(variables) if not name.startswith("wideep_")}
     if single:
         pool = {"nodes_per_replica": 1, "options": {"data_parallel_size": 8}}
         variables |= {"wideep_pools": {"prefill": pool, "decode": pool}, "wideep_gpu": "h200-141gb"}
         variables |= {"wideep_eplb": {}}
     host = {**shared, "wideep_kubernetes": {**shared["wideep_kubernetes"], **own}, **variables}
-    groups = {"kubernetes": ["localhost"]}
-    return make_plan(groups, {"localhost": {**host, "ansible_connection": "local"}}).publish()
+    return make_plan(groups, {"localhost": host}).publish()
 
 
 def test_a_deployment_asks_for_what_it_needs() -> None:

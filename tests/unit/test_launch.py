@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from example_inventories import GPUS, Groups, Hosts, cluster, local, valid
+from example_inventories import GPUS, Groups, Hosts, cluster, inventory, local, valid
 from hypothesis import given
-from sglang_cases import inventory
 
 from wideep.deployment.launch import File, Gang, Health, Launch, Listener, ProgramFile
 from wideep.plan import Plan, make_plan
@@ -300,8 +299,9 @@ def test_the_order_of_variables_does_not_change_the_digest() -> None:
 @given(valid(multi_node=False))
 def test_json_and_table_hold_every_service(inventory: tuple[Groups, Hosts]) -> None:
     plan = make_plan(*inventory)
-    data = json.loads(json.dumps(plan.publish().to_dict()))
-    assert data == plan.publish().to_dict()
+    given = plan.publish().to_dict()
+    data = json.loads(json.dumps(given))
+    assert data == given
     lines = {tuple(line.split()[:2]) for line in table(plan).splitlines() if line}
     for host, own in plan.launches.items():
         there = [launch for some in data["hosts"][host]["launches"].values() for launch in some]

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as on_hosts
-from example_inventories import local
-from sglang_cases import inventory
+from example_inventories import inventory, local
 
 from wideep.deployment import launch as planned
 from wideep.plan import make_plan

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.mpi_facts import gather
-from sglang_cases import inventory
+from example_inventories import inventory
 from test_preflight import GOOD
 from trtllm_cases import LITE, NO_EPLB, RIGHT, Change, deployment
 

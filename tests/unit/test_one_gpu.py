@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils.logs import tail
-from places import REPOSITORY
+from example_inventories import inventory
+from places import program
 from servers import Quiet, serving, url
-from sglang_cases import inventory
 
 from wideep.deployment.launch import Launch
 from wideep.plan import Plan, make_plan
@@ -195,13 +194,19 @@ def server() -> Iterator[str]:
         yield url(listening)
 
 
-@pytest.mark.parametrize(("tokens", "good", "code"), [(3, 5, 0), (4, 0, 1)])
-def test_an_answer_of_another_length_is_an_error(server: str, tokens: int, good: int, code: int) -> None:
-    program = REPOSITORY / "tools" / "gpu_proof" / "load.py"
+@pytest.mark.parametrize(("tokens", "good"), [(3, 5), (4, 0)])
+def test_an_answer_of_another_length_is_an_error(
+    server: str,
+    tokens: int,
+    good: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     options = ["--requests", "5", "--concurrency", "2", "--tokens", str(tokens)]
-    done = subprocess.run([sys.executable, program, server, "m", *options], capture_output=True, text=True)
-    report = json.loads(done.stdout)
-    assert (report["good"], done.returncode) == (good, code), done.stderr
+    monkeypatch.setattr(sys, "argv", ["load.py", server, "m", *options])
+    ended = program("tools/gpu_proof/load.py").main()
+    report = json.loads(capsys.readouterr().out)
+    assert (report["good"], ended) == (good, 0 if good else 1)
     assert report["errors"] == ([] if good else ["3 tokens instead of 4"])
     if good:
         assert report["events"] == 2

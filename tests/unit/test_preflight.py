@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import pytest
 import yaml
 from ansible_collections.wideep.dynamo.plugins.modules import host_facts
-from sglang_cases import inventory
+from example_inventories import inventory
 
 from wideep.plan import make_plan
 from wideep.preflight import (
@@ -328,7 +328,7 @@ def test_a_hundred_hosts_are_one_readable_table() -> None:
     assert len(render(report, verbose=True).splitlines()) > len(lines)
 
 
-def test_peers_of_a_hundred_hosts_cost_little() -> None:
+def test_peers_of_many_hosts_cost_little() -> None:
     def calls(count: int) -> int:
         """Return how many functions are called to judge hosts that all are peers of each other."""
         names = [f"h{n}" for n in range(count)]
@@ -345,7 +345,7 @@ def test_peers_of_a_hundred_hosts_cost_little() -> None:
         return next(called)
 
     # Each peer of each host is looked at a few times; nothing grows with a third power.
-    assert calls(100) < 5 * calls(50)
+    assert calls(40) < 5 * calls(20)
 
 
 @pytest.mark.parametrize(

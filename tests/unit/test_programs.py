@@ -20,8 +20,7 @@ import pytest
 from ansible_collections.wideep.dynamo.plugins.module_utils import programs as on_host
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import Status
-from example_inventories import local
-from sglang_cases import inventory
+from example_inventories import inventory, local
 
 from wideep import programs
 from wideep.deployment.launch import Health, Launch, ProgramFile

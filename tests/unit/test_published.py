@@ -7,9 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from example_inventories import REPOSITORY, local
+from example_inventories import REPOSITORY, inventory, local
 from example_playbook import run_action
-from sglang_cases import inventory
 
 from wideep.plan import make_plan
 from wideep.published import Published, read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sglang_cases import inventory
+from example_inventories import inventory
 
 from wideep.plan import make_plan
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from places import REPOSITORY
+from places import REPOSITORY, program
 from pydantic import BaseModel
 
 from wideep.deployment.launch import NOT_DECISIVE, File, Gang, Health, Launch, Listener, ProgramFile
@@ -24,14 +23,7 @@ from wideep.inventory.settings import parse
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_reference", REPOSITORY / "tools" / "make_reference.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("tools/make_reference.py")
 
 
 def test_page_and_argument_specs_are_current(tool: ModuleType) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from example_inventories import REPOSITORY, Groups, Hosts, check_complete, cluster, local
+from example_inventories import REPOSITORY, Groups, Hosts, check_complete, cluster, inventory, local
 from example_playbook import run_action
 
 from wideep.plan import make_plan
@@ -20,19 +20,6 @@ from wideep.rehearsal import Rehearsal, on_hosts, rehearse, retired
 
 DIRECTORY = "/home/somebody/.local/state/wideep-rehearsal"
 INVENTORIES = ("deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local")
-
-
-def inventory(name: str, **variables: Any) -> tuple[Groups, Hosts]:
-    """Return an inventory of the repository as Ansible hands it over."""
-    folder = REPOSITORY / "inventories" / name
-    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))["all"]
-    shared = yaml.safe_load((folder / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    groups = {group: list(own["hosts"]) for group, own in tree["children"].items()}
-    hosts: Hosts = {}
-    for own in (tree, *tree["children"].values()):
-        for host, values in own.get("hosts", {}).items():
-            hosts.setdefault(host, dict(shared)).update({**(values or {}), **variables})
-    return groups, hosts
 
 
 @pytest.fixture

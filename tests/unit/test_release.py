@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 import yaml
+from example_inventories import inventory
 from places import REPOSITORY as ROOT
-from sglang_cases import inventory
 
 from wideep.plan import make_plan
 from wideep.problems import RefusedError

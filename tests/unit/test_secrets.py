@@ -13,7 +13,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.process import digest, secret_environment
 from ansible_collections.wideep.dynamo.plugins.module_utils.secret_files import write
 from example_inventories import cluster, local, refusal
-from sglang_cases import inventory as of_hosts
+from example_inventories import inventory as of_hosts
 from test_kubernetes import inventory
 
 from wideep.inventory.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret

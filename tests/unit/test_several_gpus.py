@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sglang_cases import REPOSITORY, inventory
+from example_inventories import inventory
+from places import REPOSITORY
 
 from wideep.plan import Plan, make_plan
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from example_inventories import inventory
 from sglang_cases import (
     A100,
     DENSE,
@@ -24,7 +25,6 @@ from sglang_cases import (
     P,
     deployment,
     eplb,
-    inventory,
     judged,
 )
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from sglang_cases import REPOSITORY, inventory
+from example_inventories import inventory
+from places import REPOSITORY
 from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment
 
 from wideep.deployment.build import examine

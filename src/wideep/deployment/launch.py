@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA_VERSION = 2  # module_utils/launch.py reads it
@@ -149,7 +150,7 @@ class Launch:
     lock_memory: bool = False
     gang: Gang | None = None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over all that decides how the service runs: equal digests need no restart."""
         decisive = {k: v for k, v in asdict(self).items() if k not in NOT_DECISIVE and v is not None}
