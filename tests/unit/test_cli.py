@@ -232,6 +232,9 @@ class TestLive:
             view(event("runner_on_skipped", "a"))
             view(event("playbook_on_task_start", task="Include", task_action="ansible.builtin.include_role"))
             view(event("runner_on_ok", "a"))
+            silent = "ansible.builtin.validate_argument_spec"
+            view(event("playbook_on_task_start", task="Validate", task_action=silent))
+            view(event("runner_on_ok", "a"))
             view(event("playbook_on_task_start", task="Install", role="wideep.dynamo.nats"))
             view(event("runner_on_skipped", "a"))
             view(event("runner_on_ok", "b"))

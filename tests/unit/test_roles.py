@@ -188,3 +188,12 @@ def test_yaml_orchestrates_only(file: Path) -> None:
         for key, value in task.items():
             if isinstance(value, dict) and key not in MAPPINGS:
                 assert key.count(".") >= 2, f"{key} is not a full name"
+
+
+def test_a_role_without_the_plan_says_what_it_needs() -> None:
+    hint = "{{ undef(hint='it needs the plan: put the role wideep.dynamo.wideep before it') }}"
+    for role in ROLES:
+        if role.name == "wideep" or not any("wideep_plan" in p.read_text() for p in role.rglob("*.yml")):
+            continue
+        variables = yaml.safe_load((role / "vars" / "main.yml").read_text())
+        assert variables["wideep_plan"] == hint, role.name

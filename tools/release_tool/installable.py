@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from release_tool.folder import Release
-from release_tool.locks import UV, environment, site_packages
+from release_tool.locks import environment, interpreter, site_packages
 
 # Lock file -> what is started of it, by its path below bin or as a module.
 STARTS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -21,12 +21,6 @@ STARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "huggingface-hub": (("hf", "--help"),),
     "boto3": (("python", "-c", "import boto3"),),
 }
-
-
-def interpreter(version: str) -> str | None:
-    """Return a Python of this machine of that minor version."""
-    done = subprocess.run([UV, "python", "find", version], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def check(release: Release, locks: tuple[str, ...] = ()) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from release_tool.folder import ROOT, Release
@@ -93,11 +94,28 @@ def environment(
     stamp = path / ".lock"
     if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
         shutil.rmtree(path, ignore_errors=True)
-        interpreter = python or ROOT / ".venv" / "bin" / "python"
-        _uv("venv", "--quiet", "--python", interpreter, path)
+        _uv("venv", "--quiet", "--python", python or _suitable(release, name), path)
         _uv(*INSTALL, lock, env={"VIRTUAL_ENV": str(path)})
         shutil.copyfile(lock, stamp)
     return path / "bin" / "python"
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of this machine of that minor version."""
+    find = [ROOT / "tools" / "find-python", version]
+    return subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip() or None
+
+
+def _suitable(release: Release, name: str) -> str:
+    """Return a Python that the lock file has wheels for: ours, else the newest here."""
+    pythons = release.read()["python"]
+    wanted = pythons.get(name, pythons["default"])
+    if f"{sys.version_info.major}.{sys.version_info.minor}" in wanted:
+        return sys.executable
+    for version in reversed(wanted):
+        if found := interpreter(version):
+            return found
+    raise SystemExit(f"{name} of {release.version} needs Python {' or '.join(wanted)} on this machine")
 
 
 def _uv(*words: str | Path, env: dict[str, str] | None = None) -> None:

@@ -25,8 +25,8 @@ _TASK_STARTS = {"playbook_on_task_start", "playbook_on_handler_task_start"}
 _HOST_ENDS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped"}
 # What this task displays is its text for the end of the run, which the command prints there.
 _REPORT = "wideep.dynamo.report"
-# An include says nothing by itself: what it includes does.
-_INCLUDES = {f"ansible.builtin.{name}" for name in ("include_role", "include_tasks")}
+# These do nothing by themselves that a person asks for: they are told where they fail.
+_SILENT = {f"ansible.builtin.{name}" for name in ("include_role", "include_tasks", "validate_argument_spec")}
 # After this time a task that may yet be skipped is shown, in seconds.
 SLOW_S = 1.0
 _STYLES = {"changed": "yellow", "failed": "bold red", "unreachable": "bold red"}
@@ -53,7 +53,7 @@ class Progress:
         self.play = self.task = ""
         self.started = time.monotonic()
         self._verbosity = verbosity
-        self._reporting = self._including = False
+        self._reporting = self._silent = False
         self._warned: set[str] = set()
         # Lines of the play and the task that have done nothing yet; a timer prints them, too.
         self._waiting: dict[str, tuple[str, str]] = {}
@@ -80,7 +80,7 @@ class Progress:
             self.tasks += 1
             self.task = label(data.get("role") or "", data.get("task") or "")
             self._reporting = data.get("task_action") == _REPORT
-            self._including = data.get("task_action") in _INCLUDES
+            self._silent = data.get("task_action") in _SILENT
             self.show_task()
         elif kind in _HOST_ENDS:
             self._host_end(kind.removeprefix("runner_on_"), data)
@@ -114,14 +114,14 @@ class Progress:
     def show_task(self) -> None:
         """A task starts."""
         self._wait("task", self.task)
-        if not self._including:
+        if not self._silent:
             self._timer = Timer(SLOW_S, self._works)
             self._timer.daemon = True
             self._timer.start()
 
     def show_host(self, host: str, outcome: str) -> None:
         """A host is done with its task."""
-        if outcome != "skipped" and (outcome != "ok" or not self._including):
+        if outcome != "skipped" and (outcome != "ok" or not self._silent):
             self._works()
         if outcome in {"failed", "unreachable"}:
             failure = self.tally.failures[-1]
