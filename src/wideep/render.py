@@ -53,8 +53,11 @@ def table(plan: Plan) -> str:
         for pool in plan.deployment.pools
     )
     flavour = f" ({settings.engine_flavour} flavour)" if plan.engine.simulated else ""
+    release = plan.deployment.release
+    engine = f", {plan.engine.package} {release.engines[plan.engine.package]}" if plan.engine.package else ""
     head = (
         f"{settings.deployment}: {settings.model} with {plan.engine.name}{flavour}\n"
+        f"release: Dynamo {release.dynamo}{engine}\n"
         f"pools: {pools}\n"
         f"planes: discovery {settings.discovery}, requests {settings.request_plane},"
         f" events {settings.event_plane}; router {settings.router_mode}\n"

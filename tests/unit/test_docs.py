@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,14 @@ PAGES = [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "README.md", REP
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # What playbooks register or publish, beside variables.
 PUBLISHED = {"wideep_plan", "wideep_summary", "wideep_data", "frontend_url"}
+
+
+def test_no_merge_is_left_half_done() -> None:
+    marks = re.compile(r"^(<{7}|>{7}|\|{7}) ", re.M)
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    files = [REPOSITORY / name for name in listed.stdout.splitlines()]
+    texts = (path for path in files if path.is_file() and path.suffix not in {".tar", ".png"})
+    assert [str(p) for p in texts if marks.search(p.read_text(encoding="utf-8", errors="replace"))] == []
 
 
 def name_of(page: Path) -> str:

@@ -150,4 +150,4 @@ def test_a_removal_that_only_would_be_and_one_of_nothing() -> None:
     text = removal(PLAN, {"a": {"existed": True, "removed": ["/x"], "left": []}}, check=True)
     assert text == "a: would stop and remove the services of prod, and /x\n"
     nothing = {"a": {"existed": False, "removed": [], "left": []}}
-    assert removal(PLAN, nothing) == "a: nothing of prod was there\n"
+    assert removal(PLAN, nothing) == "a: nothing of prod was there, in /var/lib/wideep\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -53,6 +53,11 @@ def missing(plan: Published, services: Mapping[str, Sequence[Mapping[str, Any]]]
     ]
 
 
+def _places(plan: Published, hosts: Iterable[str]) -> str:
+    """Return the state directories of hosts, each once."""
+    return ", ".join(dict.fromkeys(plan.hosts[host].state_dir for host in hosts))
+
+
 def status_report(
     plan: Published,
     services: Mapping[str, Sequence[Mapping[str, Any]]],
@@ -71,6 +76,7 @@ def status_report(
         return (
             f"{plan.deployment}: nothing is deployed on these hosts; "
             "`make up` (or playbooks/site.yml) does it\n"
+            f"looked in {_places(plan, services)}: every verb needs the variables that `up` was given\n"
         )
     unhealthy = [(host, row) for host, own in services.items() for row in own if row["healthy"] is not True]
     absent = missing(plan, services)
@@ -180,7 +186,7 @@ def removal(plan: Published, hosts: Mapping[str, Mapping[str, Any]], *, check: b
     lines = []
     for host, data in hosts.items():
         if not data["existed"]:
-            lines.append(f"{host}: nothing of {plan.deployment} was there")
+            lines.append(f"{host}: nothing of {plan.deployment} was there, in {_places(plan, [host])}")
             continue
         removed = f", and {', '.join(data['removed'])}" if data["removed"] else ""
         lines.append(f"{host}: {did} the services of {plan.deployment}{removed}")
