@@ -161,7 +161,7 @@ def verify(tmp_path: Path) -> Any:
         play = {
             "hosts": "localhost",
             "gather_facts": False,
-            "vars": {"wideep_plan": plan, **variables},
+            "vars": variables,
             "tasks": [
                 {
                     "block": [role],
@@ -170,7 +170,10 @@ def verify(tmp_path: Path) -> Any:
             ],
         }
         (tmp_path / "playbook.yml").write_text(json.dumps([play]), encoding="utf-8")
-        done = playbook(tmp_path / "playbook.yml", "-i", "localhost,", "-c", "local", *arguments)
+        # As an extra variable: of a play it would lose against the role's own, which asks for the plan.
+        extra = json.dumps({"wideep_plan": plan})
+        given = ("-i", "localhost,", "-c", "local", "-e", extra)
+        done = playbook(tmp_path / "playbook.yml", *given, *arguments)
         output = done.stdout + done.stderr
         assert result_file.exists(), output
         return Outcome(done.returncode, output, json.loads(result_file.read_text(encoding="utf-8")))
