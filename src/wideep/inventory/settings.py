@@ -371,6 +371,7 @@ def role_defaults() -> dict[str, Any]:
     for role in PLANNED_ROLES:
         text = (roles_dir() / role / "defaults" / "main.yml").read_text(encoding="utf-8")
         defaults |= yaml.safe_load(text) or {}
+    defaults.pop("wideep_plan", None)  # what a role says without the plan
     return defaults
 
 
