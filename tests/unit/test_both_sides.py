@@ -34,7 +34,7 @@ def test_the_variables_of_the_platform() -> None:
     passed = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["_platform_own"]
     own = Platform()
     assert list(passed) == list(Platform.__dataclass_fields__)
-    assert {f"platform_{name}" for name in passed} == defaults.keys() - {"platform_deadline_s"}
+    assert {f"platform_{name}" for name in passed} == defaults.keys() - {"platform_deadline_s", "wideep_plan"}
     for name, value in passed.items():
         assert value == f"{{{{ platform_{name} }}}}"
         default = defaults[f"platform_{name}"]
