@@ -23,7 +23,6 @@ from wideep.deployment.site import Site
 from wideep.engines.base import Engine
 from wideep.engines.sglang.options import DISPATCH_ENV, Case, SglangOptions, case_of
 from wideep.engines.sglang.rules import FLAGS, check
-from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
@@ -83,10 +82,6 @@ class Sglang(Engine):
         """Return pool -> the memory of one GPU, where model and GPU are known."""
         cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
         return {case.role: budget for case in cases if (budget := case.budget())}
-
-    def flavour(self, settings: Settings) -> str:
-        """The mocker imitates it by its name."""
-        return self.name
 
     def modules(self, launch: Launch) -> tuple[str, ...]:
         """Return what the command's all-to-all and KV transfer are made of."""

@@ -23,7 +23,6 @@ from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of, shared_e
 from wideep.engines.trtllm.rules import check
 from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
-from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
@@ -71,10 +70,6 @@ class Trtllm(Engine):
         """Return pool -> the memory of one GPU, where model and GPU are known."""
         cases = (case_of(deployment, pool, self._catalogue(deployment))[0] for pool in deployment.pools)
         return {case.role: budget for case in cases if (budget := case.budget())}
-
-    def flavour(self, settings: Settings) -> str:
-        """The mocker imitates it by its name."""
-        return self.name
 
     def programs(self, pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
         """Return what MPI starts the ranks with."""
