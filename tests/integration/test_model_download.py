@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.module_utils import model_download
 from ansible_collections.wideep.dynamo.plugins.module_utils.model_job import Job
 from ansible_collections.wideep.dynamo.plugins.modules import model_download as module
 from environments import installed
+from modules import call_module
 from places import REPOSITORY
 from waiting import until
 
@@ -194,9 +194,7 @@ class Host:
             **given,
         }
         arguments["_ansible_check_mode"] = arguments.pop("check", False)
-        with patch_module_args(arguments), pytest.raises(SystemExit):
-            module.main()
-        result: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        result: dict[str, Any] = call_module(module, arguments, self.capsys)
         return result
 
     def run(self, **given: Any) -> dict[str, Any]:

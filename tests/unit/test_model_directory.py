@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.action import model_directory as action
 from ansible_collections.wideep.dynamo.plugins.modules import model_directory as module
 from example_playbook import run_action
+from modules import call_module
 
 Texts = dict[str, str]
 
@@ -35,9 +34,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
             },
             "_ansible_check_mode": check,
         }
-        with patch_module_args(arguments), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return call_module(module, arguments, capsys)
 
     return call
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_packages import compare
 from ansible_collections.wideep.dynamo.plugins.modules import python_packages
+from modules import call_module
 
 PYDANTIC = version("pydantic")
 
@@ -21,9 +20,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     """Return a function that runs the module as Ansible does and returns its result."""
 
     def call(check: bool = False, **options: Any) -> dict[str, Any]:
-        with patch_module_args({**options, "_ansible_check_mode": check}), pytest.raises(SystemExit):
-            python_packages.main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        result: dict[str, Any] = call_module(
+            python_packages, {**options, "_ansible_check_mode": check}, capsys
+        )
         return result
 
     return call

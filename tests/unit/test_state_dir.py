@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wideep.dynamo.plugins.modules import state_dir
+from modules import call_module
 
 Call = dict[str, Any]
 
@@ -23,9 +22,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     def call(path: Path, state: str = "present", *, deployment: str = "wideep", check: bool = False) -> Call:
         options = {"path": str(path), "deployment": deployment, "state": state}
         arguments = {**options, "_ansible_check_mode": check}
-        with patch_module_args(arguments), pytest.raises(SystemExit):
-            state_dir.main()
-        result: Call = json.loads(capsys.readouterr().out)
+        result: Call = call_module(state_dir, arguments, capsys)
         return result
 
     return call

@@ -190,6 +190,21 @@ def make_key(path: Path) -> rsa.RSAPrivateKey:
     return key
 
 
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return what an authority's key is for, or a server's."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=not signs_certificates,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def make_certificates(bed: Bed) -> None:
     """Make the bed's own authority, and the server's certificate."""
     pki = bed.state / "pki"
@@ -211,6 +226,12 @@ def make_certificates(bed: Bed) -> None:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=who == "ca", path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            # Python 3.13 wants an issuer's key named, and an authority that may sign, as RFC 5280 does.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
+            )
+            .add_extension(key_usage(signs_certificates=who == "ca"), critical=True)
         )
         if who == "server":
             alternatives = [
