@@ -136,8 +136,8 @@ def _gpu(index: int, node: ET.Element) -> dict[str, Any]:
         return "" if found in {"N/A", "[N/A]"} else found
 
     reasons = [
-        *(node.find("clocks_event_reasons") or ()),
-        *(node.find("clocks_throttle_reasons") or ()),  # up to driver 530
+        *node.iterfind("clocks_event_reasons/*"),
+        *node.iterfind("clocks_throttle_reasons/*"),  # up to driver 530
     ]
     active = {r.tag.split("_reason_")[-1] for r in reasons if (r.text or "").strip() == "Active"}
     pending = ("channel_repair_pending", "tpc_repair_pending")
@@ -185,7 +185,9 @@ def _enabled(text: str) -> bool | None:
 
 def _uncorrected(errors: ET.Element | None) -> int | None:
     """Return the sum over all memories; None where the GPU does not count."""
-    counts = [number(entry.text) for entry in errors or () if "uncorrectable" in entry.tag]
+    if errors is None:
+        return None
+    counts = [number(entry.text) for entry in errors if "uncorrectable" in entry.tag]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 

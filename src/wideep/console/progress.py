@@ -53,7 +53,7 @@ class Progress:
         self.play = self.task = ""
         self.started = time.monotonic()
         self._verbosity = verbosity
-        self._reporting = self._silent = False
+        self._reporting = self._silent = self._counted = False
         self._warned: set[str] = set()
         # Lines of the play and the task that have done nothing yet; a timer prints them, too.
         self._waiting: dict[str, tuple[str, str]] = {}
@@ -77,7 +77,7 @@ class Progress:
             self.play = data.get("name") or data.get("play") or ""
             self.show_play()
         elif kind in _TASK_STARTS:
-            self.tasks += 1
+            self._counted = False
             self.task = label(data.get("role") or "", data.get("task") or "")
             self._reporting = data.get("task_action") == _REPORT
             self._silent = data.get("task_action") in _SILENT
@@ -105,6 +105,9 @@ class Progress:
             outcome = "ignored"
         if outcome == "ok" and result.get("changed") is True:
             outcome = "changed"
+        if outcome != "skipped" and not self._counted:
+            self.tasks += 1
+            self._counted = True
         self.show_host(data["host"], outcome)
 
     def show_play(self) -> None:
@@ -165,6 +168,9 @@ class LiveProgress(Progress):
         self._busy: dict[str, tuple[str, float]] = {}
         self._notes: deque[str] = deque(maxlen=5)
         self._above: deque[str] = deque()
+        # Play and task of the head line: the last that did something, or one that takes its time.
+        self._where = ("", "")
+        self._task_started = 0.0
         # Events come from the run's thread, drawing from that of the view.
         self._lock = Lock()
         self._spinner = Spinner("dots", style="cyan")
@@ -195,16 +201,18 @@ class LiveProgress(Progress):
         self._above.append(text)
 
     def show_play(self) -> None:
-        """A play starts."""
-        self.task = ""
+        """A play starts; it is shown when a task of it does something."""
 
     def show_task(self) -> None:
         """A task starts: what the one before said is over."""
         self._notes.clear()
+        self._task_started = time.monotonic()
 
     def show_host(self, host: str, outcome: str) -> None:
         """A host is done with its task."""
         self._busy.pop(host, None)
+        if outcome != "skipped":
+            self._where = (self.play, self.task)
 
     def show_note(self, text: str) -> None:
         """Keep the last lines; warnings, differences and verbose output stay on the screen."""
@@ -223,9 +231,11 @@ class LiveProgress(Progress):
         head.add_column(width=1)
         head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         head.add_column(justify="right", no_wrap=True)
-        done = f"{max(self.tasks - 1, 0)} tasks done"
+        done = f"{self.tasks} tasks done"
         head.add_row(self._spinner, Text(self.title, "bold"), f"{done} · {clock(now - self.started)}")
-        where = " > ".join(part for part in (self.play, self.task) if part) or "starting Ansible"
+        if self._busy and now - self._task_started > SLOW_S:
+            self._where = (self.play, self.task)
+        where = " > ".join(part for part in self._where if part) or "starting Ansible"
         yield head
         yield Text(f"  {where}", "cyan", no_wrap=True, overflow="ellipsis")
 

@@ -23,7 +23,7 @@ from wideep.deployment.site import Site
 from wideep.engines.base import Engine
 from wideep.engines.sglang.options import DISPATCH_ENV, Case, SglangOptions, case_of
 from wideep.engines.sglang.rules import FLAGS, check
-from wideep.problems import Problem
+from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
@@ -68,9 +68,11 @@ class Sglang(Engine):
         for pool in deployment.pools:
             case, found = case_of(deployment, pool, self._catalogue(deployment))
             cases.append(case)
-            problems += found + _ports(case)
+            problems += found
+        if errors(problems):
+            return list(dict.fromkeys(problems))  # a rule would judge the default of what could not be read
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
-        problems += check(cases)
+        problems += check(cases) + [problem for case in cases for problem in _ports(case)]
         problems += network.check(
             replicas,
             disaggregated=deployment.disaggregated,

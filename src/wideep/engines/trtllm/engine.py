@@ -23,7 +23,7 @@ from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of, shared_e
 from wideep.engines.trtllm.rules import check
 from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
-from wideep.problems import Problem
+from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
@@ -54,11 +54,14 @@ class Trtllm(Engine):
             case, found = case_of(deployment, pool, self._catalogue(deployment))
             cases.append(case)
             problems += found
+        if errors(problems):
+            return list(dict.fromkeys(problems))  # a rule would judge the default of what could not be read
+        for case in cases:
             tree = engine_args(case, "eplb.yaml")
             experts = tree.get("moe_config")
             if isinstance(experts, dict) and experts.get("backend") in case.facts.gone_backends:
                 del experts["backend"]  # a rule says more of it
-            problems += fields.check(tree, f"wideep_pools.{pool.name}.options")
+            problems += fields.check(tree, f"wideep_pools.{case.role}.options")
             problems += fields.check(load_balancer(case), "wideep_eplb", under="moe_config.load_balancer")
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)
