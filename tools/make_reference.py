@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "variables.md"
 SPECS = ROOT / "roles" / "wideep" / "meta" / "argument_specs.yml"
 # Ansible's name of a type that is no dict, list or choice.
-TYPES = {str: "str", int: "int", float: "float", bool: "bool"}
+TYPES = {str: "str", int: "int", float: "float", bool: "bool", Any: "raw"}
 WIDTH = 120  # of YAML, as yamllint has it
 HEAD = """\
 # Variables
@@ -138,6 +138,8 @@ def option_type(annotation: Any) -> str:
 
 def option_default(field: FieldInfo) -> str:
     """Return the default of a field, for a cell."""
+    if field.is_required():
+        return "needed"
     value = field.get_default(call_default_factory=True)
     return "unset" if value is None else default(list(value) if isinstance(value, tuple) else value)
 

@@ -31,7 +31,7 @@ NAMES = {
 class Combination:
     """A deployment (by its model), the pool whose command is judged, and what differs from the good one.
 
-    options: for that pool; both: for both pools. extra: extra_args. variables: of the deployment. argv: words
+    options: for that pool; both: for both pools. extra: extra_args. eplb: of that pool. variables: of the deployment. argv: words
     for SGLang where our typed options cannot even hold it. releases: those whose verdict it is.
     """
 
@@ -42,6 +42,7 @@ class Combination:
     both: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
+    eplb: dict[str, Any] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
     accepted: bool = True
     why: str = ""
@@ -146,6 +147,17 @@ RIGHT = [
     right("V2-Lite, DeepEP on one node", LITE, P, options={"a2a_backend": "deepep"}),
     right("V2-Lite, DeepEP on one node, decode", LITE, D, options={"a2a_backend": "deepep"}),
     right("V2-Lite, overlap by DP attention", LITE, P, options={"two_batch_overlap": True}),
+    right("EPLB for the other pool, whose experts are spread", LITE, D, options={"expert_parallel_size": 1},
+          variables=eplb(redundant_experts=4)),
+    right("EPLB here and not there", LITE, D, eplb={"enabled": True, "redundant_experts": 4}),
+    right("more copies here than there", R1, D, eplb={"redundant_experts": 64}),
+    right("experts placed by a file", R1, D, eplb={"enabled": False, "placement": "/data/eplb/decode.json"}),
+    right("experts placed by a flag", R1, D, eplb={"enabled": False},
+          extra={"init-expert-location": "/data/eplb/decode.json"}),
+    right("drafts by MTP", R1, D, options={"speculative": {"algorithm": "mtp", "steps": 1}, "cuda_graph_max_bs": 64}),
+    right("drafts by MTP, as many as SGLang likes", R1, D, options={"speculative": {"algorithm": "mtp"}}),
+    right("drafts by MTP on both sides", R1, D, both={"speculative": {"algorithm": "mtp", "steps": 3, "topk": 1}}),
+    right("drafts by flags", R1, D, extra=DRAFTS, options={"dispatch_tokens_per_rank": 512}),
     right("dense prefill", DENSE, P),
     right("dense decode", DENSE, D),
     right("dense, tensor parallel", DENSE, D, options=PLAIN_TP),
@@ -165,7 +177,7 @@ WRONG = [
     wrong("spares without EPLB do not divide", R1, D, variables={"wideep_eplb": {"redundant_experts": 48}}),
     wrong("V2-Lite, 3 spares", LITE, P, variables=eplb(redundant_experts=3)),
     wrong("EPLB without spread experts", LITE, D, options={"expert_parallel_size": 1},
-          variables=eplb(redundant_experts=0)),
+          eplb={"enabled": True}),
     wrong("EPLB on a dense model", DENSE, P, variables=eplb(redundant_experts=0)),
     wrong("recorder's buffer larger", R1, P, extra={"expert-distribution-recorder-buffer-size": 2000}),
     wrong("balanced by stale records", R1, D, variables=eplb(rebalance_iterations=50),
@@ -239,8 +251,10 @@ STRICTER = [
              options={"cuda_graph_max_bs": 256}),
     stricter("requests over the dispatch buffer", R1, D, "aborts under load (DeepEP's assertion)",
              options={"max_running_requests": 8192}),
-    stricter("drafts that nobody counted", R1, D, "aborts under load: SGLang chooses 4 a step or so",
-             extra={"speculative-algorithm": "EAGLE"}),
+    stricter("drafts over the dispatch buffer", R1, D, "aborts under load: SGLang verifies 4 tokens a step",
+             options={"speculative": {"algorithm": "mtp"}, "dispatch_tokens_per_rank": 128}),
+    stricter("drafts by flags over the dispatch buffer", R1, D, "aborts under load",
+             extra={"speculative-algorithm": "EAGLE"}, options={"dispatch_tokens_per_rank": 128}),
     stricter("dispatch buffer over its limit", R1, D, "asserted when the dispatcher is made",
              options={"dispatch_tokens_per_rank": 2048}),
     stricter("dense layers by 32", R1, P, "576 columns are not whole FP8 blocks: fails when weights load",
@@ -349,6 +363,8 @@ def deployment(
         pools[pool] = {"nodes_per_replica": 4 if big else 1, "gpus_per_node": gpus, "options": options}
     pools[combination.pool]["options"] |= combination.options
     pools[combination.pool]["extra_args"] = combination.extra
+    if combination.eplb:
+        pools[combination.pool]["eplb"] = combination.eplb
     variables = {
         "wideep_engine": "sglang",
         "wideep_release": release or next(iter(combination.releases), ""),

@@ -131,7 +131,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
         "error", f"{OPTIONS}.expert_parallel_size", "2048 columns divided by 24 GPUs are not whole FP8 blocks of 128", "set it to 24"),
     "the lab's 32 spares less one": (Change(variables=eplb(redundant_experts=15)), "error", "wideep_eplb.redundant_experts",
         "256 experts + 15 redundant ones do not divide", "use 0 or 16"),
-    "balancer without EP": (Change(options={"expert_parallel_size": 1}), "error", "wideep_eplb", "ignore the load balancer silently: the experts", "expert_parallel_size: 16"),
+    "balancer without EP": (Change(both={"expert_parallel_size": 1}), "error", "wideep_eplb", "no pool spreads its experts", "expert_parallel_size: 16"),
     "balancer without DP": (Change(options={"data_parallel_size": 1}), "error", "wideep_eplb", "needs attention by data in pool decode", "data_parallel_size: 16"),
     "balancer of another model": (Change(model=LITE, variables=eplb(redundant_experts=8)), "error", "wideep_eplb", "refuses the load balancer at its start: it does not balance DeepseekV2ForCausalLM", "remove wideep_eplb"),
     "balancer of an unknown model": (Change(variables={"wideep_model": "example/unknown"}), "error", "wideep_model_card", "how many experts", "set it"),

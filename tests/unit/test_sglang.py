@@ -136,10 +136,31 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "of no use with a2a_backend none", "a2a_backend: deepep"),
     (Combination("", R1, D, extra={"cuda-graph-backend-decode": "disabled"}), f"{OPTIONS}.cuda_graphs",
      "without CUDA graphs", "remove"),
-    (Combination("", R1, D, extra={"speculative-num-draft-tokens": 4}), f"{OPTIONS}.cuda_graph_max_bs",
-     "128 sequences a rank x 4 draft tokens are 512 tokens", "lower cuda_graph_max_bs to 32"),
-    (Combination("", R1, D, extra={"speculative-algorithm": "EAGLE"}),
-     f"{EXTRA}.speculative-num-draft-tokens", "a step's tokens are unknown", "set it"),
+    (Combination("", R1, D, extra=DRAFTS, options={"dispatch_tokens_per_rank": 128}),
+     f"{OPTIONS}.cuda_graph_max_bs", "128 sequences a rank x 4 draft tokens are 512 tokens",
+     "lower cuda_graph_max_bs to 32, or raise dispatch_tokens_per_rank to 512"),
+    (Combination("", R1, D, options={"speculative": {"algorithm": "ngram"}, "dispatch_tokens_per_rank": 128}),
+     f"{OPTIONS}.cuda_graph_max_bs", "x 12 draft tokens are 1020 tokens", "to 10"),
+    (Combination("", R1, D, options={"cuda_graph_max_bs": 1280, "dispatch_tokens_per_rank": 1024}),
+     f"{OPTIONS}.cuda_graph_max_bs", "1280 sequences a rank", "lower cuda_graph_max_bs to 1024"),
+    (Combination("", R1, D, options={"speculative": {"algorithm": "eagl"}}),
+     f"{OPTIONS}.speculative.algorithm", "'eagl' is not one of its values", "did you mean eagle?"),
+    (Combination("", R1, D, options={"speculative": {"algorithm": "mtp", "step": 3}}),
+     f"{OPTIONS}.speculative.step", "unknown option", "did you mean steps?"),
+    (Combination("", R1, D, options={"speculative": {"algorithm": "mtp"}}, extra=DRAFTS),
+     f"{EXTRA}.speculative-algorithm", "option of its own", f"set {OPTIONS}.speculative"),
+    (Combination("", R1, D, eplb={"placement": "/data/counts"}), "wideep_pools.decode.eplb.placement",
+     "by .json and .pt", "ending"),
+    (Combination("", R1, D, variables=eplb(placement={3: [0, 1]})), "wideep_eplb.placement",
+     "reads where experts begin from a file", ".json or .pt"),
+    (Combination("", R1, D, eplb={"placement": "counts"}), "wideep_pools.decode.eplb.placement",
+     "not an absolute path", "correct"),
+    (Combination("", R1, D, eplb={"placement": "/x.json"}, extra={"init-expert-location": "/y.json"}),
+     f"{EXTRA}.init-expert-location", "set twice", "wideep_pools.decode.eplb.placement is the same"),
+    (Combination("", R1, D, eplb={"redundant_expert": 3}), "wideep_pools.decode.eplb.redundant_expert",
+     "unknown key", "did you mean redundant_experts?"),
+    (Combination("", R1, D, eplb={"redundant_experts": 16}), "wideep_pools.decode.eplb.redundant_experts",
+     "256 experts + 16 redundant ones", "use 0 or 32"),
     (Combination("", R1, D, options={"max_running_requests": 4128}), f"{OPTIONS}.max_running_requests",
      "129 sequences a rank", "lower max_running_requests to 4096"),
     (Combination("", R1, D, options={"data_parallel_size": 16, "cuda_graph_max_bs": 512}),
@@ -308,7 +329,9 @@ def test_every_option_is_a_flag_of_the_pinned_engine_and_has_one_way_to_be_set()
         assert found, flag
         assert found.flag == f"--{flag}"
     assert not OWNED.keys() & set(FLAGS.values())
-    assert set(SglangOptions.model_fields) - FLAGS.keys() == {"dispatch_tokens_per_rank", "cuda_graphs"}
+    assert set(SglangOptions.model_fields) - FLAGS.keys() == {
+        *("dispatch_tokens_per_rank", "cuda_graphs", "speculative")
+    }
     assert {value.partition(".")[0] for value in OWNED.values() if value.startswith("wideep_")} <= {
         *(f"wideep_{name}" for name in Settings.model_fields),
         "wideep_address",

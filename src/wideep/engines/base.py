@@ -74,6 +74,6 @@ class Engine(ABC):
         """
         return ()
 
-    def host_memory(self, deployment: Deployment) -> int:
-        """Return the bytes of experts that each replica keeps in the shared memory of each of its hosts."""
+    def host_memory(self, deployment: Deployment, pool: Pool) -> int:
+        """Return the bytes of experts that a replica keeps in the shared memory of each of its hosts."""
         return 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from wideep.deployment.model import Deployment, Host, Pool, Replica
-from wideep.engines.options import Options, parse_options
-from wideep.inventory.settings import Settings
+from wideep.engines.options import Options, Speculative, parse_options
+from wideep.inventory.settings import EplbSettings, Settings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import GpuCard, find_gpu
@@ -73,6 +73,16 @@ class PoolCase(Generic[Options]):
         return self.role != "decode"
 
     @property
+    def speculative(self) -> Speculative | None:
+        """Return how the pool drafts; None where each step makes one token."""
+        return self.options.speculative
+
+    @property
+    def draft_tokens(self) -> int:
+        """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
+        raise NotImplementedError
+
+    @property
     def tp(self) -> int:
         """Return the tensor parallel size."""
         return self.options.tensor_parallel_size or 1
@@ -91,6 +101,23 @@ class PoolCase(Generic[Options]):
     def stages(self) -> int:
         """Return the pipeline parallel size: parts of the layers, each with all of tensor parallel size."""
         raise NotImplementedError
+
+    @property
+    def asked_eplb(self) -> EplbSettings:
+        """Return the balancing that the variables ask for in the pool."""
+        return self.settings.eplb_of(self.pool.name)
+
+    @property
+    def eplb(self) -> EplbSettings:
+        """Return the balancing of the pool; what is shared is not for experts that are not spread."""
+        own = self.pool.settings.eplb is not None or not self.disaggregated
+        return self.asked_eplb if self.ep > 1 or own else EplbSettings()
+
+    def eplb_at(self, key: str = "") -> str:
+        """Return the variable that sets a key of the balancing in this pool."""
+        own = self.pool.settings.eplb
+        mine = own is not None and (not key or key in own.model_fields_set)
+        return (f"wideep_pools.{self.role}.eplb" if mine else "wideep_eplb") + (f".{key}" if key else "")
 
     @property
     def dense(self) -> bool:

@@ -18,11 +18,55 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wideep.deployment.model import Pool
-from wideep.inventory.wording import explain
+from wideep.inventory.wording import HOST_FILE, explain
 from wideep.problems import Problem, suggest
 
 # An engine is a package beside this file, and its section has the package's name.
 SECTIONS = frozenset(found.name for found in iter_modules([str(Path(__file__).parent)]) if found.ispkg)
+# What drafts, in words of ours; each engine knows some of them, by names of its own.
+SpeculativeAlgorithm = Literal[
+    "mtp", "frozen_kv_mtp", "eagle", "eagle3", "dflash", "dspark", "uno", "draft", "ngram"
+]
+
+
+class Speculative(BaseModel):
+    """`speculative`: tokens that are drafted cheaply, and verified by the model in one step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    algorithm: SpeculativeAlgorithm = Field(
+        description="Who drafts. V(mtp), the model's own layers for it; V(eagle), V(eagle3) and V(dflash), a"
+        " head in C(draft_model); V(draft), a small model there; V(ngram), what was read before."
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="Tokens drafted one after the other; unset, the engine chooses."
+    )
+    draft_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of a sequence that one step verifies; unset, C(steps) + 1 where drafts do not"
+        " branch.",
+    )
+    topk: int | None = Field(
+        default=None, ge=1, description="Branches of each draft; V(1), none. Of SGLang only."
+    )
+    draft_model: str = Field(
+        default="",
+        pattern=HOST_FILE,
+        description="Directory of the drafting model, where it is none of the model's own layers.",
+    )
+
+    @property
+    def kind(self) -> str:
+        """Return what prefill and decode have to agree on."""
+        return "eagle" if self.algorithm == "mtp" else self.algorithm
+
+    @property
+    def verified(self) -> int | None:
+        """Return the tokens of a sequence in one step; None where the engine chooses."""
+        if self.topk in (None, 1) and self.steps:
+            return self.steps + 1
+        return self.draft_tokens
 
 
 class CommonOptions(BaseModel):
@@ -57,6 +101,9 @@ class CommonOptions(BaseModel):
     load_format: Literal["auto", "dummy"] = Field(
         default="auto", description="V(dummy) makes random weights instead of reading the model's."
     )
+    speculative: Speculative | None = Field(
+        default=None, description="Speculative decoding; unset, each step makes one token."
+    )
     trust_remote_code: bool = Field(
         default=False, description="Whether Python code of the model directory is run."
     )
@@ -79,12 +126,13 @@ def parse_options(pool: Pool, engine: str, kind: type[Options]) -> tuple[Options
     except ValidationError as error:
         problems, wrong = [], set()
         for item in error.errors():
-            name = str(item["loc"][0])
+            name, *below = map(str, item["loc"])
             wrong.add(name)
-            place = f"{where}.{engine}.{name}" if name in section else f"{where}.{name}"
+            place = ".".join([where, *([engine] if name in section else []), name, *below])
             if item["type"] == "extra_forbidden":
+                known = Speculative.model_fields if below else kind.model_fields
                 problems.append(
-                    Problem(f"unknown option of {engine}", place, suggest(name, kind.model_fields))
+                    Problem(f"unknown option of {engine}", place, suggest([name, *below][-1], known))
                 )
             else:
                 message, wanted = explain(item)

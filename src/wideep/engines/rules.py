@@ -125,10 +125,10 @@ def dense_model(case: PoolCase[Any], used: Mapping[str, bool]) -> Iterator[Probl
     """
     if not case.dense:
         return
-    eplb = case.settings.eplb
+    eplb = case.asked_eplb
     places = {case.at(option): wrong for option, wrong in used.items()}
     places[case.at("expert_parallel_size")] = case.ep > 1
-    places["wideep_eplb"] = eplb.enabled or eplb.redundant_experts > 0
+    places[case.eplb_at()] = eplb.enabled or eplb.redundant_experts > 0
     for where in (where for where, wrong in places.items() if wrong):
         yield Problem(
             f"{case.settings.model} is a dense model: it has no experts. What it can do is wide DP",
@@ -151,20 +151,20 @@ def experts_divide(case: PoolCase[Any]) -> Iterator[Problem]:
     """Every GPU holds the same number of experts: the lab's 16 redundant ones on 32 GPUs are impossible."""
     if case.card is None or case.card.experts is None or case.tp > case.world_size:
         return
-    routed, redundant = case.card.experts.routed, case.settings.eplb.redundant_experts
+    routed, redundant = case.card.experts.routed, case.eplb.redundant_experts
     if (routed + redundant) % case.ep:
         below = (routed + redundant) // case.ep * case.ep - routed
         legal = [n for n in (below, below + case.ep) if n >= 0]
         yield Problem(
             f"{routed} experts + {redundant} redundant ones do not divide by expert parallel size {case.ep}",
-            "wideep_eplb.redundant_experts",
+            case.eplb_at("redundant_experts"),
             f"use {' or '.join(map(str, legal))}",
         )
 
 
 def redundancy_advice(case: PoolCase[Any], *, or_none: bool) -> Iterator[Problem]:
     """Between half a spare expert and one for each GPU is what has been found to pay. or_none: none, too."""
-    eplb = case.settings.eplb
+    eplb = case.eplb
     usual = case.ep // 2 <= eplb.redundant_experts <= case.ep or (or_none and not eplb.redundant_experts)
     if not eplb.enabled or case.ep == 1 or usual:
         return
@@ -175,7 +175,7 @@ def redundancy_advice(case: PoolCase[Any], *, or_none: bool) -> Iterator[Problem
         yield warn(
             f"{eplb.redundant_experts} redundant experts for {case.ep} GPUs: GPUs/2 to GPUs is usual"
             " (fewer leave hot experts alone, more take memory from the KV cache)",
-            "wideep_eplb.redundant_experts",
+            case.eplb_at("redundant_experts"),
             f"try {legal}",
         )
 
@@ -297,6 +297,42 @@ def same_layout(cases: Sequence[Case]) -> Iterator[Problem]:
                 decode.at(option),
                 f"set the same {option} in both pools",
             )
+
+
+def same_drafts(cases: Sequence[Case], *, decode_alone: bool) -> Iterator[Problem]:
+    """Prefill sends its draft layers' cache, too: decode needs a place for it, and the other way round.
+
+    decode_alone: whether decode may draft by itself, from what it computes.
+    """
+    both = pair(cases)
+    if both is None:
+        return
+    ours, theirs = (case.speculative.kind.upper() if case.speculative else "" for case in both)
+    if ours == theirs or (decode_alone and not ours):
+        return
+    prefill, decode = both
+    yield Problem(
+        f"prefill drafts with {ours or 'nothing'} and decode with {theirs or 'nothing'}: the draft layers' KV"
+        " cache would have no place there, or come from nowhere",
+        (prefill if ours else decode).at("speculative"),
+        "remove it there (drafts are of use in decode), or set the same in decode"
+        if decode_alone
+        else "set the same in both pools",
+    )
+
+
+def balanced_somewhere(cases: Sequence[Case]) -> Iterator[Problem]:
+    """What both pools share of balancing is for those that spread experts; one of them has to."""
+    both = pair(cases)
+    if not both or any(case.dense or case.ep > 1 or case.pool.settings.eplb for case in both):
+        return
+    shared = both[0].settings.eplb
+    if shared.enabled or shared.redundant_experts:
+        yield Problem(
+            "no pool spreads its experts over GPUs, so there is nothing to balance",
+            "wideep_eplb",
+            f"set {both[1].at('expert_parallel_size')}: {both[1].tp}, or remove wideep_eplb",
+        )
 
 
 def longest_prompt(cases: Sequence[Case], at: PoolName) -> Iterator[Problem]:

@@ -168,10 +168,11 @@ class HostPlan:
     def _gpu(self) -> GpuNeeds:
         """Return what a real engine needs of the host's GPUs and fabric."""
         settings, network, engine = self.deployment.settings, self.host.network, self.engine
-        moved = engine.host_memory(self.deployment)
+        pools = {pool.name: pool for pool in self.deployment.pools}
+        moved = [engine.host_memory(self.deployment, pools[replica.pool]) for replica, _ in self.parts]
         # A container with memory of its own has that; the plan judges its size.
         private = settings.in_container and settings.container.shm != "host"
-        each = container.ENGINE_SHM / 10**9 + math.ceil(moved / 10**9)
+        shm = sum(container.ENGINE_SHM / 10**9 + math.ceil(each / 10**9) for each in moved)
         release = self.deployment.release
         packages = {DYNAMO: release.dynamo}
         if engine.package:
@@ -186,8 +187,8 @@ class HostPlan:
             rdma_port=network.rdma_port,
             gid_index=network.gid_index,
             nvshmem=any(name in launch.env for launch in self.workers for name in NVSHMEM_BETWEEN_HOSTS),
-            online_eplb=moved > 0,
-            shm_gb=0.0 if private else each * len(self.parts),
+            online_eplb=any(moved),
+            shm_gb=0.0 if private else shm,
             python=self.host.python if settings.runtime == "existing" else "",
             packages=packages | dict.fromkeys(SHARED_PACKAGES, ""),
             modules=self.modules,

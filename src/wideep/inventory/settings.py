@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -70,50 +71,26 @@ def _value_or_list(value: Any) -> Any:
 Value = Annotated[Any, AfterValidator(_value_or_list)]
 
 
+def _placement(value: Any) -> Any:
+    if isinstance(value, str):
+        if not re.fullmatch(HOST_FILE, value):
+            raise ValueError(f"'{value}' is not an absolute path")
+        return value
+    try:
+        return {int(layer): [int(expert) for expert in slots] for layer, slots in value.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError("neither the path of a file nor {layer: [expert of each slot]}") from None
+
+
+Placement = Annotated[Any, AfterValidator(_placement)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PoolSettings(_Strict):
-    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options."""
-
-    replicas: int | None = Field(
-        default=None,
-        ge=1,
-        le=1000,
-        description="On Kubernetes only, where no inventory group says how many there are; unset, one.",
-    )
-    nodes_per_replica: int = Field(
-        default=1, ge=1, description="Hosts that make one replica, in inventory order."
-    )
-    # 10: a pool's ports on a host (see model.PORTS_PER_POOL) are for so many.
-    replicas_per_node: int = Field(default=1, ge=1, le=10, description="Replicas that share a host.")
-    gpus_per_node: int | None = Field(
-        default=None,
-        ge=1,
-        le=64,
-        description="GPUs of a host that one replica takes; unset, all, divided by C(replicas_per_node).",
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Engine options by name (docs/reference/variables.md lists them)."
-    )
-    extra_args: dict[str, Value] = Field(
-        default_factory=dict,
-        description="Further flags without their dashes, checked against the release's list of them.",
-    )
-    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of the workers.")
-
-    @field_validator("env", mode="before")
-    @classmethod
-    def _strings(cls, value: Any) -> Any:
-        # Not true and null: their text would be Python's.
-        if not isinstance(value, Mapping):
-            return value
-        return {k: str(v) if type(v) in (int, float) else v for k, v in value.items()}
-
-
 class EplbSettings(_Strict):
-    """`wideep_eplb`: expert-parallel load balancing."""
+    """`wideep_eplb`, and `wideep_pools.<pool>.eplb` over it: expert-parallel load balancing."""
 
     enabled: bool = Field(
         default=False, description="Measure the load and move experts; without it nothing is rebalanced."
@@ -139,6 +116,52 @@ class EplbSettings(_Strict):
     layers_per_chunk: int | None = Field(
         default=None, ge=1, description="Layers that are moved in one pass; unset, all."
     )
+    placement: Placement = Field(
+        default="",
+        description="Where experts begin. SGLang takes a file that the workers' hosts have (.json or .pt:"
+        " recorded counts, or a map); TensorRT-LLM the expert of each slot, by layer. Unset, in their order.",
+    )
+
+
+class PoolSettings(_Strict):
+    """`wideep_pools.<pool>`: how a pool's hosts become replicas, and the engine's options."""
+
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="On Kubernetes only, where no inventory group says how many there are; unset, one.",
+    )
+    nodes_per_replica: int = Field(
+        default=1, ge=1, description="Hosts that make one replica, in inventory order."
+    )
+    # 10: a pool's ports on a host (see model.PORTS_PER_POOL) are for so many.
+    replicas_per_node: int = Field(default=1, ge=1, le=10, description="Replicas that share a host.")
+    gpus_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="GPUs of a host that one replica takes; unset, all, divided by C(replicas_per_node).",
+    )
+    eplb: EplbSettings | None = Field(
+        default=None, description="What of C(wideep_eplb) is another in this pool, under the same keys."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Engine options by name (docs/reference/variables.md lists them)."
+    )
+    extra_args: dict[str, Value] = Field(
+        default_factory=dict,
+        description="Further flags without their dashes, checked against the release's list of them.",
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of the workers.")
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _strings(cls, value: Any) -> Any:
+        # Not true and null: their text would be Python's.
+        if not isinstance(value, Mapping):
+            return value
+        return {k: str(v) if type(v) in (int, float) else v for k, v in value.items()}
 
 
 class NetworkSettings(_Strict):
@@ -297,6 +320,13 @@ class Settings(_Strict):
         except UnknownReleaseError as error:
             raise ValueError(str(error)) from error
 
+    def eplb_of(self, pool: PoolName) -> EplbSettings:
+        """Return the balancing of a pool: what it sets itself, over what all pools share."""
+        own = self.pools[pool].eplb if pool in self.pools else None
+        if own is None:
+            return self.eplb
+        return EplbSettings.model_validate(self.eplb.model_dump() | own.model_dump(exclude_unset=True))
+
     @property
     def on_kubernetes(self) -> bool:
         """Whether pods run the services."""
@@ -415,6 +445,8 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
 def _keys(path: Sequence[str]) -> Iterable[str]:
     """Return the keys that a setting may have."""
     if path[0] == "pools":
+        if path[2:3] == ["eplb"]:
+            return EplbSettings.model_fields
         return PoolSettings.model_fields if len(path) == 2 else POOLS
     sections = {
         "eplb": EplbSettings,

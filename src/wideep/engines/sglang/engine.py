@@ -21,7 +21,15 @@ from wideep.deployment.model import (
 )
 from wideep.deployment.site import Site
 from wideep.engines.base import Engine
-from wideep.engines.sglang.options import DISPATCH_ENV, Case, SglangOptions, case_of
+from wideep.engines.sglang.options import (
+    ALGORITHMS,
+    DISPATCH_ENV,
+    PLACEMENT_FLAG,
+    SPECULATIVE_FLAGS,
+    Case,
+    SglangOptions,
+    case_of,
+)
 from wideep.engines.sglang.rules import FLAGS, check
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
@@ -100,6 +108,7 @@ class Sglang(Engine):
             self._identity(site, pool, replica, node)
             | _options(case, catalogue)
             | _eplb(case)
+            | _speculative(case)
             | dict(case.extra)
         )
         cleanup, programs = site.deregister(node) if node == head else ((), ())
@@ -225,8 +234,11 @@ def _options(case: Case, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _eplb(case: Case) -> dict[str, Any]:
-    eplb = case.settings.eplb
-    flags: dict[str, Any] = {"ep-num-redundant-experts": eplb.redundant_experts or None}
+    eplb = case.eplb
+    flags: dict[str, Any] = {
+        "ep-num-redundant-experts": eplb.redundant_experts or None,
+        PLACEMENT_FLAG: case.placement or None,
+    }
     if eplb.enabled:
         flags |= {
             "enable-eplb": True,
@@ -239,6 +251,14 @@ def _eplb(case: Case) -> dict[str, Any]:
             "expert-balancedness-report-mode": "prometheus",
         }
     return flags
+
+
+def _speculative(case: Case) -> dict[str, Any]:
+    drafts = case.options.speculative
+    if drafts is None:
+        return {}
+    values = drafts.model_dump() | {"algorithm": ALGORITHMS[drafts.algorithm]}
+    return {flag: values[name] or None for name, flag in SPECULATIVE_FLAGS.items()}
 
 
 def _publishes(pool: Pool, router_mode: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
-from wideep.engines.options import CommonOptions
+from wideep.engines.options import CommonOptions, Speculative
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import (
@@ -34,6 +35,32 @@ PAGE_SIZE = 64
 PAGE_SIZE_OF = {"cutlass_mla": 128}
 FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
 DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
+PLACEMENT_FLAG = "init-expert-location"
+# Names of what drafts (speculative/spec_info.py).
+ALGORITHMS = {
+    "mtp": "NEXTN",
+    "eagle": "EAGLE",
+    "eagle3": "EAGLE3",
+    "frozen_kv_mtp": "FROZEN_KV_MTP",
+    "dflash": "DFLASH",
+    "dspark": "DSPARK",
+    "uno": "UNO",
+    "draft": "STANDALONE",
+    "ngram": "NGRAM",
+}
+SPECULATIVE_FLAGS = {
+    "algorithm": "speculative-algorithm",
+    "steps": "speculative-num-steps",
+    "topk": "speculative-eagle-topk",
+    "draft_tokens": "speculative-num-draft-tokens",
+    "draft_model": "speculative-draft-model-path",
+}
+# Tokens of a step where no number is set, if not 4; architectures whose drafts branch then (into 8 tokens).
+DRAFTS = {"ngram": 12, "dflash": 16}
+BRANCHING = ("LlamaForCausalLM", "Grok1ForCausalLM", "Grok1VForCausalLM")
+# Tokens of one low-latency step: what SGLang takes unless told, and the most that the kernels can (deepep.py,
+# mooncake.py, nixl.py assert it).
+DISPATCH_TOKENS, DISPATCH_LIMIT = 128, 1024
 # All-to-alls whose tokens arrive in DeepEP's layouts, which few expert kernels take -> the variable that says
 # how many tokens a rank sends in one low-latency step at most.
 DISPATCH_ENV = {
@@ -52,10 +79,11 @@ class SglangOptions(CommonOptions):
     deepep_mode: Literal["auto", "normal", "low_latency"] | None = Field(
         default=None, description="Layout of the tokens on that way."
     )
-    dispatch_tokens_per_rank: int = Field(
-        default=128,
+    dispatch_tokens_per_rank: int | None = Field(
+        default=None,
         ge=1,
-        description="Tokens that a rank may send in one low-latency step; buffers grow with it.",
+        description="Tokens that a rank may send in one low-latency step; buffers grow with it. Unset, 128"
+        " times the tokens that speculative decoding verifies.",
     )
     moe_dense_tp_size: int | None = Field(
         default=None,
@@ -106,10 +134,32 @@ class Case(PoolCase[SglangOptions]):
     title = "SGLang"
     stages_option = "pp-size"
 
+    @cached_property
+    def speculative(self) -> Speculative | None:
+        """See `PoolCase`. What stands in extra_args counts, too."""
+        if self.options.speculative or not self.extra.get(SPECULATIVE_FLAGS["algorithm"]):
+            return self.options.speculative
+        given: dict[str, Any] = {name: self.extra.get(flag) for name, flag in SPECULATIVE_FLAGS.items()}
+        word = str(given["algorithm"]).upper()
+        given["algorithm"] = next((name for name, theirs in ALGORITHMS.items() if theirs == word), word)
+        for name in ("steps", "topk", "draft_tokens"):
+            given[name] = int(given[name]) if given[name] else None
+        return Speculative.model_construct(**given)
+
     @property
     def draft_tokens(self) -> int:
-        """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
-        return int(self.extra.get("speculative-num-draft-tokens") or 1)
+        """See `PoolCase`. Without a number, what SGLang chooses (_auto_choose_speculative_params)."""
+        drafts = self.speculative
+        if drafts is None:
+            return 1
+        chosen = 8 if self.card and self.card.architecture in BRANCHING else DRAFTS.get(drafts.algorithm, 4)
+        return drafts.verified or chosen
+
+    @property
+    def placement(self) -> str:
+        """Return the file that says where experts begin; empty where they begin in their order."""
+        given = self.eplb.placement or self.extra.get(PLACEMENT_FLAG)
+        return str(given) if given and given != "trivial" else ""
 
     @property
     def expert_weights(self) -> str | None:
@@ -158,6 +208,8 @@ class Case(PoolCase[SglangOptions]):
 
     def at(self, option: str) -> str:
         """Return the variable that sets an option."""
+        if option == "speculative" and self.options.speculative is None and self.speculative:
+            return f"wideep_pools.{self.role}.extra_args.{SPECULATIVE_FLAGS['algorithm']}"
         section = self.pool.settings.options.get("sglang")
         inside = "sglang." if isinstance(section, Mapping) and option in section else ""
         return f"wideep_pools.{self.role}.options.{inside}{option}"
@@ -176,7 +228,7 @@ class Case(PoolCase[SglangOptions]):
             embedding=1 if o.dp_attention else self.tp,
             head=self.tp // self.dp if o.dp_lm_head else self.tp,
             expert=self.ep,
-            redundant=self.settings.eplb.redundant_experts,
+            redundant=self.eplb.redundant_experts,
         )
         return Budget(
             memory=self.gpu.memory,
@@ -193,8 +245,8 @@ class Case(PoolCase[SglangOptions]):
         if self.graphs:
             beside["CUDA graphs"] = (o.cuda_graph_max_bs or 0) * GRAPH_PER_SEQUENCE
         if o.a2a_backend in DISPATCH_ENV and card.experts:
-            experts = card.experts.routed + self.settings.eplb.redundant_experts
-            low_latency = low_latency_buffers(experts, o.dispatch_tokens_per_rank, card.hidden_size)
+            experts = card.experts.routed + self.eplb.redundant_experts
+            low_latency = low_latency_buffers(experts, o.dispatch_tokens_per_rank or 0, card.hidden_size)
             beside["all-to-all buffers"] = (ALL_TO_ALL_NORMAL if o.deepep_mode != "low_latency" else 0) + (
                 low_latency if o.deepep_mode != "normal" else 0
             )
@@ -213,7 +265,7 @@ def _suits_deepep(case: Case) -> bool:
     Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, and EPLB where one pool does both (it
     counts in one mode only).
     """
-    counted = case.role != "aggregated" or not case.settings.eplb.enabled
+    counted = case.role != "aggregated" or not case.asked_eplb.enabled
     return case.expert_weights != "bf16" and (case.gpu is None or case.gpu.deep_gemm) and counted
 
 
@@ -225,13 +277,14 @@ def _with_defaults(case: Case) -> Case:
     dp = given.get("data_parallel_size", 1)
     dp_attention = given.get("dp_attention", dp > 1)
     # Of a model without a card: what the operator seems to know.
-    eplb, a2a = case.settings.eplb, given.get("a2a_backend", "none")
+    eplb, a2a = case.asked_eplb, given.get("a2a_backend", "none")
     seems = eplb.enabled or eplb.redundant_experts > 0 or a2a != "none"
     experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
     spread = experts and ep > 1 and case.nodes > 1
     a2a = given.get("a2a_backend", "deepep" if spread and _suits_deepep(case) else "none")
-    graph_max_bs = given.get("cuda_graph_max_bs", GRAPH_MAX_BS)
+    most = DISPATCH_LIMIT // case.draft_tokens if a2a in DISPATCH_ENV else GRAPH_MAX_BS
+    graph_max_bs = given.get("cuda_graph_max_bs", min(GRAPH_MAX_BS, most))
     defaults: dict[str, Any] = {
         "tensor_parallel_size": tp,
         "data_parallel_size": dp,
@@ -242,6 +295,7 @@ def _with_defaults(case: Case) -> Case:
         "moe_dense_tp_size": 1 if experts and dp_attention and a2a != "none" else None,
         "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
         "mem_fraction_static": FRACTION[role],
+        "dispatch_tokens_per_rank": min(DISPATCH_LIMIT, DISPATCH_TOKENS * case.draft_tokens),
     }
     if a2a == "deepep" and experts:
         defaults["deepep_mode"] = DEEPEP_MODE[role]

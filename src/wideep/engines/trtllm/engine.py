@@ -19,7 +19,7 @@ from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import SYSTEM_PATH, Site
 from wideep.engines.base import Engine
 from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun
-from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of, shared_experts
+from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of
 from wideep.engines.trtllm.rules import check
 from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
@@ -27,7 +27,6 @@ from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
-from wideep.reference.models import find_model
 
 # Dynamo's words for the pools.
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
@@ -62,7 +61,7 @@ class Trtllm(Engine):
             if isinstance(experts, dict) and experts.get("backend") in case.facts.gone_backends:
                 del experts["backend"]  # a rule says more of it
             problems += fields.check(tree, f"wideep_pools.{case.role}.options")
-            problems += fields.check(load_balancer(case), "wideep_eplb", under="moe_config.load_balancer")
+            problems += fields.check(load_balancer(case), case.eplb_at(), under="moe_config.load_balancer")
         replicas = [replica for pool in deployment.pools for replica in pool.replicas]
         problems += check(cases)
         problems += one_mpirun(deployment)
@@ -78,12 +77,9 @@ class Trtllm(Engine):
         """Return what MPI starts the ranks with."""
         return mpi_programs(pool, head=head)
 
-    def host_memory(self, deployment: Deployment) -> int:
+    def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of all routed experts: from there online balancing copies them to GPUs."""
-        settings = deployment.settings
-        if not settings.eplb.enabled:
-            return 0
-        return shared_experts(find_model(settings.model_card, settings.model)[0])
+        return case_of(deployment, pool, self._catalogue(deployment))[0].host_memory
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
         """Return one node's service: the head runs `mpirun`, the others what it starts on their hosts."""

@@ -127,7 +127,7 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def experts(self) -> bool:
         """Whether the model has experts; of a model without a card, whether the operator says so."""
-        eplb = self.settings.eplb
+        eplb = self.asked_eplb
         if self.card:
             return self.card.experts is not None
         return self.ep > 1 or eplb.enabled or eplb.redundant_experts > 0
@@ -135,19 +135,19 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def balanced(self) -> bool:
         """Whether experts are placed by a load balancer."""
-        return self.experts and (self.settings.eplb.enabled or self.settings.eplb.redundant_experts > 0)
+        return self.experts and (self.eplb.enabled or self.eplb.redundant_experts > 0)
 
     @property
     def slots(self) -> int | None:
         """Return the number of places for experts, copies included, over all GPUs."""
         if self.card is None or self.card.experts is None:
             return None
-        return self.card.experts.routed + self.settings.eplb.redundant_experts
+        return self.card.experts.routed + self.eplb.redundant_experts
 
     @property
     def host_memory(self) -> int:
         """Return the bytes of shared host memory that online balancing takes on each node: all experts."""
-        return shared_experts(self.card) if self.settings.eplb.enabled else 0
+        return shared_experts(self.card) if self.eplb.enabled else 0
 
     @property
     def draft_tokens(self) -> int:
@@ -196,7 +196,7 @@ class Case(PoolCase[TrtllmOptions]):
             embedding=each,
             head=each,
             expert=self.ep,
-            redundant=self.settings.eplb.redundant_experts,
+            redundant=self.eplb.redundant_experts,
         )
         parts = {name: round(size / o.pipeline_parallel_size) for name, size in weights(card, layout).items()}
         per_token = kv_bytes_per_token(card, o.kv_cache_dtype, each)
@@ -229,7 +229,7 @@ def _with_defaults(case: Case) -> Case:
     role = case.role
     tp = given.get("tensor_parallel_size", max(1, case.world_size // case.options.pipeline_parallel_size))
     dp = given.get("data_parallel_size", tp if given.get("dp_attention") else 1)
-    eplb = case.settings.eplb
+    eplb = case.asked_eplb
     experts = case.card.experts is not None if case.card else eplb.enabled or eplb.redundant_experts > 0
     ep = given.get("expert_parallel_size", tp if experts else 1)
     context = given.get("context_length", case.card.context_length if case.card else None)

@@ -57,7 +57,7 @@ def load_balancer(case: Case) -> dict[str, Any]:
     """Return the load balancer's YAML as a tree; empty where there is none."""
     if not case.balanced or case.slots is None:
         return {}  # of an unknown model the rules want a card first
-    eplb = case.settings.eplb
+    eplb = case.eplb
     return {
         "num_slots": case.slots,
         "layer_updates_per_iter": (eplb.layers_per_chunk or 1) if eplb.enabled else 0,

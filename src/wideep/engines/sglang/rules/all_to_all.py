@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import DISPATCH_ENV, Case
+from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
 from wideep.problems import Problem, some_hosts
 
@@ -14,8 +14,6 @@ from wideep.problems import Problem, some_hosts
 DEEPEP_RUNNERS = ("deep_gemm", "cutlass", "flashinfer_cutedsl", "humming")
 DEEPEP_RUNNERS_OF = {"bf16": ("deep_gemm",), "fp8": ("deep_gemm",)}
 LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL"}
-# The low-latency kernels mark finished sums with this tag (deepep.py, mooncake.py, nixl.py assert the limit).
-DISPATCH_LIMIT = 1024
 # DeepEP counts ranks in groups of one host's GPUs (NUM_MAX_NVL_PEERS in its csrc/kernels/configs.cuh).
 DEEPEP_GROUP = 8
 # Ranks that its normal kernels exist for (launch.cuh there, deep_ep/buffer.py) in 1.2.1, the oldest that
@@ -174,7 +172,7 @@ def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
 @rule
 def dispatch_prompts(case: Case) -> Iterator[Problem]:
     """A prompt's chunk goes in one step; more than the low-latency buffer holds aborts later, under load."""
-    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    o, limit = case.options, case.options.dispatch_tokens_per_rank or 0
     if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode != "low_latency" or not case.prefills:
         return
     tokens = -(-case.chunk_per_rank // case.attention_tp)
@@ -210,15 +208,9 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
 
     GPUs that share a sequence's attention send a part of its tokens each.
     """
-    o, limit = case.options, case.options.dispatch_tokens_per_rank
+    o, limit = case.options, case.options.dispatch_tokens_per_rank or 0
     if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode == "normal":
         return
-    if case.extra.get("speculative-algorithm") and "speculative-num-draft-tokens" not in case.extra:
-        yield Problem(
-            "speculation without a number of draft tokens: SGLang chooses, and a step's tokens are unknown",
-            f"wideep_pools.{case.role}.extra_args.speculative-num-draft-tokens",
-            "set it, e.g. to 4 (with speculative-num-steps 3 and speculative-eagle-topk 1)",
-        )
     if limit > DISPATCH_LIMIT:
         yield Problem(
             f"{limit} is more than {LIBRARY[o.a2a_backend]}'s {DISPATCH_LIMIT}",
@@ -241,8 +233,12 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
                 f"{per_rank} sequences a rank{draft}{shared} are {tokens} tokens of a GPU in a step;"
                 f" {LIBRARY[o.a2a_backend]}'s low-latency buffer holds {limit}",
                 case.at(option),
-                f"lower {option} to {lower},"
-                f" or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)",
+                f"lower {option} to {lower}"
+                + (
+                    f", or raise dispatch_tokens_per_rank to {tokens} (its buffers grow with it)"
+                    if tokens <= DISPATCH_LIMIT
+                    else ""
+                ),
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.options import SPECULATIVE_FLAGS, Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
@@ -124,7 +124,8 @@ def prefix_cache(case: Case) -> Iterator[Problem]:
 def exclusive_flags(case: Case) -> Iterator[Problem]:
     """Pairs of flags that SGLang refuses together."""
     for one, other, why in EXCLUSIVE:
-        if case.extra.get(one) and case.extra.get(other):
+        second = case.speculative if other == SPECULATIVE_FLAGS["algorithm"] else case.extra.get(other)
+        if case.extra.get(one) and second:
             where = f"wideep_pools.{case.role}.extra_args.{one}"
             yield Problem(f"--{one} excludes --{other}: {why}", where, "remove one of the two")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.options import PLACEMENT_FLAG, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
 from wideep.problems import Problem
 
@@ -53,14 +53,14 @@ def all_to_all_alone(case: Case) -> Iterator[Problem]:
 @rule
 def eplb(case: Case) -> Iterator[Problem]:
     """Load balancing moves experts between GPUs by what was recorded."""
-    eplb, mode = case.settings.eplb, case.extra.get("expert-distribution-recorder-mode", "stat")
+    eplb, mode = case.eplb, case.extra.get("expert-distribution-recorder-mode", "stat")
     buffer = case.extra.get("expert-distribution-recorder-buffer-size")
     if case.card and case.card.experts is None:
         return
     if eplb.enabled and case.ep == 1:
         yield Problem(
             f"EPLB needs experts spread over GPUs, expert parallel size is 1 in pool {case.role}",
-            "wideep_eplb.enabled",
+            case.eplb_at("enabled"),
             f"set wideep_pools.{case.role}.options.expert_parallel_size: {case.tp}, or enabled: false"
             if case.tp > 1
             else "set enabled: false, or give a replica more than one GPU",
@@ -81,7 +81,7 @@ def eplb(case: Case) -> Iterator[Problem]:
         yield Problem(
             "EPLB counts tokens in DeepEP's normal mode or in its low-latency mode, not where steps take"
             f" turns (deepep_mode auto, pool {case.role})",
-            "wideep_eplb.enabled",
+            case.eplb_at("enabled"),
             "set enabled: false, or serve with pools prefill and decode"
             if case.role == "aggregated"
             else f"set enabled: false, or wideep_pools.{case.role}.options.deepep_mode:"
@@ -91,25 +91,49 @@ def eplb(case: Case) -> Iterator[Problem]:
         yield Problem(
             f"rebalance_iterations {eplb.rebalance_iterations} is less than the recorder's buffer of {buffer}"
             " passes: it would balance by stale records",
-            "wideep_eplb.rebalance_iterations",
+            case.eplb_at("rebalance_iterations"),
             f"set it to at least {buffer}, or remove expert-distribution-recorder-buffer-size",
         )
-    if eplb.redundant_experts and not eplb.enabled:
+    if eplb.redundant_experts and not eplb.enabled and not case.placement:
         yield warn(
             "redundant experts without EPLB: they take memory and nothing is ever rebalanced",
-            "wideep_eplb.enabled",
-            "set wideep_eplb.enabled: true",
+            case.eplb_at("enabled"),
+            f"set {case.eplb_at('enabled')}: true, or {case.eplb_at('placement')} to a file of counts",
+        )
+
+
+@rule
+def placement(case: Case) -> Iterator[Problem]:
+    """Where experts begin is read from a file, by its ending; SGLang fails later, when it makes the model."""
+    given = case.eplb.placement
+    if isinstance(given, dict):
+        yield Problem(
+            "SGLang reads where experts begin from a file",
+            case.eplb_at("placement"),
+            "write the path of a .json or .pt file that the workers' hosts have",
+        )
+    elif given and not given.endswith((".json", ".pt")):
+        yield Problem(
+            f"SGLang tells files of placements by .json and .pt, not {given}",
+            case.eplb_at("placement"),
+            "give the file one of these endings",
+        )
+    if given and PLACEMENT_FLAG in case.extra:
+        yield Problem(
+            f"--{PLACEMENT_FLAG} is set twice",
+            f"wideep_pools.{case.role}.extra_args.{PLACEMENT_FLAG}",
+            f"remove it: {case.eplb_at('placement')} is the same",
         )
 
 
 @rule
 def elastic_eplb(case: Case) -> Iterator[Problem]:
     """Where ranks may leave, experts are placed by an algorithm that knows it; `auto` becomes that one."""
-    backend, algorithm = case.extra.get("elastic-ep-backend"), case.settings.eplb.algorithm
-    if backend not in (None, "none") and case.settings.eplb.enabled and algorithm != "auto":
+    backend, algorithm = case.extra.get("elastic-ep-backend"), case.eplb.algorithm
+    if backend not in (None, "none") and case.eplb.enabled and algorithm != "auto":
         yield Problem(
             f"--elastic-ep-backend {backend} does not work with the algorithm {algorithm}",
-            "wideep_eplb.algorithm",
+            case.eplb_at("algorithm"),
             "set it to auto, or remove elastic-ep-backend",
         )
 
@@ -117,11 +141,11 @@ def elastic_eplb(case: Case) -> Iterator[Problem]:
 @rule
 def eplb_groups(case: Case) -> Iterator[Problem]:
     """Hierarchical placement keeps a group of experts on one node; SGLang fails later, at the first move."""
-    eplb, experts = case.settings.eplb, case.card.experts if case.card else None
+    eplb, experts = case.eplb, case.card.experts if case.card else None
     if eplb.enabled and experts and "hierarchical" in eplb.algorithm and experts.groups % case.nodes:
         yield Problem(
             f"{eplb.algorithm} needs the {experts.groups} groups of experts to divide by {case.nodes} nodes",
-            "wideep_eplb.algorithm",
+            case.eplb_at("algorithm"),
             "use auto or deepseek",
         )
 

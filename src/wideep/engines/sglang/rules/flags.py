@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import DISPATCH_ENV, Case
+from wideep.engines.sglang.options import DISPATCH_ENV, SPECULATIVE_FLAGS, Case
 from wideep.engines.sglang.rules.registry import FLAGS, OWNED, rule
 from wideep.problems import Problem
 
@@ -23,7 +23,8 @@ LONGEST_WAIT_S = 600
 @rule
 def flags_of_the_plan(case: Case) -> Iterator[Problem]:
     """Ranks, addresses and ports follow from the inventory; typed options are checked, extra_args are not."""
-    yield from shared.flags_of_the_plan(case, OWNED, OPTION_OF)
+    drafts = dict.fromkeys(SPECULATIVE_FLAGS.values(), "speculative") if case.options.speculative else {}
+    yield from shared.flags_of_the_plan(case, OWNED, OPTION_OF | drafts)
 
 
 @rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from wideep.engines.rules import longest_prompt, pair, same_layout
+from wideep.engines.rules import balanced_somewhere, longest_prompt, pair, same_drafts, same_layout
 from wideep.engines.sglang.options import Case
 from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
@@ -42,23 +42,11 @@ def same_stages(cases: Sequence[Case]) -> Iterator[Problem]:
             )
 
 
-def same_drafts(cases: Sequence[Case]) -> Iterator[Problem]:
-    """Prefill sends its draft model's cache, too; decode without one fails later, or takes it silently."""
-    if both := pair(cases):
-        ours, theirs = (case.extra.get("speculative-algorithm") for case in both)
-        if ours and ours != theirs:
-            yield Problem(
-                f"prefill drafts with {ours} and decode with {theirs or 'nothing'}: decode has no place for"
-                " the draft model's KV cache",
-                "wideep_pools.prefill.extra_args.speculative-algorithm",
-                "remove it there (drafts are of use in decode), or set the same in decode",
-            )
-
-
 def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     """What prefill and decode have to agree on."""
     yield from same_layout(cases)
     yield from same_stages(cases)
-    yield from same_drafts(cases)
+    yield from same_drafts(cases, decode_alone=True)
+    yield from balanced_somewhere(cases)
     yield from longest_prompt(cases, at="prefill")
     yield from shared_memory(cases)

@@ -15,13 +15,11 @@ def pipeline(case: Case) -> Iterator[Problem]:
     """Stages of layers hand over one token at a time: neither drafts nor a world that shrinks fit in."""
     if case.stages == 1:
         return
-    for other in ("speculative-algorithm", "elastic-ep-backend"):
-        if case.extra.get(other) not in (None, "none"):
-            yield Problem(
-                f"--pp-size {case.extra['pp-size']} excludes --{other}",
-                f"wideep_pools.{case.role}.extra_args.{other}",
-                "remove one of the two",
-            )
+    ranks = case.extra.get("elastic-ep-backend") not in (None, "none")
+    others = {"speculative": bool(case.speculative), "elastic-ep-backend": ranks}
+    for other in (name for name, there in others.items() if there):
+        where = case.at(other) if other == "speculative" else f"wideep_pools.{case.role}.extra_args.{other}"
+        yield Problem(f"--pp-size {case.stages} excludes {other}", where, "remove one of the two")
 
 
 @rule
@@ -82,8 +80,8 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
     parts = [shared.Part("dense layers", card.intermediate_size, dense, "moe_dense_tp_size", "set it to 1")]
     if card.experts and card.experts.shared and o.a2a_backend == "none":
         columns = card.experts.intermediate_size * card.experts.shared
-        balanced = case.role == "aggregated" and case.settings.eplb.enabled
-        deepep = "wideep_eplb.enabled: false, for DeepEP" if balanced else "a2a_backend: deepep"
+        balanced = case.role == "aggregated" and case.eplb.enabled
+        deepep = f"{case.eplb_at('enabled')}: false, for DeepEP" if balanced else "a2a_backend: deepep"
         remedy = f"set {deepep}: then each GPU has them whole"
         parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
     yield from shared.blocks_divide(case, *parts)

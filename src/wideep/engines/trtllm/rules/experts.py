@@ -33,27 +33,27 @@ def load_balancer_is_used(case: Case) -> Iterator[Problem]:
         yield Problem(
             "the load balancer has to know how many experts the model has",
             "wideep_model_card",
-            "set it, or remove wideep_eplb",
+            f"set it, or remove {case.eplb_at()}",
         )
     if case.ep == 1:
         yield Problem(
             f"{says}: the experts are not spread, expert parallel size is 1 in pool {case.role}",
-            "wideep_eplb",
-            f"set {case.at('expert_parallel_size')}: {case.tp}, or remove wideep_eplb",
+            case.eplb_at(),
+            f"set {case.at('expert_parallel_size')}: {case.tp}, or remove {case.eplb_at()}",
         )
     if case.dp == 1:
         yield Problem(
             f"{says}: it needs attention by data in pool {case.role}",
-            "wideep_eplb",
-            f"set {case.at('data_parallel_size')}: {case.tp}, or remove wideep_eplb",
+            case.eplb_at(),
+            f"set {case.at('data_parallel_size')}: {case.tp}, or remove {case.eplb_at()}",
         )
     eplb = case.facts.eplb
     if card and card.architecture and not card.architecture.startswith(eplb.architectures):
         yield Problem(
             f"TensorRT-LLM refuses the load balancer at its start: it does not balance {card.architecture}"
             + (f" (read for another version than {case.facts.version})" if eplb.unsure else ""),
-            "wideep_eplb",
-            "remove wideep_eplb",
+            case.eplb_at(),
+            f"remove {case.eplb_at()}",
             "warning" if eplb.unsure else "error",
         )
     backend = case.facts.moe_backends.get(o.moe_backend or "")
@@ -92,21 +92,21 @@ def moe_backend(case: Case) -> Iterator[Problem]:
 @rule
 def eplb_settings(case: Case) -> Iterator[Problem]:
     """TensorRT-LLM has one method, and a pace in layers for each step (layers_per_chunk, else 1)."""
-    eplb, unset = case.settings.eplb, EplbSettings()
+    eplb, unset = case.eplb, EplbSettings()
     for name in ("algorithm", "rebalance_iterations", "min_utilization"):
         if case.balanced and getattr(eplb, name) != getattr(unset, name):
             yield warn(
                 f"{name} is SGLang's, TensorRT-LLM has nothing like it",
-                f"wideep_eplb.{name}",
+                case.eplb_at(name),
                 "remove it, or leave it for SGLang; the pace here is layers_per_chunk",
             )
     if eplb.redundant_experts and not eplb.enabled and case.balanced:
         yield warn(
             "redundant experts that nothing moves: copies stay where they begin, whatever is asked for",
-            "wideep_eplb.enabled",
+            case.eplb_at("enabled"),
             "nothing has to be done; redundant_experts: 0 saves their memory"
             if _unverified(case)
-            else "set wideep_eplb.enabled: true",
+            else f"set {case.eplb_at('enabled')}: true",
         )
 
 
@@ -119,11 +119,11 @@ def _unverified(case: Case) -> bool:
 @rule
 def unverified_balancing(case: Case) -> Iterator[Problem]:
     """TensorRT-LLM says so in its log, and goes on; wrong experts would be wrong tokens, silently."""
-    if case.balanced and case.settings.eplb.enabled and _unverified(case):
+    if case.balanced and case.eplb.enabled and _unverified(case):
         yield warn(
             "moving FP8 experts in blocks is not verified by TensorRT-LLM around this version (its log says"
             " `online EPLB is not verified yet`)",
-            "wideep_eplb.enabled",
+            case.eplb_at("enabled"),
             "set enabled: false: copies then stay where they begin; or compare answers before and after load",
         )
 
@@ -144,6 +144,6 @@ def host_memory(case: Case) -> Iterator[Problem]:
             f"online load balancing keeps all experts in shared memory: each host needs"
             f" {gib(case.host_memory)} of /dev/shm for each replica it has a part of,"
             f" transparent huge pages (not never){gdrcopy}",
-            "wideep_eplb.enabled",
+            case.eplb_at("enabled"),
             "provide it (mount -o remount,size=…), or set enabled: false",
         )

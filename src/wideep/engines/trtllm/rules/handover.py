@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from wideep.engines.rules import longest_prompt, pair, same_layout
+from wideep.engines.rules import balanced_somewhere, longest_prompt, pair, same_layout
 from wideep.engines.trtllm.options import Case
 from wideep.problems import Problem
 
@@ -12,6 +12,7 @@ from wideep.problems import Problem
 def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     """The layout, and what prefill accepts has to fit into decode's sequences."""
     yield from same_layout(cases)
+    yield from balanced_somewhere(cases)
     yield from longest_prompt(cases, at="decode")
     both = pair(cases)
     if both is None:
