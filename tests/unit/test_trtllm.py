@@ -316,6 +316,27 @@ def test_the_engines_files_differ_as_prefill_and_decode_do() -> None:
         assert tree["enable_attention_dp"] is True
 
 
+def test_ucx_by_itself_has_the_variables_of_nixl() -> None:
+    ucx, nixl = (Change(variables={"wideep_kv_transfer": name}) for name in ("ucx", "nixl"))
+    assert engine(ucx)["cache_transceiver_config"]["backend"] == "UCX"
+    assert launch(ucx).env == launch(nixl).env
+
+
+def test_ucx_by_itself_is_not_sglangs() -> None:
+    with pytest.raises(RefusedError) as refused:
+        make_plan(*inventory("deepseek_r1_sglang", wideep_kv_transfer="ucx"))
+    [problem] = refused.value.problems
+    assert problem.where == "wideep_kv_transfer"
+    assert "no transfer backend ucx (it has mooncake, nixl" in problem.message
+    assert make_plan(*inventory("deepseek_r1_sglang", wideep_kv_transfer="nixl"))
+
+
+def test_decode_buffers_what_prefill_may_send() -> None:
+    change = Change(options={"context_length": 9472})
+    assert engine(change)["cache_transceiver_config"]["max_tokens_in_buffer"] == 8448
+    assert engine(change)["max_seq_len"] == 9472
+
+
 def test_the_load_balancer_counts_slots() -> None:
     online = launch(Change())
     assert yaml.safe_load(file(online, "eplb.yaml")) == {"num_slots": 272, "layer_updates_per_iter": 1}

@@ -20,6 +20,8 @@ Severity = Literal["error", "warning"]
 BY_PLUGIN = ("efa", "rdmap")
 # UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
 UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
+# What carries the KV cache over UCX: NIXL's usual backend, and UCX itself.
+UCX_TRANSFERS = ("nixl", "ucx")
 
 # Interfaces of this host alone: itself, its containers' and virtual machines' bridges and their ends.
 LOCAL_INTERFACE = re.compile(
@@ -57,7 +59,7 @@ SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
 def environment(
     host: Host,
     *,
-    kv_transfer: Literal["", "nixl", "mooncake"],
+    kv_transfer: Literal["", "nixl", "mooncake", "ucx"],
     all_to_all: bool,
     spans_hosts: bool,
     gpu: GpuCard | None,
@@ -84,7 +86,7 @@ def environment(
             env |= _nccl(with_port)
             if all_to_all:
                 env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
-        if kv_transfer == "nixl":
+        if kv_transfer in UCX_TRANSFERS:
             env["UCX_NET_DEVICES"] = ",".join(with_port)
             # No tcp in the list: a broken fabric is an error then, not a cache that moves 200 times slower.
             env["UCX_TLS"] = "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc"
@@ -94,7 +96,7 @@ def environment(
             env["NCCL_IB_GID_INDEX"] = gid
             if all_to_all:
                 env["NVSHMEM_IB_GID_INDEX"] = gid
-        if kv_transfer == "nixl":
+        if kv_transfer in UCX_TRANSFERS:
             env["UCX_IB_GID_INDEX"] = gid
         elif kv_transfer == "mooncake":
             env["MC_GID_INDEX"] = gid

@@ -252,7 +252,7 @@ class Settings(_Strict):
     model: str = Field(pattern=MODEL_NAME)
     model_path: str
     model_card: str
-    kv_transfer: Literal["nixl", "mooncake"]
+    kv_transfer: Literal["nixl", "mooncake", "ucx"]
     eplb: EplbSettings
     pools: dict[PoolName, PoolSettings]
     aggregated: bool

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
-from wideep.engines.options import CommonOptions
+from wideep.engines.options import CommonOptions, parse_options
 from wideep.engines.trtllm.release import TrtllmFacts, facts
 from wideep.inventory.wording import WORD
 from wideep.problems import Problem
@@ -105,7 +105,7 @@ class Case(PoolCase[TrtllmOptions]):
     """See `PoolCase`.
 
     given: names of the options that the operator set. why_backend: reason for a backend that was chosen
-    here, else empty.
+    here, else empty. of_prefill: the longest sequence of the pool whose prompts this one takes over.
     """
 
     title = "TensorRT-LLM"
@@ -113,11 +113,17 @@ class Case(PoolCase[TrtllmOptions]):
 
     given: frozenset[str] = frozenset()
     why_backend: str = ""
+    of_prefill: int | None = None
 
     @cached_property
     def facts(self) -> TrtllmFacts:
         """Return what the release knows of TensorRT-LLM."""
         return facts(self.release)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Return the tokens of the longest prompt, 0 if unknown. Decode's own limit is prompt and answer."""
+        return min(self.of_prefill or self.longest, self.longest)
 
     @property
     def stages(self) -> int:
@@ -215,7 +221,18 @@ def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[C
     """Return the case of a pool, and what is wrong before any rule is asked."""
     case, problems = read_case(Case, "trtllm", TrtllmOptions, deployment, pool=pool, catalogue=catalogue)
     case = replace(case, given=frozenset(case.options.model_fields_set))
+    if case.role == "decode":
+        case = replace(case, of_prefill=_prompts(deployment, case.card))
     return _with_defaults(case), problems
+
+
+def _prompts(deployment: Deployment, card: ModelCard | None) -> int | None:
+    """Return the longest sequence of the prefill pool."""
+    for pool in deployment.pools:
+        if pool.name == "prefill":
+            length = parse_options(pool, "trtllm", TrtllmOptions)[0].context_length
+            return length or (card.context_length if card else None)
+    return None
 
 
 def graph_sizes(largest: int) -> list[int]:
@@ -250,7 +267,7 @@ def _with_defaults(case: Case) -> Case:
         "chunked_prefill": chunked,
         "overlap_scheduler": role != "prefill",
         "free_gpu_memory_fraction": FRACTION[role],
-        "max_tokens_in_buffer": context,
+        "max_tokens_in_buffer": min(case.of_prefill or context, context) if context else None,
     }
     if case.decodes:
         defaults["cuda_graph_batch_sizes"] = sizes

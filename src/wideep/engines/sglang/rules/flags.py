@@ -72,6 +72,19 @@ def packages(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def transfer_backend(case: Case) -> Iterator[Problem]:
+    """UCX by itself is TensorRT-LLM's; SGLang has it below NIXL only."""
+    if case.disaggregated and case.settings.kv_transfer == "ucx":
+        flag = case.release.catalogue("dynamo.sglang").find("--disaggregation-transfer-backend")
+        known = ", ".join(map(str, (flag.choices if flag else None) or ()))
+        yield Problem(
+            f"SGLang has no transfer backend ucx (it has {known}); its NIXL goes over UCX",
+            "wideep_kv_transfer",
+            "set it to nixl, whose UCX_* variables are the same, or to mooncake",
+        )
+
+
+@rule
 def patience(case: Case) -> Iterator[Problem]:
     """A request whose other side died waits so long, with its memory; SGLang takes any number silently."""
     for name in PATIENCE:

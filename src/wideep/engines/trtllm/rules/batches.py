@@ -25,7 +25,10 @@ def context_length(case: Case) -> Iterator[Problem]:
 
 @rule
 def prompts_fit(case: Case) -> Iterator[Problem]:
-    """The lab's 256 tokens cannot take a prompt of 8192: TensorRT-LLM refuses such requests later."""
+    """The lab's 256 tokens cannot take a prompt of 8192: TensorRT-LLM refuses such requests later.
+
+    An error where the operator named both numbers; of a length that is the model's own, a warning.
+    """
     o = case.options
     tokens, length = o.max_num_tokens or 0, o.context_length or 0
     if case.prefills and not o.chunked_prefill and tokens < length:
@@ -33,6 +36,7 @@ def prompts_fit(case: Case) -> Iterator[Problem]:
             f"max_num_tokens {tokens} is less than a prompt can be (context_length {length})",
             case.at("max_num_tokens"),
             f"raise it to {length}, leave it out, or set chunked_prefill: true",
+            "error" if "context_length" in case.given else "warning",
         )
     elif case.prefills and o.chunked_prefill and tokens < (o.page_size or 1):
         yield Problem(
@@ -44,11 +48,11 @@ def prompts_fit(case: Case) -> Iterator[Problem]:
 
 @rule
 def step_fits(case: Case) -> Iterator[Problem]:
-    """Each sequence of a full batch adds a token (and its drafts) to a decode step."""
+    """Each sequence of a full batch adds a token (and its drafts) to a step; silently, fewer are in it."""
     o, needed = case.options, (case.options.max_batch_size or 0) * case.draft_tokens
     if case.decodes and (o.max_num_tokens or 0) < needed:
-        yield Problem(
-            f"max_num_tokens {o.max_num_tokens} is less than a full batch's {needed}",
+        yield warn(
+            f"max_num_tokens {o.max_num_tokens} is less than a full batch's {needed}: it is never full",
             case.at("max_num_tokens"),
             f"raise it to {needed}, or leave it out",
         )
@@ -56,12 +60,12 @@ def step_fits(case: Case) -> Iterator[Problem]:
 
 @rule
 def graph_sizes(case: Case) -> Iterator[Problem]:
-    """Graphs beyond the largest batch are never used, and a larger batch decodes slowly; both silently."""
+    """TensorRT-LLM drops graphs beyond the largest batch; a larger batch decodes slowly, both silently."""
     o = case.options
     if not case.decodes:
         for option in ("cuda_graph_batch_sizes", "cuda_graph_max_bs"):
             if option in case.given:
-                yield Problem(
+                yield warn(
                     "CUDA graphs are for decoding, prefill runs without them",
                     case.at(option),
                     f"remove {option}",
@@ -77,14 +81,16 @@ def graph_sizes(case: Case) -> Iterator[Problem]:
     sizes, batch = o.cuda_graph_batch_sizes or [0], o.max_batch_size or 0
     option = "cuda_graph_batch_sizes" if "cuda_graph_batch_sizes" in case.given else "cuda_graph_max_bs"
     if max(sizes) > batch:
-        yield Problem(
-            f"graphs up to {max(sizes)} sequences, but batches end at max_batch_size {batch}",
+        yield warn(
+            f"graphs up to {max(sizes)} sequences, but batches end at max_batch_size {batch}:"
+            " TensorRT-LLM drops the sizes above",
             case.at(option),
             f"raise max_batch_size to {max(sizes)}, or end at {batch}",
         )
-    elif batch not in sizes:
-        yield Problem(
-            f"no graph for the largest batch, max_batch_size {batch} (graphs end at {max(sizes)})",
+    elif max(sizes) < batch:
+        yield warn(
+            f"no graph for the largest batch, max_batch_size {batch} (graphs end at {max(sizes)}): what is"
+            " larger decodes several times slower",
             case.at(option),
             f"add {batch}, or leave max_batch_size out",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
@@ -21,13 +22,14 @@ SHARE = shared.Share(
 @rule
 def transfer_buffer(case: Case) -> Iterator[Problem]:
     """A prompt longer than the buffer blocks the transfer: workers hang later, under load, and stay so."""
-    o = case.options
-    if case.disaggregated and (o.max_tokens_in_buffer or 0) < (o.context_length or 0):
+    o, prompt = case.options, case.longest_prompt
+    if case.disaggregated and (o.max_tokens_in_buffer or 0) < prompt:
+        whose = "context_length of prefill" if prompt == case.of_prefill else "context_length"
         yield Problem(
             f"max_tokens_in_buffer {o.max_tokens_in_buffer} is less than a prompt can be"
-            f" (context_length {o.context_length}): transfers would hang under load",
+            f" ({whose} {prompt}): transfers would hang under load",
             case.at("max_tokens_in_buffer"),
-            f"raise it to {o.context_length}, or leave it out",
+            f"raise it to {prompt}, or leave it out",
         )
     if not case.disaggregated and "max_tokens_in_buffer" in case.given:
         yield Problem(
@@ -72,7 +74,8 @@ def block_reuse(case: Case) -> Iterator[Problem]:
 @rule
 def fraction(case: Case) -> Iterator[Problem]:
     """It is of what weights leave free, not of the GPU; the lab raises it against a full memory."""
-    yield from shared.fraction(case, SHARE)
+    for problem in shared.fraction(case, SHARE):
+        yield replace(problem, severity="warning")  # TensorRT-LLM takes any
 
 
 @rule
