@@ -68,6 +68,7 @@ class Gang(TypedDict):
     stop_timeout_s: int
     route: Route | None
     relay: Relay | None
+    watched: list[str]
     heartbeat_s: int
     silence_s: int
     settle_s: int

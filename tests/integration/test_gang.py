@@ -64,11 +64,35 @@ options = json.loads((place / "engine.json").read_text())
 agent = [sys.executable, "-IS", options["agent"], str(place / "launch")]
 started = {host: subprocess.Popen([*agent, host, *words]) for host, words in options["launches"]}
 (place / "agents").write_text(" ".join(str(one.pid) for one in started.values()))
+if "worker" in options:
+    worker = subprocess.Popen([sys.executable, "-m", "stand_in.worker", str(place), *options["worker"]])
+    print("the worker ended with", worker.wait(), flush=True)
+    time.sleep(600 if options.get("stays") else 0)
+    sys.exit(0)
 for host, one in started.items() if not options.get("deaf") else ():
     print(host, "ended with", one.wait(), flush=True)
     sys.exit(one.wait())
 time.sleep(600)
 """
+
+
+# Below the launcher: told to stop, it has a request yet, for which all ranks are needed.
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+place, needed = Path(sys.argv[1]), [Path(word) for word in sys.argv[2:]]
+def end(*_):
+    time.sleep(1.5)
+    there = [os.path.exists(f"/proc/{path.read_text().split()[0]}") for path in needed]
+    (place / "finished").write_text(str(there))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+(place / "worker.new").write_text(str(os.getpid()))
+(place / "worker.new").rename(place / "worker")
+while True:
+    time.sleep(0.1)
+"""
+WATCHED = ["stand_in.worker", "stand_in.rank"]
 
 
 def each(pids: list[list[int]]) -> set[int]:
@@ -97,6 +121,9 @@ class Replica:
             (place / one.file).write_bytes(one.content)
         (place / "engine.py").write_text(ENGINE)
         (place / "launcher.py").write_text(LAUNCHER)
+        (place / "stand_in").mkdir(exist_ok=True)
+        (place / "stand_in" / "worker.py").write_text(WORKER)
+        (place / "stand_in" / "rank.py").write_text(ENGINE)
 
     def at(self, rank: int) -> Path:
         return self.place / f"{self.name}-rank-{rank}"
@@ -142,7 +169,12 @@ class Replica:
                 if not (self.relays and rank):
                     program = "launcher.py" if self.relays else "engine.py"
                     command += ["--", sys.executable, str(self.place / program), str(self.at(rank))]
-                own = {**os.environ, "PLACE": f"place of {rank}", **(env or {})}
+                own = {
+                    **os.environ,
+                    "PYTHONPATH": str(self.place),
+                    "PLACE": f"place of {rank}",
+                    **(env or {}),
+                }
                 self.wrappers[rank] = subprocess.Popen(command, stdout=log, stderr=log, env=own)
 
     def launches(self, *words: tuple[int, str], **options: Any) -> None:
@@ -293,7 +325,7 @@ def test_the_back_off_grows_and_the_broken_ranks_last_lines_are_at_the_head(
     assert "    | line 10\n" not in log  # the last twenty
     delays = [line.split(" in ")[1].split(" s ")[0] for line in log.splitlines() if "at the earliest" in line]
     assert delays[:4] == ["0.1", "0.2", "0.4", "0.8"]
-    assert "rank 2 on host2 ended with 3" in until("why", lambda: gang.state(1).get("detail"))
+    until("why", lambda: "rank 2 on host2 ended with 3" in str(gang.state(1).get("detail")))
     gang.options(2)
     until("it runs when the cause is gone", lambda: gang.running(gang.state(0)["generation"]))
 
@@ -564,6 +596,76 @@ def test_a_stop_ends_the_launcher_first(make: Callable[..., Replica], told: int)
     assert "at the earliest" not in gang.log(0)
     gang.start(told)
     until_launched(gang, 2 if told else 1)
+
+
+def worker(gang: Replica) -> int:
+    return int(until("the worker", lambda: _read(gang.at(0) / "worker")))
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_the_worker_below_a_launcher_finishes_its_requests(make: Callable[..., Replica], told: int) -> None:
+    """The launcher itself would end at once, and its ranks with it."""
+    gang = make(size=2, relays=True)
+    for rank in range(2):
+        gang.configure(rank, watched=WATCHED, stop_timeout_s=20)
+    gang.launches((1, engine(gang, 1)), worker=[str(gang.at(1) / "pids")])
+    gang.start()
+    first, pid = until_launched(gang, 1), worker(gang)
+    gang.wrappers[told].terminate()
+    assert gang.wrappers[told].wait(timeout=15) == 0
+    assert _read(gang.at(0) / "finished") == "[True]"
+    assert f"told stand_in.worker (pid {pid}) to finish its requests" in gang.log(0)
+    assert "the worker ended with 0" in gang.log(0)
+    until("all have stopped", lambda: not any(alive(pid) for pid in first[1]))
+    assert "at the earliest" not in gang.log(0)
+
+
+def test_a_launcher_that_goes_on_without_its_worker_is_stopped(make: Callable[..., Replica]) -> None:
+    gang = make(size=2, relays=True)
+    gang.configure(0, watched=WATCHED, stop_timeout_s=5)
+    gang.launches((1, engine(gang, 1)), worker=[], stays=True)
+    gang.start()
+    until_launched(gang, 1)
+    worker(gang)
+    gang.wrappers[0].terminate()
+    assert gang.wrappers[0].wait(timeout=15) == 0
+    assert "has not ended by itself: its launcher is told to stop" in gang.log(0)
+
+
+def test_without_a_worker_yet_the_launcher_is_told(make: Callable[..., Replica]) -> None:
+    gang = make(size=2, relays=True)
+    gang.configure(0, watched=WATCHED, stop_timeout_s=20)
+    gang.launches((1, engine(gang, 1)), deaf=True)
+    gang.start()
+    until_launched(gang, 1)
+    gang.wrappers[0].terminate()
+    assert gang.wrappers[0].wait(timeout=10) == 0
+
+
+def test_a_worker_that_its_launcher_outlives_breaks_the_replica(make: Callable[..., Replica]) -> None:
+    gang = make(size=2, relays=True)
+    gang.configure(0, watched=WATCHED)
+    gang.launches((1, engine(gang, 1)), worker=[], stays=True)
+    gang.start()
+    until_launched(gang, 1)
+    pid = worker(gang)
+    time.sleep(2.5)  # it has been counted
+    os.kill(pid, signal.SIGKILL)
+    until_launched(gang, 2)
+    assert f"rank 0 on host0: stand_in.worker (pid {pid}) ended, and the launcher goes on" in gang.log(0)
+    assert gang.state(0)["breaks"] == 1
+
+
+def test_so_does_a_rank_on_another_host(make: Callable[..., Replica]) -> None:
+    gang = make(size=2, relays=True)
+    gang.configure(1, watched=WATCHED)
+    gang.launches((1, f"{sys.executable} -m stand_in.rank {gang.at(1)}; sleep 600"), deaf=True)
+    gang.start()
+    pid = until_launched(gang, 1)[1][0]
+    time.sleep(2.5)  # it has been counted
+    os.kill(pid, signal.SIGKILL)
+    until_launched(gang, 2)
+    assert f"rank 1 on host1: stand_in.rank (pid {pid}) ended, and the launcher goes on" in gang.log(0)
 
 
 def test_the_socket_has_room_in_a_deep_directory(make: Callable[..., Replica]) -> None:

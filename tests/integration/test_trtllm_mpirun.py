@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,44 @@ mv {folder}/rank.$rank.new {folder}/rank.$rank
 echo $$ > {folder}/pid.$rank.new
 mv {folder}/pid.$rank.new {folder}/pid.$rank
 [[ -e {folder}/fail.$rank ]] && rm {folder}/fail.$rank && exit 7
+# As TensorRT-LLM's own: rank 0 has the task beside its engine rank, and ends all when the task has ended.
+if [[ -e {folder}/whole ]]; then
+    if [[ $rank == 0 ]]; then
+        ("$@"; echo "the task ended with $?"; [[ -e {folder}/stays ]] || touch {folder}/stop) &
+        "$1" -m tensorrt_llm.llmapi.mgmn_leader_node {folder} $rank
+        wait
+    else
+        "$1" -m tensorrt_llm.llmapi.mgmn_worker_node {folder} $rank
+    fi
+    exit
+fi
 exec sleep 600
+"""
+# An engine rank, until it is told to end in order.
+ENGINE_RANK = """
+import os, sys, time
+from pathlib import Path
+folder, rank = Path(sys.argv[1]), sys.argv[2]
+(folder / f"engine.{rank}.new").write_text(str(os.getpid()))
+(folder / f"engine.{rank}.new").rename(folder / f"engine.{rank}")
+while not (folder / "stop").exists():
+    time.sleep(0.1)
+"""
+# Dynamo's worker, with a request that needs all engine ranks when it is told to stop.
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+folder = Path({folder!r})
+def end(*_):
+    time.sleep(2)
+    pids = [(folder / f"engine.{{rank}}").read_text() for rank in range(4)]
+    (folder / "finished").write_text(str([os.path.exists(f"/proc/{{pid}}") for pid in pids]))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+(folder / "worker.new").write_text(str(os.getpid()))
+(folder / "worker.new").rename(folder / "worker")
+while True:
+    time.sleep(0.1)
 """
 
 
@@ -81,6 +119,16 @@ class Hosts:
         launcher = folder / "trtllm-llmapi-launch"
         launcher.write_text(LAUNCHER.format(folder=folder), encoding="utf-8")
         launcher.chmod(0o755)
+        modules = {
+            "dynamo/trtllm": WORKER.format(folder=str(folder)),
+            "tensorrt_llm/llmapi/mgmn_leader_node": ENGINE_RANK,
+            "tensorrt_llm/llmapi/mgmn_worker_node": ENGINE_RANK,
+        }
+        for module, text in modules.items():
+            path = folder / "modules" / f"{module}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (path.parent / "__init__.py").touch()
+            path.write_text(text, encoding="utf-8")
         self.port = free_port()
         for launch in self.launches.values():
             for directory in (launch.working_directory, *launch.directories):
@@ -92,22 +140,25 @@ class Hosts:
             for one in launch.programs:
                 Path(one.path).parent.mkdir(exist_ok=True)
                 Path(one.path).write_bytes(program(one.name).content)
-            path = Path(launch.working_directory) / "launch.json"
-            path.write_text(json.dumps(self._here(launch.to_dict())), encoding="utf-8")
 
     def _here(self, launch: dict[str, Any]) -> dict[str, Any]:
         """Return a launch as it is where both hosts are one machine."""
         quick = {"heartbeat_s": 0.2, "settle_s": 0.1, "retry_s": 0.1, "backoff_s": [0.1, 1]}
-        patient = {"silence_s": 30, "break_timeout_s": 60}  # mpirun has the first word
+        # mpirun has the first word, where it says one at all.
+        patience = 3 if (self.folder / "stays").exists() else 60
+        patient = {"silence_s": 30, "break_timeout_s": patience}
         own = {"address": "127.0.0.1", "port": self.port}
         return {**launch, "cleanup": [], "gang": launch["gang"] | quick | patient | own}
 
     def start(self, *ranks: int) -> None:
         for rank in ranks:
             launch = self.launches[rank]
+            path = Path(launch.working_directory) / "launch.json"
+            path.write_text(json.dumps(self._here(launch.to_dict())), encoding="utf-8")
             env = {k: interface() if k.endswith("if_include") else v for k, v in launch.env.items()}
             path = f"{self.folder}:{Path(str(MPIRUN)).parent}:/usr/bin:/bin"
             own = {"PATH": path, "PLACE": f"host{rank}", "SECRET": f"s3cret-{rank}"}
+            own["PYTHONPATH"] = str(self.folder / "modules")
             with self.log_of(rank).open("ab") as log:
                 # As supervisord starts it: its input is a pipe that nobody writes to.
                 self.services[rank] = subprocess.Popen(
@@ -143,6 +194,14 @@ class Hosts:
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self.log(0)}\n{self.log(1)}") from late
         return {n: int(read(self.folder / f"pid.{n}")) for n in RANKS}
+
+    def engine(self, generation: int) -> dict[int, int]:
+        """Return the pids of the engine's own processes of whole launchers, by rank; the worker's as -1."""
+        self.processes(generation)
+        names = {-1: "worker", **{n: f"engine.{n}" for n in RANKS}}
+        paths = {n: self.folder / name for n, name in names.items()}
+        until("the engine's processes", lambda: all(alive(int(read(p) or -1)) for p in paths.values()))
+        return {n: int(read(path)) for n, path in paths.items()}
 
     def daemon(self) -> int:
         """Return the pid of mpirun's daemon: an MPI rank of the second host is its child."""
@@ -227,6 +286,38 @@ def test_a_service_that_is_stopped_stops_all_in_order_and_leaves_nothing(hosts: 
     assert hosts.state(other)["breaks"] == 0
     hosts.start(told)
     hosts.processes(2 if told else 1)
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_requests_are_finished_before_the_ranks_end(hosts: Hosts, told: int) -> None:
+    (hosts.folder / "whole").touch()
+    hosts.start(0, 1)
+    pids = hosts.engine(1)
+    hosts.services[told].terminate()
+    assert hosts.services[told].wait(timeout=60) == 0
+    # All four ranks were there until the last request had its answer.
+    assert read(hosts.folder / "finished") == str([True] * 4)
+    until("all end", lambda: not any(alive(pid) for pid in pids.values()))
+    assert f"told dynamo.trtllm (pid {pids[-1]}) to finish its requests" in hosts.log(0)
+    assert "the task ended with 0" in hosts.log(0)
+    assert "its launcher is told to stop" not in hosts.log(0)
+    assert "at the earliest" not in hosts.log(0)
+    assert hosts.state(1 - told)["breaks"] == 0
+
+
+@pytest.mark.parametrize("killed", [-1, 0])
+def test_a_launcher_that_outlives_a_process_of_the_engine_is_ended(hosts: Hosts, killed: int) -> None:
+    """The worker's launcher may go on when it fails, and that of rank 0 waits for the worker."""
+    (hosts.folder / "whole").touch()
+    (hosts.folder / "stays").touch()
+    hosts.start(0, 1)
+    first = hosts.engine(1)
+    name = "dynamo.trtllm" if killed < 0 else "tensorrt_llm.llmapi.mgmn_leader_node"
+    time.sleep(3)  # they have been counted
+    os.kill(first[killed], signal.SIGKILL)
+    second = hosts.engine(2)
+    assert not set(first.values()) & set(second.values())
+    assert f"rank 0 on decode0: {name} (pid {first[killed]}) ended, and the launcher" in hosts.log(0)
 
 
 @pytest.mark.parametrize("killed", [0, 1])

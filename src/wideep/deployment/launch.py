@@ -89,7 +89,8 @@ class Gang:
     """What a rank knows of its replica (`wideep.programs.rank` reads it). Times are in seconds.
 
     family: what all ranks must agree on. ranks: their hosts, in order. address, port: where they meet, at
-    the head. stop_timeout_s: what the engine gets to finish its requests.
+    the head. stop_timeout_s: what the engine gets to finish its requests. watched: Python modules that run
+    below a launcher, the worker's first: see `Engine`.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Gang:
     stop_timeout_s: int
     route: Route | None = None
     relay: Relay | None = None
+    watched: tuple[str, ...] = ()
     heartbeat_s: int = 5
     # A rank whose host is gone is seen after this; one whose process is gone at once.
     silence_s: int = 30

@@ -28,6 +28,8 @@ class Engine(ABC):
     package: what a worker's environment has beside Dynamo, pinned by the release; empty: nothing.
     disk_gb: what that environment takes, in GB (10^9 bytes).
     options: what an operator may set for it in a pool; options of no type by the flags that they are.
+    watched: Python modules that run below the command of a replica on several hosts, where that is a launcher
+        which may outlive them. The first is the worker: told alone to stop, it finishes its requests first.
     simulated: it serves without GPUs and without weights; its words mean nothing, and may be cut.
     """
 
@@ -37,6 +39,7 @@ class Engine(ABC):
     package: ClassVar[str] = ""
     disk_gb: ClassVar[float]
     options: ClassVar[type[CommonOptions] | Mapping[str, str]]
+    watched: ClassVar[tuple[str, ...]] = ()
     simulated: ClassVar[bool] = False
 
     @abstractmethod

@@ -27,11 +27,17 @@ def family(launches: Sequence[Launch]) -> str:
 
 
 def bind(
-    site: Site, replica: Replica, node: Node, launch: Launch, family: str, *, relays: bool = False
+    site: Site,
+    replica: Replica,
+    node: Node,
+    launch: Launch,
+    family: str,
+    *,
+    watched: tuple[str, ...] | None = None,
 ) -> Launch:
     """Return the launch of a rank as a part of its replica. The engine's words stay at the end of argv.
 
-    relays: whether the head's command starts the other ranks' processes.
+    watched: where the head's command starts the other ranks' processes, what runs below it (see `Engine`).
     """
     place, head = site.gang_dir(launch.name), replica.head
     routed = tuple(name for name, value in launch.env.items() if ROUTE in value)
@@ -46,7 +52,8 @@ def bind(
         status_file=f"{place}/state.json",
         stop_timeout_s=launch.stop_timeout_s,
         route=Route(meets(replica, node).host.address, routed) if routed else None,
-        relay=Relay(site.launch_socket(launch.name), hosts) if relays and node == head else None,
+        relay=Relay(site.launch_socket(launch.name), hosts) if watched is not None and node == head else None,
+        watched=watched or (),
     )
     program = site.program("rank")
     words = (site.python, "-IS", program.path, "--launch", site.launch_json(launch.name))

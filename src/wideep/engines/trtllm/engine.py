@@ -44,6 +44,12 @@ class Trtllm(Engine):
     package = "tensorrt-llm"
     disk_gb = 11.0
     options = TrtllmOptions
+    # Below `trtllm-llmapi-launch`: Dynamo's worker beside rank 0, and the ranks.
+    watched = (
+        "dynamo.trtllm",
+        "tensorrt_llm.llmapi.mgmn_leader_node",
+        "tensorrt_llm.llmapi.mgmn_worker_node",
+    )
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the engine's field tree and the network have to say."""

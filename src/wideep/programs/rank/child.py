@@ -13,10 +13,13 @@ from collections import deque
 from typing import Any
 
 from . import ROUTE
-from .processes import PR_SET_PDEATHSIG, SharedMemory, descendants, interface_to, kill, prctl
+from .processes import PR_SET_PDEATHSIG, SharedMemory, descendants, interface_to, kill, prctl, running
 
 TICK_S = 0.2
 CLEANUP_S = 10.0
+# How often the engine's processes are counted, and how long they may take to end after the worker has.
+COUNT_S = 2.0
+ORDER_S = 60.0
 KEPT_LINES = 20
 LINE_LENGTH = 400
 LONGEST_LINE = 65536
@@ -49,7 +52,11 @@ class Log:
 
 
 class Child:
-    """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle."""
+    """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle.
+
+    Of a launcher, which may outlive them, the processes that run modules in `watched` are watched, too. One
+    that is gone stands in `lost`. The first module is the worker, which alone can finish requests.
+    """
 
     def __init__(self, config: dict[str, Any], log: Log, selector: Any) -> None:
         self.config, self.log, self.selector = config, log, selector
@@ -61,8 +68,12 @@ class Child:
         self._pipe = -1
         self._partial = b""
         self._until = 0.0
-        self._told = self._next_look = 0.0
+        self._told = self._next_look = self._next_count = 0.0
         self._memory = SharedMemory()
+        self.lost = ""
+        self._engine: dict[int, str] = {}
+        self._worker = 0
+        self._order_until = 0.0
 
     @property
     def idle(self) -> bool:
@@ -86,6 +97,7 @@ class Child:
         """Start the command; one that cannot be started counts as ended with 127."""
         self.log.start_line(self.config["service"], generation)
         self.phase, self.code, self._partial = "run", None, b""
+        self.lost, self._engine, self._worker = "", {}, 0
         self.lines.clear()
         self._memory.begin()
         self._pipe, write_end = os.pipe()
@@ -128,18 +140,63 @@ class Child:
             preexec_fn=before,  # noqa: PLW1509 - there are no threads here
         )
 
-    def stop(self, limit_s: float) -> None:
-        """Tell it to end, and end it by force after the limit. It ends its own processes in order."""
+    def stop(self, limit_s: float, *, finish: bool = False) -> None:
+        """Tell it to end, and end it by force after the limit. It ends its own processes in order.
+
+        finish: requests are to be finished. A launcher would signal all its processes at once: so the worker
+        below it is told, by whose end the launcher ends the others.
+        """
         until = time.monotonic() + limit_s
         if self.phase == "stop":
             self._until = min(self._until, until)
+            if self._worker and not finish:
+                self._tell()
         if self.phase != "run":
             return
         self.phase, self._until = "stop", until
-        if self.code is None:
-            # Not Popen.send_signal: it would reap a child that has just ended, and we never learn of it.
+        if finish and self.code is None and self._tell_worker():
+            self._order_until = until - self.config["break_timeout_s"]
+        elif self.code is None:
+            self._tell()
+
+    def _tell_worker(self) -> bool:
+        """Send SIGTERM to the worker below a launcher; return whether there is one."""
+        for pid, module in running(self.config.get("watched", [])[:1], descendants()).items():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)
+                self._worker = pid
+                self.log.say(f"told {module} (pid {pid}) to finish its requests; the other ranks work for it")
+        return bool(self._worker)
+
+    def _tell(self) -> None:
+        """Send SIGTERM to the command itself."""
+        self._worker = 0
+        # Not Popen.send_signal: it would reap a child that has just ended, and we never learn of it.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def _await_order(self, now: float) -> None:
+        """Give the launcher time to end all ranks after the worker; then tell it, as an old one may not."""
+        if self._worker in descendants():
+            if now <= self._order_until:
+                return
+        elif self._order_until > now + ORDER_S:
+            self._order_until = now + ORDER_S
+        if now > self._order_until:
+            self.log.say(f"{self.config['service']} has not ended by itself: its launcher is told to stop")
+            self._tell()
+
+    def _count(self, now: float) -> None:
+        """Notice processes of the engine that are gone while their launcher still runs."""
+        watched = self.config.get("watched")
+        if not watched or now < self._next_count:
+            return
+        self._next_count = now + COUNT_S
+        here = running(watched, descendants())
+        gone = [f"{module} (pid {pid})" for pid, module in self._engine.items() if pid not in here]
+        if gone and not self.lost:
+            self.lost = f"{' and '.join(gone)} ended, and the launcher goes on"
+        self._engine = here
 
     def look(self) -> None:
         """Notice what has ended, and go on with stopping and cleaning."""
@@ -148,8 +205,12 @@ class Child:
         if self.phase == "run" and now >= self._next_look:
             self._next_look = now + TICK_S
             self._memory.watch(descendants)
+            self._count(now)
         elif self.phase == "stop" and (self.code is not None or now > self._until):
             self._kill()
+        elif self.phase == "stop" and self._worker and now >= self._next_look:
+            self._next_look = now + TICK_S
+            self._await_order(now)
         elif self.phase == "clean" and (self._cleaner is None or now > self._until):
             kill(descendants())
             self._cleaner, self.phase = None, "idle"

@@ -164,11 +164,16 @@ class Head(Rank):
             why = f"{self.who(link.rank)} {message.get('how')}"
             if link.rank in self.agents:
                 self._answer(link.rank, message.get("code"))
-                self._suspect(why, lines)
+                if self.phase == "stop" and message.get("code"):
+                    self._say(why, lines)  # mpirun was quicker
+                else:
+                    self._suspect(why, lines)
             else:
                 self._fail(why, lines)
         elif kind == "idle":
             link.idle, self.changed = True, time.monotonic()
+        elif kind == "lost":
+            self._suspect(f"{self.who(link.rank)}: {message.get('what')}")
         elif kind == "leaving":
             link.leaving = True
             self._end(f"{self.who(link.rank)} was told to stop")
@@ -249,7 +254,7 @@ class Head(Rank):
             return
         self.log.say(f"{why}: the replica finishes its requests, then all its ranks stop")
         self.phase, self.why = "drain", why
-        self.child.stop(self.config["stop_timeout_s"])
+        self.child.stop(self.config["stop_timeout_s"], finish=True)
 
     def _stop_others(self, why: str) -> None:
         self.phase = "stop"
@@ -281,6 +286,8 @@ class Head(Rank):
             self._fail(f"{self.who(0)} {self.child.ending}{after}")
         elif self.phase == "run" and self.doubt and now > self.doubt[0]:
             self._fail(self.doubt[1])
+        elif self.child.lost and not self.doubt:
+            self._suspect(f"{self.who(0)}: {self.child.lost}")
         if self.told_to_stop:
             self._end(f"{self.who(0)} was told to stop")
         if self.phase == "drain" and self.child.idle:

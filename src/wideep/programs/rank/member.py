@@ -27,6 +27,7 @@ class Member(Rank):
         self.reported = 0.0
         self.said = ""
         self.busy = False
+        self.told_lost = False
         self.ending_until = 0.0
         self.tell("gather", f"connects to the head ({self.who(0)})")
 
@@ -103,25 +104,34 @@ class Member(Rank):
         if self.link is None or self.link.generation == generation or not (self.argv or command):
             return
         self.link.generation = self.generation = generation
-        self.busy, self.said = True, ""
+        self.busy, self.said, self.told_lost = True, "", False
         self.child.start(generation, argv)
         self.tell("run", f"generation {generation} runs")
 
     def _stop(self, why: str, *, broke: bool) -> None:
         self.breaks += broke
+        self.child.look()
+        self._report()  # it may have ended first, and be why all stop
         if self.child.phase == "run":
             self.log.say(f"stops with its replica: {why}")
         self.child.stop(self.config["break_timeout_s"])
         self.tell("stop", f"stops with its replica: {why}")
 
-    def step(self) -> bool:
-        """Report what the child did, and keep the connection."""
-        now = time.monotonic()
+    def _report(self) -> None:
+        """Say that the child has ended by itself."""
         if self.child.broke:
             lines = self.child.last_words()
             self.log.say(f"{self.who(self.config['rank'])} {self.child.ending}")
             self.child.stop(0)
             self._send("ended", how=self.child.ending, code=self.child.code, lines=lines)
+
+    def step(self) -> bool:
+        """Report what the child did, and keep the connection."""
+        now = time.monotonic()
+        self._report()
+        if self.child.lost and self.child.phase == "run" and not self.told_lost:
+            self.told_lost = True
+            self._send("lost", what=self.child.lost)
         if self.told_to_stop and self.child.phase == "run":
             if not self.ending_until:
                 self.ending_until = now + self.config["stop_timeout_s"]

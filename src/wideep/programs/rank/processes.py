@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -49,6 +50,34 @@ def descendants() -> set[int]:
         found.add(pid)
         queue += family.get(pid, ())
     return found
+
+
+def _module(words: list[str]) -> str:
+    """Return the module that a command line has Python run (`python -X dev -m MODULE …`), else nothing."""
+    if not os.path.basename(words[0]).startswith("python"):  # noqa: PTH119
+        return ""
+    for option, value in itertools.pairwise(words[1:]):
+        if option == "-m":
+            return value
+        if not option.startswith("-"):
+            break
+    return ""
+
+
+def running(modules: list[str], below: set[int]) -> dict[int, str]:
+    """Return the processes among `below` that run one of the modules, each with its module.
+
+    Without their own children: one that is between fork and exec has its parent's command line.
+    """
+    found: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    for pid in below:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            if _module(words) in modules:
+                status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+                found[pid], parents[pid] = _module(words), int(status.rpartition(")")[2].split()[1])
+    return {pid: module for pid, module in found.items() if parents[pid] not in found}
 
 
 def kill(processes: set[int]) -> None:
