@@ -19,7 +19,7 @@ from wideep.hosts import container, control_plane, gang
 from wideep.hosts.needs import HostPlan
 from wideep.inventory.model_source import check as check_model_source
 from wideep.inventory.model_source import model_source
-from wideep.inventory.secrets import check_env_names, flag_looks_secret, looks_secret
+from wideep.inventory.secrets import check_env_names, is_plain, looks_secret
 from wideep.kubernetes import check as pods
 from wideep.kubernetes import schema
 from wideep.kubernetes.manifests import Manifests, make
@@ -189,8 +189,8 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
             Problem(
                 "a secret would be shown by plan and render", f"{where}.env.{name}", "put it into secrets_env"
             )
-            for name in pool.settings.env
-            if looks_secret(name)
+            for name, value in pool.settings.env.items()
+            if looks_secret(name) and not is_plain(value)
         ]
         problems += [
             Problem("it is in secrets_env too", f"{where}.env.{name}", "remove one of the two")
@@ -252,7 +252,7 @@ def _check_no_secret_flags(arguments: Mapping[str, Any], where: str) -> list[Pro
             " goes into secrets_env, a key for clients into a proxy of yours in front of it",
         )
         for name in arguments
-        if flag_looks_secret(name)
+        if looks_secret(name)
     ]
 
 

@@ -16,10 +16,10 @@ from example_inventories import cluster, local, refusal
 from example_inventories import inventory as of_hosts
 from test_kubernetes import inventory
 
-from wideep.inventory.secrets import VARIABLES, Secrets, flag_looks_secret, looks_secret
+from wideep.inventory.secrets import VARIABLES, Secrets, looks_secret
 from wideep.inventory.settings import role_defaults
 from wideep.plan import make_plan
-from wideep.reference.release import find_release
+from wideep.reference.release import find_release, releases
 
 LONG = "7pass word#$x:@/?"
 
@@ -200,10 +200,38 @@ def test_secrets_in_the_plan_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "secret"),
-    [("HF_TOKEN", True), ("aws_secret_access_key", True), ("MAX_TOKENS", False), ("KEYS", False)],
+    [
+        *(("HF_TOKEN", True), ("aws_secret_access_key", True), ("MAX_TOKENS", False), ("KEYS", False)),
+        *(("OPENAI_API_KEY", True), ("MY_KEY", True), ("DB_PASSWORD", True), ("SOME_MAX_NEW_TOKEN", False)),
+    ],
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
     assert looks_secret(name) is secret
+
+
+@pytest.mark.parametrize("version", releases())
+def test_variables_of_the_release_that_hold_secrets_are_few(version: str) -> None:
+    names = json.loads((find_release(version).directory / "environment.json").read_text(encoding="utf-8"))
+    found = {name for known in names.values() for name in known if looks_secret(name)}
+    assert found == {
+        *("ETCD_AUTH_CLIENT_KEY", "ETCD_AUTH_PASSWORD", "NATS_AUTH_PASSWORD", "NATS_AUTH_TOKEN"),
+        *("SGLANG_DIFFUSION_SLACK_TOKEN", "SGLANG_PRECISION_HF_TOKEN", "SGLANG_S3_SECRET_ACCESS_KEY"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SGLANG_PER_TOKEN_GROUP_QUANT_8BIT_V2", "1"),
+        ("SGLANG_INIT_NEW_TOKEN_RATIO", "0.7"),
+        ("SGLANG_LOG_DECODE_GRAPH_KEY", "true"),
+        ("MY_TOKEN", "4096"),
+        ("MY_KEY", "/etc/keys/mine.pem"),
+    ],
+)
+def test_counts_switches_and_paths_may_be_in_the_environment(name: str, value: str) -> None:
+    groups, hosts = local(wideep_pools=pools({name: value}))
+    assert make_plan(groups, hosts)
 
 
 @pytest.mark.parametrize("name", ["api_key", "--admin-api-key", "ssl-keyfile-password"])
@@ -225,12 +253,12 @@ def test_flags_of_secrets_are_those_that_take_one() -> None:
     programs = ("dynamo.sglang", "dynamo.trtllm", "dynamo.frontend", "dynamo.mocker")
     release = find_release()
     names = {flag.flag for program in programs for flag in release.catalogue(program).flags}
-    assert {name for name in names if flag_looks_secret(name)} == {
+    assert {name for name in names if looks_secret(name)} == {
         "--api-key",
         "--admin-api-key",
         "--ssl-keyfile-password",
     }
-    assert flag_looks_secret("hf_token")
+    assert looks_secret("hf_token")
 
 
 def test_kubernetes_has_accounts_of_its_own() -> None:

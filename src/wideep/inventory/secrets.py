@@ -38,29 +38,36 @@ SHORTEST = 8
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SOURCES = "write the value (best with !vault), {env: NAME} or {file: /path}"
-# Words of a variable's name that say that its value is secret.
+# Last words of a name that say that its value is secret.
 _SECRET_WORDS = frozenset({"TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "APIKEY", "CREDENTIAL"})
+# And those that say of such a word that it is another one.
+_COUNTS = frozenset({"MAX", "MIN", "NUM"})
+_NOT_BEFORE_SECRETS = frozenset(
+    {"PER", "FIRST", "LAST", "NEXT", "NEW", "EOS", "BOS", "PAD", "MASK", "CONFIG", "GRAPH", "ROUTING"}
+)
+_SWITCHES = frozenset({"", "true", "false", "yes", "no", "on", "off"})
+_NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]+)?")
 # What the files above set themselves.
 OWN_ENV = frozenset({"NATS_AUTH_USERNAME", "NATS_AUTH_PASSWORD", "ETCD_AUTH_USERNAME", "ETCD_AUTH_PASSWORD"})
 
 
 def looks_secret(name: str) -> bool:
-    """Whether an environment variable of that name holds a secret."""
-    return not _SECRET_WORDS.isdisjoint(name.upper().split("_"))
+    """Whether an environment variable or flag of that name holds a secret: its last word says so.
 
-
-def flag_looks_secret(name: str) -> bool:
-    """Whether a program's flag of that name takes a secret: its last word says so (`admin-api-key`).
-
-    Not `time-to-first-token`, whose token is the model's, nor a number of tokens (`max-prefill-token`, as
-    some write it), nor the key of a section (`disagg-config-key`).
+    Not what counts tokens or is about one of the model's (`..._PER_TOKEN`, `MAX_..._TOKEN`), nor the key of a
+    section.
     """
-    plain = name.strip("-").replace("_", "-").lower()
-    last = plain.rpartition("-")[2].upper()
-    counts = plain.startswith(("max-", "min-", "num-"))
-    return last in _SECRET_WORDS and not (
-        counts or plain.endswith(("per-token", "first-token", "config-key"))
+    *before, last = name.strip("-").replace("-", "_").upper().split("_")
+    return (
+        last in _SECRET_WORDS
+        and _COUNTS.isdisjoint(before)
+        and not (before and before[-1] in _NOT_BEFORE_SECRETS)
     )
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value is none of a secret whatever its name is: a number, a switch, a path."""
+    return value.startswith("/") or value.lower() in _SWITCHES or bool(_NUMBER.fullmatch(value))
 
 
 def check_env_names(names: Sequence[str], planned: Mapping[str, str]) -> list[Problem]:
