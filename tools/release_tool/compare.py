@@ -125,7 +125,7 @@ def report(old: Release, new: Release) -> str:
         ],
     )
     sources = [_json(release.path / "engines" / "sglang.json") for release in (old, new)]
-    for key in ("attention_by_data", "attention_unclear"):
+    for key in ("attention_by_data", "attention_whole", "attention_unclear"):
         section(f"SGLang: {key.replace('_', ' ')}", names(sources[0][key], sources[1][key]))
     runners = [
         {f"{layout}: {name}" for layout, known in found["expert_runners"].items() for name in known}

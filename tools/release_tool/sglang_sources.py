@@ -104,21 +104,20 @@ def _attentions(
     return found
 
 
-def attention_by_data(site_packages: Path) -> tuple[list[str], list[str]]:
-    """Return the model classes that divide attention by data, and those of which the sources do not tell.
+def attention_by_data(site_packages: Path) -> dict[str, list[str]]:
+    """Return which model classes divide attention by data, which do not, and of which sources do not tell.
 
-    The first make every attention for the GPUs of one attention replica; of the others some do, or none was
-    found. A class that has an attention of its own is not judged by that of its base, which it replaces.
+    The first make every attention for the GPUs of one attention replica, the second none; of the others some
+    do, or none was found. A class that has an attention of its own is not judged by that of its base, which
+    it replaces.
     """
     parts, entries = _parts(site_packages.joinpath(*PACKAGE.split(".")))
-    sure, unsure = [], []
+    found: dict[str, list[str]] = {"by_data": [], "whole": [], "unclear": []}
     for name, place in sorted(entries.items()):
         divided = [BY_DATA in parts[attention].words for attention in _attentions(place, parts, {})]
-        if divided and all(divided):
-            sure.append(name)
-        elif any(divided) or not divided:
-            unsure.append(name)
-    return sure, unsure
+        told = bool(divided) and len(set(divided)) == 1
+        found[("by_data" if divided[0] else "whole") if told else "unclear"].append(name)
+    return found
 
 
 def expert_runners(site_packages: Path) -> dict[str, list[str]]:
@@ -133,13 +132,11 @@ def expert_runners(site_packages: Path) -> dict[str, list[str]]:
 def make_sglang(release: Release) -> Path:
     """Write engines/sglang.json of a release, one name a line."""
     packages = site_packages(environment(release, "ai-dynamo-sglang"))
-    sure, unsure = attention_by_data(packages)
     found = {
         "version": release.read()["engines"]["sglang"],
         "modules": {name: (packages / name).is_dir() for name in MODULES},
         "expert_runners": expert_runners(packages),
-        "attention_by_data": sure,
-        "attention_unclear": unsure,
+        **{f"attention_{kind}": names for kind, names in attention_by_data(packages).items()},
     }
     path = release.path / "engines" / "sglang.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

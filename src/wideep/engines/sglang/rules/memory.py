@@ -84,7 +84,7 @@ def watchdog(case: Case) -> Iterator[Problem]:
     """The lab's 1000000 seconds mean that a hanging rank is never noticed."""
     seconds = case.options.watchdog_timeout_s
     if seconds and seconds > DAY_S:
-        yield Problem(
+        yield warn(
             f"a watchdog of {seconds} s ({seconds / DAY_S:.1f} days) never barks: hanging ranks stay",
             case.at("watchdog_timeout_s"),
             "leave it out (300 s); for slow loading raise dist_timeout_s and wideep_start_deadline_s",

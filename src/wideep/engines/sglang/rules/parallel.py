@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wideep.engines import rules as shared
+from wideep.engines.rules import warn
 from wideep.engines.sglang.options import Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
+
+# All-to-alls that SGLang refuses either overlap with (mega_moe_hook.py, moe_hook.py).
+WITHOUT_OVERLAP = ("megamoe", "deepep_v2")
 
 
 @rule
@@ -51,9 +55,9 @@ def data_parallel_is_attention(case: Case) -> Iterator[Problem]:
 def dp_attention_of_the_model(case: Case) -> Iterator[Problem]:
     """Not every model of SGLang's can divide attention by data; it fails later, at the first batch."""
     name = case.card.architecture if case.card else ""
-    facts = case.release.facts("sglang")
-    known = {*facts["attention_by_data"], *facts["attention_unclear"]}
-    if case.dp > 1 and case.options.dp_attention and name and name not in known:
+    # What the release does not know, or does not tell, may be able to.
+    unable = case.release.facts("sglang")["attention_whole"]
+    if case.dp > 1 and case.options.dp_attention and name in unable:
         yield Problem(
             f"SGLang's {name} ({case.settings.model}) cannot divide attention by data: its workers start and"
             " end at the first batch",
@@ -76,8 +80,12 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
     card, o = case.card, case.options
     if card is None or (case.dp > 1 and not o.dp_attention):
         return
-    dense = o.moe_dense_tp_size or case.tp
-    parts = [shared.Part("dense layers", card.intermediate_size, dense, "moe_dense_tp_size", "set it to 1")]
+    parts = []
+    if card.experts is None or card.dense_layers:
+        dense = o.moe_dense_tp_size or case.tp
+        remedy = "set it to 1" if card.experts else "use fewer GPUs a replica"
+        option = "moe_dense_tp_size" if card.experts else "tensor_parallel_size"
+        parts.append(shared.Part("dense layers", card.intermediate_size, dense, option, remedy))
     if card.experts and card.experts.shared and o.a2a_backend == "none":
         columns = card.experts.intermediate_size * card.experts.shared
         balanced = case.role == "aggregated" and case.eplb.enabled
@@ -109,9 +117,16 @@ def overlap(case: Case) -> Iterator[Problem]:
             case.at("two_batch_overlap"),
             "set a2a_backend: deepep, or remove two_batch_overlap",
         )
-    if o.single_batch_overlap and case.gpu and case.gpu.compute == 90:
-        yield Problem(
-            f"single_batch_overlap does not run on Hopper ({case.gpu.product})",
+    if o.single_batch_overlap and o.a2a_backend == "none":
+        yield warn(
+            "single_batch_overlap has nothing to overlap without an all-to-all backend",
             case.at("single_batch_overlap"),
-            "use two_batch_overlap",
+            "set a2a_backend: deepep, or remove single_batch_overlap",
         )
+    for option in ("two_batch_overlap", "single_batch_overlap"):
+        if getattr(o, option) and o.a2a_backend in WITHOUT_OVERLAP:
+            yield Problem(
+                f"a2a_backend {o.a2a_backend} is one step: {option} has no place between its parts",
+                case.at(option),
+                f"remove {option}, or set a2a_backend: deepep",
+            )
