@@ -13,7 +13,7 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Contro
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
 from wideep.deployment.build import GROUPS
-from wideep.inventory.settings import is_of_a_role, planned_variables
+from wideep.inventory.settings import INVENTORY_VARIABLES, is_of_a_role, planned_variables
 from wideep.plain import plain
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
@@ -64,7 +64,7 @@ class ActionModule(ControllerAction):
 
     def _variables(self, groups: dict[str, Any], hostvars: Any) -> dict[str, dict[str, Any]]:
         """Return the variables that the plan reads, for every host that serves in it."""
-        names = {*planned_variables(), *CONNECTION_VARIABLES}
+        names = {*planned_variables(), *CONNECTION_VARIABLES, *INVENTORY_VARIABLES}
         hosts = list(dict.fromkeys(h for g in GROUPS for h in groups.get(g, ())))
         found: dict[str, dict[str, Any]] = {}
         problems = []

@@ -29,6 +29,7 @@ REAL_ONLY = (
     "wideep_eplb",
     "wideep_kv_transfer",
     "wideep_model_card",
+    "wideep_cards_dir",
     "wideep_model_path",
     "wideep_service_user",
     "wideep_tls",

@@ -42,6 +42,8 @@ Words = str | Sequence[str]
 
 # How long ansible-playbook may take to end its workers before it is killed.
 GRACE_S = 5.0
+# Ansible would read an operator's cards, which are beside hosts.yml, as parts of the inventory.
+IGNORED, CARDS = "ANSIBLE_INVENTORY_IGNORE_REGEX", "^(models|hardware)$"
 POLL_S = 0.25
 
 
@@ -337,7 +339,16 @@ def _environment(root: Path) -> dict[str, str]:
     if _installed(root):
         directories = (root.parents[2], *collections_paths())
         environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(map(str, dict.fromkeys(directories)))
+    environment[IGNORED] = ",".join([*_ignored_in_inventories(), CARDS])
     return environment
+
+
+def _ignored_in_inventories() -> list[str]:
+    """Return what the operator has Ansible pass over in an inventory's directory."""
+    from ansible.constants import config  # noqa: PLC0415
+
+    configured = config.get_config_value("INVENTORY_IGNORE_PATTERNS")
+    return [str(pattern) for pattern in configured or () if pattern != CARDS]
 
 
 def default_inventory() -> list[str]:

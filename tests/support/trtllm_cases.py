@@ -159,7 +159,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "spares that stay": (Change(variables={"wideep_eplb": {"redundant_experts": 16}}), "warning", "wideep_eplb.enabled", "nothing moves", "redundant_experts: 0"),
     "FP8 blocks that move": (Change(), "warning", "wideep_eplb.enabled", "FP8 experts in blocks is not verified", "enabled: false"),
     "many spares": (Change(variables=eplb(redundant_experts=64)), "warning", "wideep_eplb.redundant_experts", "GPUs/2 to GPUs is usual", "try 16"),
-    "host memory": (Change(), "warning", "wideep_eplb.enabled", "609.0 GiB of /dev/shm", "remount"),
+    "host memory": (Change(), "warning", "wideep_eplb.enabled", "609.1 GiB of /dev/shm", "remount"),
     "longer than the model": (Change(both={"context_length": 200000}), "error", f"{OPTIONS}.context_length", "more than the model's 163840", "leave it out"),
     "length unknown": (Change(both={"context_length": None}, variables=MISSING), "error", f"{OPTIONS}.context_length", "longest sequence is unknown", "set context_length"),
     "the lab's prompt budget": (Change(pool=P, own={"max_num_tokens": 256}), "error", "wideep_pools.prefill.options.trtllm.max_num_tokens",

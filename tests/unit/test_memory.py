@@ -17,7 +17,7 @@ from wideep.reference.memory import (
     low_latency_buffers,
     weights,
 )
-from wideep.reference.models import WEIGHT_BYTES, find_model
+from wideep.reference.models import find_model
 
 R1, V2_LITE, LLAMA = (
     find_model(name, "")[0] for name in ("deepseek-r1", "deepseek-v2-lite", "deepseek-r1-distill-llama-8b")
@@ -37,12 +37,13 @@ def wide(gpus: int, redundant: int = 0) -> Layout:
 def test_deepseek_r1_on_32_gpus_with_32_redundant_experts() -> None:
     parts = weights(R1, wide(32, 32))
     # 9 of 288 experts in 58 layers, 3 x 7168 x 2048 bytes each
-    assert parts["experts"] == 9 * 58 * 3 * 7168 * 2048
+    # and four more for the scale of each block of 128 x 128.
+    assert parts["experts"] == 9 * 58 * 3 * 7168 * 2048 * (1 + 4 / 128**2)
     assert {name: round(size / GIB, 1) for name, size in parts.items()} == {
         "experts": 21.4,
         "attention": 10.6,
         "embeddings": 3.5,
-        "shared experts": 2.5,
+        "shared experts": 2.6,
         "dense layers": 1.1,
     }
 
@@ -67,9 +68,10 @@ def test_all_gpus_together_hold_every_weight_once(gpus: int, expert: int) -> Non
     )
     for card in (R1, V2_LITE, LLAMA):
         divided, whole = card.attention_parameters
-        size = WEIGHT_BYTES[card.weights]
-        linear = card.parameters - 2 * card.embedding_parameters - divided - whole
-        expected = size * (linear + divided + gpus * whole) + 2 * 2 * card.embedding_parameters
+        size = card.bytes_of("experts")
+        gates = card.gate_parameters + 2 * card.embedding_parameters
+        linear = card.parameters - gates - divided - whole
+        expected = size * (linear + divided + gpus * whole) + 2 * gates
         assert gpus * sum(weights(card, layout).values()) == pytest.approx(expected, rel=1e-6)
 
 

@@ -36,7 +36,7 @@ from wideep.engines.sglang.rules import FLAGS, OWNED, RULES
 from wideep.inventory.settings import Settings
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
-from wideep.reference.models import _cards
+from wideep.reference.models import MODELS as CARDS
 from wideep.reference.release import find_release
 
 RELEASE = find_release()
@@ -562,9 +562,9 @@ def test_fp8_on_old_gpus_is_refused_with_experts_and_said_without(monkeypatch: p
     assert [p.where for p in problems(Combination("", R1, P, variables=variables))] == [
         "wideep_gpu with deepseek-ai/DeepSeek-R1"
     ]
-    dense = next(card for name, card in _cards().items() if name == DENSE)
+    dense = next(card for name, card in CARDS.all().items() if name == DENSE)
     fp8 = dense.model_copy(update={"weights": "fp8"})
-    monkeypatch.setattr("wideep.engines.case.find_model", lambda card, model: (fp8, []))
+    monkeypatch.setattr("wideep.engines.case.find_model", lambda *_: (fp8, []))
     (said,) = plan(DENSE, P, variables=A100).warnings
     assert "run slowly" in said.message
 

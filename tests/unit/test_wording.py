@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from wideep.inventory.wording import INTERFACE, PATTERNS, explain, shown
+from wideep.wording import INTERFACE, PATTERNS, explain, shown
 
 
 def _odd(value: int) -> int:

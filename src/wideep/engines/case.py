@@ -151,7 +151,8 @@ def read_case(
     make: class of the case, called with the fields of `PoolCase` by name. engine: its section of the options.
     """
     options, problems = parse_options(pool, engine, kind)
-    card, found = find_model(deployment.settings.model_card, deployment.settings.model)
+    settings = deployment.settings
+    card, found = find_model(settings.model_card, settings.model, settings.card_places)
     problems += found
     problems += of_another_model(deployment.settings.model_path, deployment.settings.model)
     first_host: dict[str, str] = {}

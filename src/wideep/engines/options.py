@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wideep.deployment.model import Pool
-from wideep.inventory.wording import HOST_FILE, explain
 from wideep.problems import Problem, suggest
+from wideep.wording import HOST_FILE, explain
 
 # An engine is a package beside this file, and its section has the package's name.
 SECTIONS = frozenset(found.name for found in iter_modules([str(Path(__file__).parent)]) if found.ispkg)

@@ -127,7 +127,7 @@ class HostPlan:
     def _model(self) -> ModelNeeds | None:
         """Return what the model's config.json has to say, where its card is known."""
         settings = self.deployment.settings
-        card = find_model(settings.model_card, settings.model)[0]
+        card = find_model(settings.model_card, settings.model, settings.card_places)[0]
         if card is None:
             return None
         return ModelNeeds(

@@ -86,9 +86,6 @@ def download_gb(settings: Settings) -> float:
 
 
 def weights_gb(settings: Settings) -> float:
-    """Return the size of the model's weights in GB (10^9 bytes) by its card; 0 where there is none.
-
-    The checkpoint is a little larger (DeepSeek-R1's also has a multi-token-prediction layer).
-    """
-    card, _ = find_model(settings.model_card, settings.model)
-    return round(sum(weights(card, WHOLE).values()) / GB, 1) if card else 0.0
+    """Return the size of the checkpoint in GB (10^9 bytes) by the model's card; 0 where there is none."""
+    card, _ = find_model(settings.model_card, settings.model, settings.card_places)
+    return round(sum(weights(card, WHOLE, drafts=True).values()) / GB, 1) if card else 0.0

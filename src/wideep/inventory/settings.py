@@ -9,14 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wideep.inventory.kubernetes import KubernetesSettings
-from wideep.inventory.wording import (
+from wideep.problems import Problem, some_hosts, suggest
+from wideep.reference.catalogue import Renamed, renamed
+from wideep.reference.paths import configs_dir, roles_dir
+from wideep.reference.release import UnknownReleaseError, find_release
+from wideep.wording import (
     DEPLOYMENT_NAME,
     DEVICE,
     HOST_FILE,
@@ -30,10 +34,6 @@ from wideep.inventory.wording import (
     WORD,
     explain,
 )
-from wideep.problems import Problem, some_hosts, suggest
-from wideep.reference.catalogue import Renamed, renamed
-from wideep.reference.paths import configs_dir, roles_dir
-from wideep.reference.release import UnknownReleaseError, find_release
 
 # Roles whose variables decide what a launch looks like; read before any host is contacted.
 PLANNED_ROLES = ("wideep", "nats", "etcd", "dynamo", "model_cache", "secrets")
@@ -53,6 +53,8 @@ HOST_VARIABLES = frozenset(
 DOWNLOAD_VARIABLES = frozenset({"model_cache_endpoint", "model_cache_exclude"})
 # Set by the playbooks themselves.
 OWN_VARIABLES = frozenset({"wideep_plan"})
+# Of Ansible: where the inventory of a host is, and all sources that were named.
+INVENTORY_VARIABLES = ("inventory_dir", "ansible_inventory_sources")
 
 PoolName = Literal["aggregated", "prefill", "decode"]
 POOLS: tuple[PoolName, ...] = ("aggregated", "prefill", "decode")
@@ -252,6 +254,7 @@ class Settings(_Strict):
     model: str = Field(pattern=MODEL_NAME)
     model_path: str
     model_card: str
+    cards_dir: str
     kv_transfer: Literal["nixl", "mooncake", "ucx"]
     eplb: EplbSettings
     pools: dict[PoolName, PoolSettings]
@@ -306,6 +309,8 @@ class Settings(_Strict):
     secrets_nats_user: str = Field(pattern=USER_OR_NOTHING)
     secrets_etcd_user: str = Field(pattern=USER_OR_NOTHING)
     secrets_env: tuple[str, ...]
+    # Found here, no variable: the inventory's directories.
+    inventory_dirs: tuple[str, ...] = Field(default=(), exclude=True)
 
     @field_validator("secrets_env", mode="before")
     @classmethod
@@ -326,6 +331,14 @@ class Settings(_Strict):
         if own is None:
             return self.eplb
         return EplbSettings.model_validate(self.eplb.model_dump() | own.model_dump(exclude_unset=True))
+
+    @property
+    def card_places(self) -> tuple[str, ...]:
+        """Return the directories of this machine that may have an operator's `models/` and `hardware/`."""
+        # os.path: Path.expanduser raises where there is no such user.
+        own = os.path.expanduser(self.cards_dir)  # noqa: PTH111
+        beside = [os.path.join(place, own) for place in self.inventory_dirs] or [own]  # noqa: PTH118
+        return (*(dict.fromkeys(beside) if own else ()), *self.inventory_dirs)
 
     @property
     def on_kubernetes(self) -> bool:
@@ -504,11 +517,23 @@ def parse(
             values[variable] = _expanded(values[variable])
     fields = Settings.model_fields
     raw = {k if k in fields else k.removeprefix("wideep_"): v for k, v in values.items()}
+    raw["inventory_dirs"] = _inventory_dirs(hosts)
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         return None, own, problems + _problems_of(error, "wideep_", "")
     return settings, own, problems
+
+
+def _inventory_dirs(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the directories that hosts are from, then those of sources that have no hosts."""
+    found = [str(own["inventory_dir"]) for own in hosts.values() if own.get("inventory_dir")]
+    for own in hosts.values():
+        for source in map(str, own.get("ansible_inventory_sources") or ()):
+            path = Path(source)
+            if "," not in source and path.exists():
+                found.append(str((path if path.is_dir() else path.parent).absolute()))
+    return list(dict.fromkeys(found))
 
 
 def _expanded(path: Any) -> Any:

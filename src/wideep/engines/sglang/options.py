@@ -21,8 +21,10 @@ from wideep.reference.memory import (
     Budget,
     Layout,
     activations,
+    kv_bytes_per_sequence,
     kv_bytes_per_token,
     low_latency_buffers,
+    quantized,
     weights,
 )
 from wideep.reference.models import ModelCard
@@ -167,6 +169,18 @@ class Case(PoolCase[SglangOptions]):
         return None if self.card is None or "quantization" in self.extra else self.card.weights
 
     @property
+    def counted_card(self) -> tuple[ModelCard | None, str]:
+        """Return the card that memory is computed from, and what a `--quantization` makes of it."""
+        flag = self.extra.get("quantization")
+        return quantized(self.card, str(flag)) if self.card and flag else (self.card, "")
+
+    @property
+    def own_drafts(self) -> bool:
+        """Whether the model's own draft layers are loaded."""
+        drafts = self.speculative
+        return drafts is not None and drafts.algorithm in ("mtp", "eagle") and not drafts.draft_model
+
+    @property
     def stages(self) -> int:
         """See `PoolCase`."""
         return int(self.extra.get("pp-size") or 1)
@@ -216,7 +230,7 @@ class Case(PoolCase[SglangOptions]):
 
     def budget(self) -> Budget | None:
         """Return the memory of one GPU, where model and GPU are known and the layout is a layout."""
-        o, card = self.options, self.card
+        o, card = self.options, self.counted_card[0]
         if card is None or self.gpu is None or self.tp % self.dp or self.tp % self.ep:
             return None
         dense = o.moe_dense_tp_size or self.tp
@@ -229,13 +243,19 @@ class Case(PoolCase[SglangOptions]):
             head=self.tp // self.dp if o.dp_lm_head else self.tp,
             expert=self.ep,
             redundant=self.eplb.redundant_experts,
+            stages=self.stages,
         )
+        attention, drafts = self.tp // self.dp, self.own_drafts
+        each = kv_bytes_per_sequence(card, o.kv_cache_dtype, attention, stages=self.stages)
         return Budget(
             memory=self.gpu.memory,
             fraction=o.mem_fraction_static or FRACTION[self.role],
-            weights=weights(card, layout),
-            kv_per_token=kv_bytes_per_token(card, o.kv_cache_dtype, self.tp // self.dp),
+            weights=weights(card, layout, drafts=drafts),
+            kv_per_token=kv_bytes_per_token(
+                card, o.kv_cache_dtype, attention, stages=self.stages, drafts=drafts
+            ),
             beside=self._beside(card),
+            states=each * self.requests_per_rank,
         )
 
     def _beside(self, card: ModelCard) -> dict[str, int]:

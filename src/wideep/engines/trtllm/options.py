@@ -13,7 +13,6 @@ from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
 from wideep.engines.options import CommonOptions, parse_options
 from wideep.engines.trtllm.release import TrtllmFacts, facts
-from wideep.inventory.wording import WORD
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import (
@@ -25,7 +24,8 @@ from wideep.reference.memory import (
     kv_bytes_per_token,
     weights,
 )
-from wideep.reference.models import WEIGHT_BYTES, ModelCard
+from wideep.reference.models import ModelCard
+from wideep.wording import WORD
 
 GRAPH_MAX_BS = 128
 PREFILL_BATCH = 16
@@ -94,7 +94,7 @@ class TrtllmOptions(CommonOptions):
 
 def shared_experts(card: ModelCard | None) -> int:
     """Return the bytes of all routed experts, which online balancing keeps in shared memory of each host."""
-    return round(WEIGHT_BYTES[card.weights] * card.routed_parameters) if card else 0
+    return round(card.bytes_of("experts") * card.routed_parameters) if card else 0
 
 
 # ---- the case ------------------------------------------------------------------------------------

@@ -27,6 +27,17 @@ def fraction(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def quantization(case: Case) -> Iterator[Problem]:
+    """The flag says otherwise than the card what the weights are."""
+    if said := case.counted_card[1]:
+        yield warn(
+            said,
+            f"wideep_pools.{case.role}.extra_args.quantization",
+            "nothing has to be done; a card of these weights (`wideep model add`) is exact",
+        )
+
+
+@rule
 def memory(case: Case) -> Iterator[Problem]:
     """Weights, KV cache and what runs beside them, against the GPU; SGLang fails later, out of memory."""
     budget = case.budget()

@@ -1,0 +1,138 @@
+"""An operator's own cards: where they are looked for, which goes first, and what is said of broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from example_playbook import run_action
+
+from wideep.inventory.settings import parse
+from wideep.reference.models import MODELS, find_model
+from wideep.reference.paths import configs_dir
+
+R1 = (configs_dir() / "models" / "deepseek-r1.yml").read_text(encoding="utf-8")
+SGLANG = {
+    "wideep_engine": "sglang",
+    "wideep_gpu": "h200-141gb",
+    "wideep_runtime": "container",
+    "wideep_model": "lab/own",
+    "wideep_model_path": "/data/own",
+}
+
+
+def write(place: Path, name: str = "own", text: str = R1, **changes: Any) -> Path:
+    """Write a card below a directory, and return that directory."""
+    content = yaml.safe_load(text) | {"names": ["lab/own"]} | changes
+    (place / "models").mkdir(parents=True, exist_ok=True)
+    (place / "models" / f"{name}.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return place
+
+
+def inventory(place: Path, **variables: Any) -> Path:
+    """Write an inventory of one host beside cards, and return its directory."""
+    groups = {name: {"hosts": {"a": None}} for name in ("control", "frontend", "aggregated")}
+    tree = {
+        "all": {
+            "hosts": {"a": {"ansible_host": "10.0.0.1"}},
+            "vars": {"wideep_state_dir": "/srv/wideep", **SGLANG, **variables},
+            "children": groups,
+        }
+    }
+    place.mkdir(exist_ok=True)
+    (place / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return place
+
+
+def test_a_card_is_found_by_its_file_or_by_the_models_name(tmp_path: Path) -> None:
+    write(tmp_path, layers=62)
+    for card, model in (("own", "any/model"), ("", "lab/own")):
+        found, problems = find_model(card, model, [tmp_path])
+        assert found
+        assert (found.layers, problems) == (62, [])
+    assert find_model("", "lab/own")[0] is None
+
+
+def test_an_operators_card_goes_before_the_projects_and_the_first_place_before_the_second(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "a", "deepseek-r1", layers=62)
+    write(tmp_path / "b", "deepseek-r1", layers=63)
+    for places, layers in ((("a", "b"), 62), (("b", "a"), 63), ((), 61)):
+        found, _ = find_model("deepseek-r1", "", [tmp_path / place for place in places])
+        assert found
+        assert found.layers == layers
+
+
+def test_a_broken_card_is_one_problem_with_file_field_and_what_to_write(tmp_path: Path) -> None:
+    write(tmp_path, "broken", "{}", layers=3, atention=1, attention={"kind": "swa", "heads": 8})
+    found, [problem] = find_model("", "lab/own", [tmp_path])
+    assert found is None
+    assert problem.where == str(tmp_path / "models" / "broken.yml")
+    assert problem.severity == "error"
+    assert "`source`, `weights`" in problem.message
+    assert "`attention.kind`: 'swa' is not one of its values" in problem.message
+    assert "for `atention`: did you mean attention?" in problem.remedy
+    assert "use one of: gqa, mla" in problem.remedy
+    assert "docs/reference/model-cards.md" in problem.remedy
+
+
+@pytest.mark.parametrize("content", ["names: [\n", "- a list", "\x00"])
+def test_what_is_no_card_disturbs_no_other_model_and_is_named_where_none_is_found(
+    tmp_path: Path, content: str
+) -> None:
+    write(tmp_path, "fine")
+    (tmp_path / "models" / "broken.yml").write_text(content, encoding="utf-8")
+    assert find_model("", "lab/own", [tmp_path])[1] == []
+    [warning] = find_model("", "lab/other", [tmp_path])[1]
+    assert str(tmp_path / "models" / "broken.yml") in warning.message
+    [error] = find_model("broken", "lab/other", [tmp_path])[1]
+    assert error.severity == "error"
+    assert str(tmp_path / "models" / "broken.yml") in error.where
+
+
+def test_every_card_of_the_project_is_one() -> None:
+    assert MODELS.all()
+
+
+def test_a_directory_of_cards_begins_at_the_inventory_unless_it_is_absolute() -> None:
+    for given, places in (
+        ("", ("/inv/x",)),
+        ("../cards", ("/inv/x/../cards", "/inv/x")),
+        ("/srv/cards", ("/srv/cards", "/inv/x")),
+    ):
+        settings, _, _ = parse({"a": {"inventory_dir": "/inv/x", "wideep_cards_dir": given}})
+        assert settings
+        assert settings.card_places == places
+
+
+def warnings(result: dict[str, Any]) -> str:
+    return " ".join(note["message"] for note in result["notes"])
+
+
+@pytest.mark.parametrize("named", ["directory", "file"])
+def test_the_plan_finds_the_cards_beside_its_inventory(tmp_path: Path, named: str) -> None:
+    folder = inventory(tmp_path / "inv")
+    source = folder if named == "directory" else folder / "hosts.yml"
+    assert "no model card lists 'lab/own'" in warnings(run_action("plan", {}, inventory=source))
+    write(folder)
+    assert "no model card" not in warnings(run_action("plan", {}, inventory=source))
+
+
+def test_the_plan_finds_the_cards_of_the_directory_that_a_variable_names(tmp_path: Path) -> None:
+    write(tmp_path / "cards")
+    folder = inventory(tmp_path / "inv", wideep_cards_dir="../cards")
+    assert "no model card" not in warnings(run_action("plan", {}, inventory=folder / "hosts.yml"))
+
+
+def test_a_broken_card_refuses_the_plan_that_uses_it_and_no_other(tmp_path: Path) -> None:
+    folder = inventory(tmp_path / "inv")
+    write(folder, "broken", heads=3)
+    result = run_action("plan", {}, inventory=folder / "hosts.yml")
+    assert result["failed"]
+    [problem] = result["problems"]
+    assert problem["where"].endswith("inv/models/broken.yml")
+    other = {"wideep_model": "deepseek-ai/DeepSeek-R1", "wideep_model_path": "/data/DeepSeek-R1"}
+    assert "problems" not in run_action("plan", {}, inventory=folder / "hosts.yml", **other)
