@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0  # without persistence mode the first question wakes every GPU
 PATH = f"{SYSTEM_PATH}:/usr/local/nvidia/bin"
+# Modules that open GPU memory to network cards: NVIDIA's, and AWS's for its own.
+PEERMEM = ("nvidia_peermem", "efa_nv_peermem")
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # Clocks that are held down by something that is wrong; idle and power cap are normal.
 SLOWDOWNS = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
@@ -49,12 +51,13 @@ def gather(root: Path = Path("/"), python: str = "", packages: Sequence[str] = (
         "dcgm": parse_health(*run(["dcgmi", "health", "-c", "-j"])) if facts["gpus"] else None,
         "params": _params(root),
         "open_module": "Open Kernel Module" in first_line(root / "proc/driver/nvidia/version"),
-        "peermem": (root / "sys/module/nvidia_peermem").is_dir(),
+        "peermem": any((root / "sys/module" / name).is_dir() for name in PEERMEM),
         "gdrcopy": (root / "dev/gdrdrv").exists(),
         "nvswitches": len(list((root / "dev").glob("nvidia-nvswitch[0-9]*"))),
         "fabric_manager": _service("nvidia-fabricmanager"),
         "fabric_manager_version": _fabric_manager_version(),
         "imex": _service("nvidia-imex"),
+        "imex_channels": _imex_channels(root),
         **_rdma(root),
         "kernel": kernel(root, [gpu["bus_id"] for gpu in facts["gpus"]]),
         # The kernel's own driver has no version of its own.
@@ -220,7 +223,7 @@ def parse_topology(text: str) -> dict[int, dict[str, str]]:
         int(cells[0][3:]): {
             legend.get(name, name): value
             for name, value in zip(header[1:], cells[1:])
-            if re.fullmatch(r"NIC\d+|mlx\w+|bnxt_re\w+|irdma\w+|rdma\w+|ib\w+|roce\w+", name)
+            if re.fullmatch(r"NIC\d+|mlx\w+|bnxt_re\w+|irdma\w+|rdma\w+|efa\w+|ib\w+|roce\w+", name)
         }
         for cells in rows
     }
@@ -235,6 +238,16 @@ def _params(root: Path) -> dict[str, str]:
     pairs = (line.partition(":") for line in lines)
     wanted = {"EnableStreamMemOPs", "RegistryDwords", "NvLinkDisable"}
     return {name: value.strip().strip('"') for name, _, value in pairs if name in wanted}
+
+
+def _imex_channels(root: Path) -> int | None:
+    """Return how many there are; None where the loaded driver knows no such devices."""
+    kind = "nvidia-caps-imex-channels"
+    try:
+        known = kind in (root / "proc/devices").read_text()
+    except OSError:
+        known = False
+    return len(list((root / "dev" / kind).glob("channel[0-9]*"))) if known else None
 
 
 def _service(name: str) -> str:

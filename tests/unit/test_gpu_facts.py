@@ -230,3 +230,16 @@ def test_versions_of_packages_in_an_interpreter() -> None:
     assert list(found) == ["pydantic"]
     assert found["pydantic"][0].isdigit()
     assert gpu_facts._packages("/no/such/python", ["pydantic"]) == {}
+
+
+def test_channels_of_imex_are_counted_where_the_driver_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_host("gb200", tmp_path, monkeypatch)
+    assert gpu_facts.gather(root)["imex_channels"] is None
+    (root / "proc/devices").write_text("Character devices:\n506 nvidia-caps-imex-channels\n")
+    assert gpu_facts.gather(root)["imex_channels"] == 0
+    channel = root / "dev/nvidia-caps-imex-channels/channel0"
+    channel.parent.mkdir()
+    channel.touch()
+    assert gpu_facts.gather(root)["imex_channels"] == 1

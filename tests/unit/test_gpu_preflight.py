@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -440,3 +441,49 @@ def test_small_packets_of_roce(recorded: Recorded) -> None:
     assert check.status == "warn"
     assert "rail0 1500" in check.seen
     assert "mtu 9000" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("gpu", "card", "found"),
+    [
+        (("NVIDIA H800", 81559), "h100-80gb", ("fail", "h800")),
+        (("NVIDIA H20-3e", 143771), "h200-141gb", ("fail", "h20-141gb")),
+        (("NVIDIA A800-SXM4-80GB", 81920), "a100-80gb", ("fail", "a800")),
+        (("NVIDIA H100 NVL", 95830), "h100-80gb", ("fail", "h100-nvl")),
+        (("NVIDIA H100 PCIe", 81559), "h100-80gb", ("warn", "h100-pcie")),
+        (("NVIDIA L40S", 46068), "h100-80gb", ("fail", "write a hardware card of NVIDIA L40S")),
+    ],
+)
+def test_the_remedy_names_the_card_of_what_is_there(
+    gpu: tuple[str, int], card: str, found: tuple[str, str], recorded: Recorded
+) -> None:
+    facts = all_gpus(name=gpu[0], memory_mib=gpu[1])(recorded("h100-ib"))
+    (check,) = [c for c in one(facts, replace(NEEDS, card=card)).checks if c.topic == "gpus"]
+    assert check.status == found[0]
+    assert found[1] in check.remedy
+    if right := re.match(r"set wideep_gpu of this host to ([\w-]+)", check.remedy):
+        (check,) = [c for c in one(facts, replace(NEEDS, card=right[1])).checks if c.topic == "gpus"]
+        assert check.status == "ok"
+
+
+EFA = ports(link="", driver="efa", rate=100.0)
+
+
+def test_an_elastic_fabric_adapter_is_what_it_is_said_to_be(recorded: Recorded) -> None:
+    facts = EFA(recorded("h100-ib"))
+    assert findings(one(facts, replace(NEEDS, link="efa", nvshmem=False))) == []
+
+
+def test_an_elastic_fabric_adapter_is_no_infiniband(recorded: Recorded) -> None:
+    report = one(EFA(recorded("h100-ib")), replace(NEEDS, nvshmem=False))
+    (check,) = [c for c in report.checks if c.status == "fail"]
+    assert (check.topic, check.remedy) == ("rdma", "set wideep_network.link to efa")
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(0, [("imex", "fail")]), (1, []), (None, [])])
+def test_imex_has_a_channel(
+    channels: int | None, expected: list[tuple[str, str]], recorded: Recorded
+) -> None:
+    facts = replace(recorded("gb200"), imex="active", imex_channels=channels)
+    needs = replace(NEEDS, card="gb200-nvl72", gpus=4, rdma_devices=DEVICES[:4])
+    assert findings(one(facts, needs)) == expected

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 
 from wideep.deployment.model import Host, Node, Replica
-from wideep.deployment.network import by_tcp, check, environment
+from wideep.deployment.network import by_tcp, check, environment, sees_gpus
 from wideep.inventory.settings import NetworkSettings
 from wideep.reference.hardware import hardware_cards
 
@@ -65,8 +66,8 @@ def test_roce_names_the_address_for_every_library() -> None:
 
 def test_nccl_is_kept_to_the_devices_that_it_drives_itself() -> None:
     assert env(host(**ROCE))["NCCL_NET"] == "IB"
-    for machine in (host(link="roce", rdma_devices=("efa_0",), gid_index=0), host()):
-        assert "NCCL_NET" not in env(machine)
+    for machine in (host(link="efa", rdma_devices=("efa_0",)), host()):
+        assert not {"NCCL_NET", "NCCL_IB_HCA"} & env(machine).keys()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,58 @@ def test_nccl_is_kept_to_the_devices_that_it_drives_itself() -> None:
     ],
 )
 def test_what_leaves_rdma_aside(name: str, value: str, severity: str | None) -> None:
-    assert by_tcp(name, value) == severity
+    assert by_tcp(name, value, gpu=hardware_cards()["h100-80gb"], efa=False) == severity
+
+
+@pytest.mark.parametrize(
+    ("gpu", "efa", "value", "severity"),
+    [
+        ("h200-141gb", True, "srd,cuda_copy,cuda_ipc", None),
+        ("h200-141gb", True, "srd,tcp,cuda", "warning"),
+        ("h200-141gb", True, "rc,cuda", "error"),
+        ("h200-141gb", True, "ib,cuda", None),
+        ("h200-141gb", False, "srd,cuda_copy,cuda_ipc", "error"),
+        ("h200-141gb", False, "\\rc_mlx5,cuda", None),
+        ("h200-141gb", False, "^ib", "error"),
+        ("h200-141gb", False, "^rc,dc,ud", "error"),
+        ("h200-141gb", False, "^rc", None),
+        ("h200-141gb", False, "ud:aux,tcp,cuda", "error"),
+        ("h200-141gb", False, "cuda_copy,cuda_ipc,sm,self,tcp", "error"),
+        ("gb200-nvl72", False, "cuda_copy,cuda_ipc,sm,self,tcp", "warning"),
+        ("gb300-nvl72", False, "tcp,cuda", "warning"),
+        ("gb300-nvl72", False, "tcp,cuda_copy", "error"),
+        ("gb300-nvl72", False, "rc,cuda", None),
+        ("", False, "cuda_copy,cuda_ipc,tcp", "warning"),
+    ],
+)
+def test_which_way_a_list_of_transports_leads(gpu: str, efa: bool, value: str, severity: str | None) -> None:
+    assert by_tcp("UCX_TLS", value, gpu=hardware_cards().get(gpu), efa=efa) == severity
+
+
+def test_aws_has_transports_of_its_own() -> None:
+    found = env(host(link="efa", rdma_devices=("rdmap85s0", "rdmap86s0")), all_to_all=False)
+    assert found["UCX_TLS"] == "srd,cuda_copy,cuda_ipc"
+    assert found["UCX_NET_DEVICES"] == "rdmap85s0:1,rdmap86s0:1"
+    assert by_tcp("NCCL_IB_DISABLE", "1", gpu=None, efa=True) is None
+
+
+def test_a_device_named_as_aws_names_them_is_one() -> None:
+    machine = host(link="ib", rdma_devices=("rdmap85s0",))
+    (problem,) = check([replica(machine, host("b", **IB))], disaggregated=True)
+    assert (problem.severity, problem.remedy) == ("warning", "set link to efa")
+    assert env(machine)["UCX_TLS"] == "srd,cuda_copy,cuda_ipc"
+
+
+@pytest.mark.parametrize(
+    ("value", "sees"), [("rc,tcp", False), ("rc,cuda_copy", True), ("all", True), ("^cuda", False)]
+)
+def test_a_list_without_cuda_does_not_know_gpu_memory(value: str, sees: bool) -> None:
+    assert sees_gpus(value) is sees
+
+
+def test_nvlink_between_hosts_needs_no_rdma_device() -> None:
+    machine = Host("a", "192.0.2.1", 4, "eth0", gpu="gb300-nvl72")
+    assert check([replica(machine, replace(machine, name="b"))], disaggregated=True) == []
 
 
 def test_mooncake_gets_its_own_variable_and_none_of_ucx() -> None:

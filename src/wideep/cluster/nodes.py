@@ -101,8 +101,7 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
 
 def _other_gpu(labels: Mapping[str, str], card: GpuCard) -> Iterator[str]:
     product, memory = labels.get(PRODUCT, ""), labels.get(MEMORY, "")
-    # "NVIDIA H100 80GB HBM3 (HGX H100)" -> H100, as in NVIDIA-H100-80GB-HBM3.
-    if product and card.product.split()[1] not in product.split("-"):
+    if product and not card.named(product):
         yield f"has {product}, the plan is for {card.product}"
     if memory.isdigit() and int(memory) < card.memory_mib * LEAST:
         yield f"has GPUs of {memory} MiB, the plan is for {card.memory_mib} MiB ({card.product})"

@@ -13,15 +13,27 @@ from typing import Literal
 from wideep.deployment.model import Host, Replica
 from wideep.problems import Problem, some_hosts
 from wideep.programs.rank import ROUTE
-from wideep.reference.hardware import GpuCard
+from wideep.reference.hardware import GpuCard, hardware_cards
 
 Severity = Literal["error", "warning"]
-# How the kernel names AWS's devices, which NCCL drives by a plug-in only.
-BY_PLUGIN = ("efa", "rdmap")
-# UCX's transports over RDMA devices begin with these; `all` has them, and TCP.
-UCX_RDMA = ("rc", "dc", "ud", "ib", "all")
 # What carries the KV cache over UCX: NIXL's usual backend, and UCX itself.
 UCX_TRANSFERS = ("nixl", "ucx")
+# How the kernel names RDMA devices of others than NVIDIA and AWS: Alibaba, Broadcom, Intel, Marvell, Huawei.
+OTHER_DEVICES = ("erdma", "bnxt_re", "irdma", "qedr", "hns")
+# What UCX_TLS is where the inventory names RDMA devices. No tcp in it: a broken fabric is an error then, and
+# no cache that moves 200 times slower. AWS's adapters have SRD for what others do with RC and DC.
+UCX_TLS = "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc"
+UCX_TLS_EFA = "srd,cuda_copy,cuda_ipc"
+# UCX's names of transports that are others' in short (ucp_context.c), as far as they tell ways apart.
+_RC, _DC, _UD = ("rc_verbs", "rc_mlx5"), ("dc_mlx5",), ("ud_verbs", "ud_mlx5")
+UCX_RDMA = {*_RC, *_DC, *_UD, "srd"}
+UCX_ALIASES: dict[str, tuple[str, ...]] = {
+    "all": (*UCX_RDMA, "cuda_copy", "cuda_ipc", "tcp"),
+    "ib": tuple(UCX_RDMA),
+    **{"rc": _RC, "rc_v": _RC[:1], "rc_x": _RC[1:], "dc": _DC, "dc_x": _DC},
+    **{"ud": _UD, "ud_v": _UD[:1], "ud_x": _UD[1:]},
+    "cuda": ("cuda_copy", "cuda_ipc"),
+}
 
 # Interfaces of this host alone: itself, its containers' and virtual machines' bridges and their ends.
 LOCAL_INTERFACE = re.compile(
@@ -83,13 +95,12 @@ def environment(
     if network.rdma_devices:
         with_port = [f"{device}:{network.rdma_port}" for device in network.rdma_devices]
         if spans_hosts:
-            env |= _nccl(with_port)
+            env |= {} if network.efa else _nccl(with_port)
             if all_to_all:
                 env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
         if kv_transfer in UCX_TRANSFERS:
             env["UCX_NET_DEVICES"] = ",".join(with_port)
-            # No tcp in the list: a broken fabric is an error then, not a cache that moves 200 times slower.
-            env["UCX_TLS"] = "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc"
+            env["UCX_TLS"] = UCX_TLS_EFA if network.efa else UCX_TLS
     if network.gid_index is not None:
         gid = str(network.gid_index)
         if spans_hosts:
@@ -108,26 +119,57 @@ def environment(
 def _nccl(devices: Sequence[str]) -> dict[str, str]:
     """Return what keeps NCCL to these devices: without NCCL_NET it takes TCP when it finds none, silently.
 
-    IB is its name for verbs, InfiniBand's and RoCE's (NCCL's manual); a plug-in has a name of its own.
+    IB is its name for verbs, InfiniBand's and RoCE's (NCCL's manual). AWS's adapters have a plug-in
+    (aws-ofi-nccl), which is found by its file's name and reads none of these.
     """
-    env = {"NCCL_IB_HCA": "=" + ",".join(devices)}
-    return env if any(device.startswith(BY_PLUGIN) for device in devices) else env | {"NCCL_NET": "IB"}
+    return {"NCCL_IB_HCA": "=" + ",".join(devices), "NCCL_NET": "IB"}
 
 
-def by_tcp(name: str, value: str) -> Severity | None:
+def foreign(host: Host) -> str:
+    """Return the first of a host's RDMA devices that is not NVIDIA's; empty where all are."""
+    names = host.network.rdma_devices
+    return next((name for name in names if host.network.efa or name.startswith(OTHER_DEVICES)), "")
+
+
+def ucx_transports(value: str) -> frozenset[str]:
+    """Return the transports that a UCX_TLS allows, of those that UCX_ALIASES tells apart.
+
+    `^` before the list: all but these. A backslash takes a name as it is; `:aux` is a helper's, so no way for
+    data.
+    """
+    listed: set[str] = set()
+    for word in value.lower().removeprefix("^").split(","):
+        name = word.strip()
+        if name.startswith("\\"):
+            listed.add(name[1:])
+        elif not name.endswith(":aux"):
+            listed.update(UCX_ALIASES.get(name, (name,)))
+    return frozenset(set(UCX_ALIASES["all"]) - listed if value.startswith("^") else listed)
+
+
+def sees_gpus(value: str) -> bool:
+    """Whether UCX knows GPU memory with a UCX_TLS: without its CUDA transports NIXL registers none."""
+    return bool(ucx_transports(value) & {"cuda_copy", "cuda_ipc"})
+
+
+def by_tcp(name: str, value: str, *, gpu: GpuCard | None, efa: bool) -> Severity | None:
     """Return how bad a library's variable is where RDMA devices are described; None if it keeps to them.
 
-    An error: it goes by TCP. A warning: it may, when something is wrong with the devices. Neither is said.
+    An error: it goes by TCP. A warning: it may, when something is wrong with the devices, or with peers that
+    NVLink between hosts does not reach. Neither is said.
     """
+    nvlink = gpu is None or gpu.multi_node_nvlink
     if name == "NCCL_NET":
-        return "error" if value.lower() == "socket" else None
+        return None if value.lower() != "socket" else "warning" if nvlink else "error"
+    if name == "NCCL_IB_DISABLE" and efa:  # its plug-in uses no verbs of NCCL's
+        return None
     if name in ("NCCL_IB_DISABLE", "MC_FORCE_TCP"):
         return None if value.lower() in ("", "0", "false") else "error"
-    if name == "UCX_TLS" and not value.startswith("^"):
-        transports = value.split(",")
-        if not any(transport.startswith(UCX_RDMA) for transport in transports):
-            return "error"
-        return "warning" if {"tcp", "all"} & set(transports) else None
+    if name == "UCX_TLS":
+        ways = ucx_transports(value)
+        if not ways & ({"srd", *_UD} if efa else UCX_RDMA - {"srd"}):
+            return "warning" if nvlink and "cuda_ipc" in ways else "error"
+        return "warning" if "tcp" in ways and not value.startswith("^") else None
     return None
 
 
@@ -169,7 +211,7 @@ def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str
             "set wideep_interface to the interface of the route between the hosts (`ip route get ADDRESS`)",
             "error",
         )
-    if network.link == "roce" and network.gid_index is None:
+    if network.link == "roce" and network.gid_index is None and not network.efa:
         yield (
             "RoCE needs the GID index of RoCE v2 over IPv4; without it packets leave with the wrong address",
             "wideep_network.gid_index",
@@ -187,17 +229,34 @@ def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str
         yield (
             "RDMA devices are named, but not what link they are on",
             "wideep_network.link",
-            "set link to ib or roce",
+            "set link to efa" if network.efa else "set link to ib or roce",
+            "error",
+        )
+    elif network.efa and network.link != "efa":
+        yield (
+            f"{network.rdma_devices[0]} is the name of an Elastic Fabric Adapter: it is taken for one",
+            "wideep_network.link",
+            "set link to efa",
+            "warning",
+        )
+    if network.link == "efa" and network.gid_index is not None:
+        yield (
+            "AWS's adapters have one address each, gid_index is for RoCE",
+            "wideep_network.gid_index",
+            "remove gid_index",
             "error",
         )
     if network.link != "none" and not network.rdma_devices:
         yield (
             f"link {network.link} without devices",
             "wideep_network.rdma_devices",
-            "list the devices beside the GPUs (`ibdev2netdev`), without those of storage and management",
+            "list the devices beside the GPUs (`ibdev2netdev`, on AWS `ibv_devices`), without those of"
+            " storage and management",
             "error",
         )
-    if crosses and network.link == "none" and not network.rdma_devices:
+    card = hardware_cards().get(host.gpu)
+    linked = card is not None and card.multi_node_nvlink
+    if crosses and network.link == "none" and not network.rdma_devices and not linked:
         yield (
             "no RDMA device is described: the KV cache, and NCCL between hosts, may go through TCP (200 times"
             " the time to first token, by Dynamo's own guide)",

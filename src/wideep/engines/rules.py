@@ -368,15 +368,29 @@ def own_environment(case: PoolCase[Any]) -> Iterator[Problem]:
             )
         elif case.disaggregated and name.startswith("UCX_" if transfer == "mooncake" else "MC_"):
             yield warn(f"{transfer} does not read it", where, "remove it, or change wideep_kv_transfer")
-        elif (severity := network.by_tcp(name, value)) and _uses_rdma(case, name):
+        elif _uses_rdma(case, name) and (severity := _by_tcp(case, name, value)):
             what = "NCCL" if name.startswith("NCCL") else "the KV cache"
             how = "goes" if severity == "error" else "may go"
+            linked = case.gpu is not None and case.gpu.multi_node_nvlink
+            beyond = " beyond the hosts that NVLink joins" if linked else ""
             yield Problem(
-                f"with {value!r} {what} {how} by TCP, past the RDMA devices that are described, silently",
+                f"with {value!r} {what} {how} by TCP{beyond}, past the RDMA devices that are described,"
+                " silently",
                 where,
                 "remove it; to do without RDMA on purpose, take the devices out of wideep_network",
                 severity,
             )
+        elif case.disaggregated and name == "UCX_TLS" and not network.sees_gpus(value):
+            yield Problem(
+                f"with {value!r} UCX takes GPU memory for the host's, and the KV cache cannot be registered",
+                where,
+                "add cuda_copy and cuda_ipc to it, or remove it",
+            )
+
+
+def _by_tcp(case: PoolCase[Any], name: str, value: str) -> network.Severity | None:
+    efa = any(host.network.efa for host in case.hosts)
+    return network.by_tcp(name, value, gpu=case.gpu, efa=efa)
 
 
 def _uses_rdma(case: PoolCase[Any], name: str) -> bool:

@@ -20,6 +20,7 @@ from wideep.deployment.site import Site
 from wideep.engines.base import Engine
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
+from wideep.reference.hardware import hardware_cards
 
 # What a service manager adds to every service (module_utils/process.py), by which it is found again.
 MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
@@ -43,6 +44,8 @@ OWN_OPTIONS = (
         "volume",
     ),
 )
+# What lets a process import memory of another host's GPU over NVLink.
+IMEX_CHANNELS = "/dev/nvidia-caps-imex-channels"
 # Shared memory of one worker's processes, as the official images are run with: bytes.
 ENGINE_SHM = 10 * 10**9
 SIZE = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
@@ -102,6 +105,9 @@ def wrap(site: Site, launch: Launch, image: str) -> Launch:
     options += [f"--device=nvidia.com/gpu={gpu}" for gpu in gpus]
     if gpus and site.host.network.link != "none":
         options.append("--device=/dev/infiniband")
+    card = hardware_cards().get(site.host.gpu)
+    if gpus and card and card.multi_node_nvlink:
+        options.append(f"--device={IMEX_CHANNELS}")
     if launch.lock_memory:
         options.append("--cap-add=IPC_LOCK")
     options += [f"--volume={mount}" for mount in _mounts(site, launch)]

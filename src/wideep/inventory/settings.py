@@ -166,11 +166,17 @@ class PoolSettings(_Strict):
         return {k: str(v) if type(v) in (int, float) else v for k, v in value.items()}
 
 
+# How the kernel, and rdma-core, name AWS's devices: IB, RoCE and iWARP devices never have these names.
+EFA_NAMES = ("efa", "rdmap")
+
+
 class NetworkSettings(_Strict):
     """`wideep_network`: the RDMA devices of a host, from which every library's own variables are derived."""
 
-    link: Literal["none", "ib", "roce"] = Field(
-        default="none", description="What connects the hosts for RDMA, InfiniBand or RoCE."
+    link: Literal["none", "ib", "roce", "efa"] = Field(
+        default="none",
+        description="What connects the hosts for RDMA, InfiniBand, RoCE or AWS's Elastic Fabric Adapter."
+        " NVLink between hosts follows from C(wideep_gpu).",
     )
     rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = Field(
         default=(), description="Names of the devices, such as V(mlx5_0)."
@@ -179,6 +185,11 @@ class NetworkSettings(_Strict):
     gid_index: int | None = Field(
         default=None, ge=0, description="Index of the address in a port's table, for RoCE only."
     )
+
+    @property
+    def efa(self) -> bool:
+        """Whether the devices are AWS's, by what is said or by their names: verbs with SRD only."""
+        return self.link == "efa" or any(name.startswith(EFA_NAMES) for name in self.rdma_devices)
 
 
 class ContainerSettings(_Strict):

@@ -97,7 +97,14 @@ def imex(host: Host, _settings: Settings) -> Iterator[Check]:
     card = hardware_cards().get(needs.card)
     if card is None or not card.multi_node_nvlink:
         return
-    if facts.imex == "active":
+    if facts.imex == "active" and facts.imex_channels == 0:
+        remedy = (
+            "write `options nvidia NVreg_CreateImexChannel0=1` into /etc/modprobe.d and reboot; until then:"
+            " mknod /dev/nvidia-caps-imex-channels/channel0 c MAJOR 0 (/proc/devices has MAJOR)"
+        )
+        seen = "no channel below /dev/nvidia-caps-imex-channels"
+        yield Check(host.name, "imex", "fail", seen, "active, with a channel", remedy)
+    elif facts.imex == "active":
         yield Check(host.name, "imex", "ok", "nvidia-imex is active", "active")
     elif facts.imex != "unknown":
         remedy = (

@@ -7,14 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, Settings, Status
-from wideep.reference.hardware import GpuCard, hardware_cards
+from wideep.reference.hardware import cards_of, hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wideep.preflight.gpu_model import Gpu, GpuFacts, GpuNeeds
 
-TOLERANCE = 0.02  # drivers differ in how much memory they keep to themselves
 IDLE_MIB = 1024  # a context that nobody owns up to takes less
 DRIVER_ERRORS = (
     ("version mismatch", "the driver was updated under a loaded one: reboot"),
@@ -70,13 +69,6 @@ def driver(host: Host, _settings: Settings) -> Iterator[Check]:
         yield Check(host.name, "driver", "ok", f"{facts.driver} (CUDA {facts.cuda})", expected)
 
 
-def _is(gpu: Gpu, name: str, card: GpuCard) -> bool:
-    """Whether a GPU is what a card describes: `h200-141gb` is `NVIDIA H200` with the card's memory."""
-    model = name.split("-", maxsplit=1)[0].upper()
-    memory = gpu.memory_mib or 0
-    return model in re.findall(r"\w+", gpu.name.upper()) and abs(memory / card.memory_mib - 1) <= TOLERANCE
-
-
 def gpus(host: Host, _settings: Settings) -> Iterator[Check]:
     """As many as the plan uses, of the kind that the inventory names."""
     if (pair := asked(host)) is None:
@@ -86,7 +78,9 @@ def gpus(host: Host, _settings: Settings) -> Iterator[Check]:
     seen = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     card = hardware_cards().get(needs.card)
     expected = f"{needs.gpus} x {card.product if card else 'GPU'}"
-    wrong = [gpu for gpu in used(needs, facts) if card and not _is(gpu, needs.card, card)]
+    mine = used(needs, facts)
+    wrong = [gpu for gpu in mine if card and not card.fits(gpu.name, gpu.memory_mib or 0)]
+    other = [gpu for gpu in mine if card and not card.same_build(gpu.name)]
     if len(facts.gpus) < needs.gpus:
         remedy = (
             "find the missing ones (lspci -d 10de: lists them? journalctl -k | grep Xid), or set "
@@ -94,10 +88,19 @@ def gpus(host: Host, _settings: Settings) -> Iterator[Check]:
         )
         yield Check(host.name, "gpus", "fail", seen, expected, remedy)
     elif wrong:
-        remedy = "set wideep_gpu of this host to the card of configs/hardware that it has, or move the host"
-        yield Check(host.name, "gpus", "fail", seen, expected, remedy)
+        yield Check(host.name, "gpus", "fail", seen, expected, _right_card(wrong[0]))
+    elif other:
+        remedy = f"{_right_card(other[0])}: the same GPU has other NVLinks on another board"
+        yield Check(host.name, "gpus", "warn", seen, expected, remedy)
     else:
         yield Check(host.name, "gpus", "ok", seen, expected)
+
+
+def _right_card(gpu: Gpu) -> str:
+    """Return how to name what a host has."""
+    if fitting := cards_of(gpu.name, gpu.memory_mib or 0):
+        return f"set wideep_gpu of this host to {fitting[0]}, or move the host"
+    return f"write a hardware card of {gpu.name} and name it in wideep_gpu of this host, or move the host"
 
 
 def health(host: Host, _settings: Settings) -> Iterator[Check]:

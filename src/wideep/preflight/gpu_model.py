@@ -137,7 +137,8 @@ class GpuFacts:
 
     ofed: version of mlx5_core, where it is not the kernel's own. packages: versions that the engine's
     interpreter finds; None where it was not asked. fabric_manager, imex: state of the systemd unit, or absent
-    (no such unit), or unknown (no systemd). dcgm: None where dcgmi is not installed. rdma_error,
+    (no such unit), or unknown (no systemd). imex_channels: device nodes by which processes share
+    memory between hosts; None where the driver has none. dcgm: None where dcgmi is not installed. rdma_error,
     nvlink_error: why ibstat (asked where /sys shows no device), or nvidia-smi nvlink, did not tell all.
     """
 
@@ -153,6 +154,7 @@ class GpuFacts:
     fabric_manager: str = "unknown"
     fabric_manager_version: str = ""
     imex: str = "unknown"
+    imex_channels: int | None = None
     rdma: tuple[RdmaPort, ...] = ()
     kernel: Kernel = field(default_factory=Kernel)
     rdma_error: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wideep.inventory.settings import EFA_NAMES
 from wideep.preflight.gpu import asked, numbers, outliers, used, version
 from wideep.preflight.model import Check, Host, Settings
 from wideep.reference.hardware import hardware_cards
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
     from wideep.preflight.gpu_model import GpuFacts, GpuNeeds, RdmaPort
 
-LINKS = {"ib": "InfiniBand", "roce": "RoCE", "": "unknown"}
+LINKS = {"ib": "InfiniBand", "roce": "RoCE", "efa": "EFA", "": "unknown"}
+# What lists a host's devices.
+LISTED = {"efa": "ibv_devices"}
 NEAR = {"PIX", "PXB", "C2C"}
 DMABUF_KERNEL = (5, 12)
 # 4096 bytes of data, RoCE's headers and checksums.
@@ -44,8 +47,10 @@ def _devices(host: Host, needs: GpuNeeds, facts: GpuFacts, expected: str) -> Ite
     if missing := [name for name in needs.rdma_devices if name not in there]:
         names = ", ".join(dict.fromkeys(port.name for port in facts.rdma)) or "no RDMA device"
         remedy = (
-            "correct rdma_devices of wideep_network (ibdev2netdev lists them)"
+            f"correct rdma_devices of wideep_network ({LISTED.get(needs.link, 'ibdev2netdev')} lists them)"
             if facts.rdma
+            else "load the driver (modprobe efa), from AWS's EFA installer"
+            if needs.link == "efa"
             else "load the driver (modprobe mlx5_ib), install DOCA-OFED or rdma-core"
         )
         seen = f"no {', '.join(missing)}; the host has {names}"
@@ -63,6 +68,12 @@ def _names(ports: Sequence[RdmaPort]) -> str:
     return ", ".join(f"{port.name}:{port.port}" for port in ports)
 
 
+def _link(port: RdmaPort) -> str:
+    """Return the kind of link; that of AWS's adapters is `Unspecified` to the kernel."""
+    efa = port.driver == "efa" or port.name.startswith(EFA_NAMES)
+    return port.link or ("efa" if efa else "")
+
+
 def _fault(host: Host, needs: GpuNeeds, port: RdmaPort) -> tuple[str, str] | None:
     """Return what is wrong with a port, and the remedy."""
     user = host.facts.user
@@ -74,11 +85,9 @@ def _fault(host: Host, needs: GpuNeeds, port: RdmaPort) -> tuple[str, str] | Non
             "check cable, transceiver and switch port (ibstat, mlxlink -d DEVICE)"
             + (f"; ip link set {port.netdev} up" if port.link == "roce" and port.netdev else ""),
         )
-    if port.link != needs.link:
-        return (
-            f"is {LINKS.get(port.link, port.link)}",
-            "set wideep_network.link to what it is, or change it (mlxconfig: LINK_TYPE_P1, 1 IB, 2 Ethernet)",
-        )
+    if (link := _link(port)) != needs.link:
+        change = ", or change it (mlxconfig: LINK_TYPE_P1, 1 IB, 2 Ethernet)" if link != "efa" else ""
+        return f"is {LINKS.get(link, link)}", f"set wideep_network.link to {link or 'what it is'}{change}"
     if needs.nvshmem and port.driver not in {"", "mlx5_core"}:
         return (
             f"has the driver {port.driver}, DeepEP drives NVIDIA's devices (mlx5_core) only",
@@ -106,7 +115,7 @@ def rate(host: Host, _settings: Settings) -> Iterator[Check]:
         remedy = "check cable and transceiver (mlxlink -d DEVICE); a link keeps its speed until it is reset"
         seen = f"{_names(lower)}: {rates} Gbit/s"
         yield Check(host.name, "rdma rate", "warn", seen, f"{best:g} Gbit/s, as the others", remedy)
-    elif active and card and best < card.nic_gbit:
+    elif active and card and needs.link != "efa" and best < card.nic_gbit:
         remedy = "fine where the host was built so; else check cables and the switch's speed"
         expected = f"{card.nic_gbit} Gbit/s, the usual build"
         yield Check(host.name, "rdma rate", "warn", f"{best:g} Gbit/s", expected, remedy)
@@ -191,10 +200,12 @@ def gpu_direct(host: Host, _settings: Settings) -> Iterator[Check]:
         return
     needs, facts = pair
     dmabuf = facts.open_module and version(facts.kernel.release)[:2] >= DMABUF_KERNEL
-    expected = "nvidia_peermem, or dma-buf"
-    load = "modprobe nvidia_peermem (role host_tuning loads it at boot)"
+    module = "efa_nv_peermem" if needs.link == "efa" else "nvidia_peermem"
+    expected = f"{module}, or dma-buf"
+    load = f"modprobe {module}"
+    load += "" if needs.link == "efa" else " (role host_tuning loads it at boot)"
     if facts.peermem:
-        yield Check(host.name, "gpu direct", "ok", "nvidia_peermem is loaded", expected)
+        yield Check(host.name, "gpu direct", "ok", f"{module} is loaded", expected)
     elif not dmabuf:
         seen = "neither: data goes through the host's memory" + (", DeepEP stops" if needs.nvshmem else "")
         remedy = f"{load}, or install the open kernel modules on a kernel of 5.12 or newer"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 import yaml
@@ -12,6 +14,9 @@ from wideep.reference.paths import configs_dir
 
 MIB = 1024**2
 GIB = 1024**3
+TOLERANCE = 0.02  # drivers differ in how much memory they keep to themselves
+# Builds of one GPU that differ in NVLink; the driver names them.
+BUILDS = {"NVL", "PCIE"}
 
 
 class GpuCard(BaseModel):
@@ -19,7 +24,8 @@ class GpuCard(BaseModel):
 
     memory_mib: what the driver reports as total. compute: compute capability times ten (SM 90 is Hopper).
     nvlink_domain: GPUs that reach each other over NVLink; more than a host has means multi-node NVLink.
-    gpus_per_node, nics_per_node, nic_gbit: the usual build, which preflight compares with.
+    gpus_per_node, nics_per_node, nic_gbit: the usual build, which preflight compares with. product: has the
+    GPU's name as the driver has it (`H200`), by which preflight knows it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +64,27 @@ class GpuCard(BaseModel):
         """Whether NVLink spans hosts."""
         return self.nvlink_domain > self.gpus_per_node
 
+    def named(self, driver_name: str) -> bool:
+        """Whether it is of the GPU that the driver calls so (`NVIDIA H20-3e`, `NVIDIA-B200`)."""
+        return _gpu_of(driver_name) in _words(self.product)
+
+    def fits(self, driver_name: str, memory_mib: int) -> bool:
+        """Whether a GPU is what the card describes: its name, and its memory."""
+        return self.named(driver_name) and abs(memory_mib / self.memory_mib - 1) <= TOLERANCE
+
+    def same_build(self, driver_name: str) -> bool:
+        """Whether the driver's name speaks for the same kind of board: some of a name have other NVLinks."""
+        return BUILDS & set(_words(driver_name)) == BUILDS & set(_words(self.product))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[A-Z0-9]+", text.upper())
+
+
+def _gpu_of(name: str) -> str:
+    """Return the word of a product's name that says which GPU it is: `NVIDIA A800-SXM4-80GB` -> A800."""
+    return next((word for word in _words(name) if word not in {"NVIDIA", "TESLA"}), "")
+
 
 @lru_cache(maxsize=1)
 def hardware_cards() -> dict[str, GpuCard]:
@@ -66,12 +93,25 @@ def hardware_cards() -> dict[str, GpuCard]:
     return {p.stem: GpuCard.model_validate(yaml.safe_load(p.read_text(encoding="utf-8"))) for p in paths}
 
 
+def cards_of(driver_name: str, memory_mib: int) -> list[str]:
+    """Return the names of the cards that a GPU fits, those of its own build first."""
+    fitting = {name: card for name, card in hardware_cards().items() if card.fits(driver_name, memory_mib)}
+    return sorted(fitting, key=lambda name: not fitting[name].same_build(driver_name))
+
+
+def _nearest(name: str, cards: Iterable[str]) -> str:
+    """Return the remedy for a name that no card has: another GPU's card is no slip of the finger."""
+    gpu = _gpu_of(name)
+    of_this = [card for card in cards if _gpu_of(card) == gpu]
+    return suggest(name, of_this) if of_this else suggest("", cards)
+
+
 def find_gpu(name: str, host: str) -> tuple[GpuCard | None, list[Problem]]:
     """Return the card that `wideep_gpu` of a host names, and what is wrong if there is none."""
     cards, where = hardware_cards(), f"wideep_gpu on host {host}"
     if name in cards:
         return cards[name], []
     if name:
-        return None, [Problem(f"there is no hardware card '{name}'", where, suggest(name, cards))]
+        return None, [Problem(f"there is no hardware card '{name}'", where, _nearest(name, cards))]
     remedy = f"set wideep_gpu to one of {', '.join(cards)}"
     return None, [Problem("the GPU is not named: memory is not checked", where, remedy, "warning")]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wideep.deployment import network
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
 from wideep.engines.options import CommonOptions, Speculative
@@ -282,9 +283,11 @@ def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[C
 def _suits_deepep(case: Case) -> bool:
     """Whether DeepEP is the default between hosts, where it pays (a package that the official image brings).
 
-    Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, and EPLB where one pool does both (it
-    counts in one mode only).
+    Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, other devices than NVIDIA's, and EPLB
+    where one pool does both (it counts in one mode only).
     """
+    if any(network.foreign(host) for host in case.hosts):
+        return False
     counted = case.role != "aggregated" or not case.asked_eplb.enabled
     return case.expert_weights != "bf16" and (case.gpu is None or case.gpu.deep_gemm) and counted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.deployment import network
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
@@ -22,8 +23,6 @@ DEEPEP_SIZES = (2, 4, 8, 16, 24, 32, 64, 128, 144, 160)
 DEEPEP_LATER = (48, 96)
 # With it, SGLang sends 16 bit through DeepEP's normal mode, too.
 SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
-# How the kernel names RDMA devices of others than NVIDIA: AWS, Alibaba, Broadcom, Intel, Marvell, Huawei.
-OTHER_DEVICES = ("efa", "erdma", "bnxt_re", "irdma", "qedr", "hns")
 
 
 @rule
@@ -100,11 +99,13 @@ def deepep_ranks(case: Case) -> Iterator[Problem]:
     elif o.deepep_mode == "low_latency":  # finds its way by each GPU
         return
     elif case.nodes > 1 and each % min(DEEPEP_GROUP, case.tp) and not linked:
+        unknown = "" if case.gpu else ", or name the GPUs in wideep_gpu, where NVLink joins hosts"
         yield Problem(
             f"DeepEP's normal kernels take {DEEPEP_GROUP} GPUs in a row for those of one host (NVLink), and a"
             f" replica has {each} on each",
             f"wideep_pools.{case.role}.gpus_per_node",
-            f"give a replica {DEEPEP_GROUP} GPUs of each host, or set a2a_backend: none",
+            f"give a replica {DEEPEP_GROUP} GPUs of each host, or set a2a_backend: none{unknown}",
+            "error" if case.gpu else "warning",
         )
     elif case.tp in DEEPEP_LATER:
         yield warn(
@@ -245,12 +246,7 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
 @rule
 def deepep_devices(case: Case) -> Iterator[Problem]:
     """Its kernels write to the device's queues themselves, as ConnectX has them; it fails later, at start."""
-    foreign = {
-        host.name: device
-        for host in case.hosts
-        for device in host.network.rdma_devices
-        if device.startswith(OTHER_DEVICES)
-    }
+    foreign = {host.name: device for host in case.hosts if (device := network.foreign(host))}
     if case.options.a2a_backend == "deepep" and case.nodes > 1 and foreign:
         yield Problem(
             f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.deployment import network
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import Case
@@ -91,6 +92,8 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
         balanced = case.role == "aggregated" and case.eplb.enabled
         deepep = f"{case.eplb_at('enabled')}: false, for DeepEP" if balanced else "a2a_backend: deepep"
         remedy = f"set {deepep}: then each GPU has them whole"
+        if any(network.foreign(host) for host in case.hosts):  # DeepEP does not drive their devices
+            remedy = f"give a replica {columns // card.block} GPUs or fewer (nodes_per_replica)"
         parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
     yield from shared.blocks_divide(case, *parts)
 
