@@ -101,6 +101,7 @@ class Launch(TypedDict):
     stop_timeout_s: int
     open_files: int
     lock_memory: bool
+    shares_descriptors: bool
     gang: Gang | None
 
 

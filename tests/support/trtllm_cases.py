@@ -23,8 +23,8 @@ TRT = f"{OPTIONS}.trtllm"
 class Change:
     """What differs from the good deployment.
 
-    own: options of TensorRT-LLM for `pool`, in its section; options, extra, env: others of that pool. both: options
-    for both pools. variables: of the deployment.
+    own: options of TensorRT-LLM for `pool`, in its section; options, extra, env, pools: others of that pool. both:
+    options for both pools. variables: of the deployment.
     """
 
     model: str = R1
@@ -34,6 +34,7 @@ class Change:
     both: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     env: dict[str, Any] = field(default_factory=dict)
+    pools: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
 
 
@@ -98,6 +99,12 @@ RIGHT = {
     "another field": Change(
         own={"engine_args": {"print_iter_log": True, "kv_cache_config": {"host_cache_size": 1}}}
     ),
+    "MTP": Change(both={"speculative": {"algorithm": "mtp", "steps": 3}}, own={"cuda_graph_max_bs": 64}),
+    "n-grams on decode": Change(options={"speculative": {"algorithm": "ngram", "steps": 3}}),
+    "patience": Change(own={"kv_transfer_timeout_ms": 600000}),
+    "DeepEP": Change(own={"all_to_all": "deepep"}),
+    "a placement": Change(variables=eplb(placement={n: [*range(256), *range(16)] for n in range(3, 61)})),
+    "prefill without balanced experts": Change(pool=P, options={"data_parallel_size": 1}),
     "drafts": Change(
         own={
             "cuda_graph_max_bs": 64,
@@ -139,7 +146,34 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "the lab's 32 spares less one": (Change(variables=eplb(redundant_experts=15)), "error", "wideep_eplb.redundant_experts",
         "256 experts + 15 redundant ones do not divide", "use 0 or 16"),
     "balancer without EP": (Change(both={"expert_parallel_size": 1}), "error", "wideep_eplb", "no pool spreads its experts", "expert_parallel_size: 16"),
-    "balancer without DP": (Change(options={"data_parallel_size": 1}), "error", "wideep_eplb", "needs attention by data in pool decode", "data_parallel_size: 16"),
+    "balancer without DP": (Change(options={"data_parallel_size": 1}), "warning", f"{OPTIONS}.data_parallel_size", "pool decode spreads its experts and does not balance them", "set it to 16"),
+    "a balancer of its own without DP": (Change(options={"data_parallel_size": 1}, pools={"eplb": {"layers_per_chunk": 2}}), "error", "wideep_pools.decode.eplb",
+        "needs attention by data in pool decode", "data_parallel_size: 16"),
+    "a placement in a file": (Change(variables=eplb(placement="/data/placement.json")), "error", "wideep_eplb.placement", "in its own YAML", "from_yaml"),
+    "a placement of one layer": (Change(variables=eplb(placement={3: [*range(256), *range(16)]})), "error", "wideep_eplb.placement", "no placement: 4, 5, 6, 7, 8 …", "each layer"),
+    "a placement with too few slots": (Change(variables=eplb(placement={n: [*range(256)] for n in range(3, 61)})), "error", "wideep_eplb.placement", "layer 3 names 256 experts", "write 272 numbers"),
+    "a placement without an expert": (Change(variables=eplb(placement={n: [*range(255), *range(17)] for n in range(3, 61)})), "error", "wideep_eplb.placement", "no slot for expert 255", "a slot"),
+    "MTP on one side": (Change(options={"speculative": {"algorithm": "mtp", "steps": 3}}), "error", f"{OPTIONS}.speculative", "prefill drafts with nothing and decode with EAGLE", "the same in both"),
+    "MTP on one side, in the engine's words": (Change(own={"engine_args": {"speculative_config": {"decoding_type": "MTP"}}}), "warning", f"{OPTIONS}.speculative", "prefill drafts with nothing", "the same in both"),
+    "drafts of another engine": (Change(both={"speculative": {"algorithm": "dspark", "steps": 3}}), "error", f"{OPTIONS}.speculative.algorithm", "does not draft with dspark", "use one of mtp"),
+    "how many drafts": (Change(both={"speculative": {"algorithm": "eagle3", "draft_model": "/x"}}), "error", f"{OPTIONS}.speculative.steps", "how many tokens", "set it"),
+    "drafts without a model": (Change(both={"speculative": {"algorithm": "eagle3", "steps": 3}}), "error", f"{OPTIONS}.speculative.draft_model", "a model of its own", "directory"),
+    "branches": (Change(both={"speculative": {"algorithm": "mtp", "steps": 3, "topk": 4}}), "warning", f"{OPTIONS}.speculative.topk", "do not branch", "remove it"),
+    "drafts twice": (Change(both={"speculative": {"algorithm": "mtp"}}, own={"engine_args": {"speculative_config": {"decoding_type": "MTP"}}}), "error",
+        f"{TRT}.engine_args.speculative_config", "which is set, too", "or this"),
+    "a patience twice": (Change(own={"kv_transfer_timeout_ms": 600000, "engine_args": {"cache_transceiver_config": {"kv_transfer_timeout_ms": 1}}}), "error",
+        f"{TRT}.engine_args.cache_transceiver_config.kv_transfer_timeout_ms", "which is set, too", "or this"),
+    "a long patience": (Change(own={"kv_transfer_timeout_ms": 100000000}), "warning", f"{TRT}.kv_transfer_timeout_ms", "for 1666 minutes", "600000 at most"),
+    "DeepEP on three hosts": (Change(own={"all_to_all": "deepep"}, variables={"nodes": 3, **NO_EPLB}, both={"expert_parallel_size": 24, "context_length": 8448}), "error", f"{TRT}.all_to_all",
+        "not in 3 of 8", "nodes_per_replica"),
+    "DeepEP without RDMA": (Change(own={"all_to_all": "deepep"}, variables={"wideep_network": {}}), "error", "wideep_network", "by RDMA alone", "rdma_devices"),
+    "NVLink between Hopper's hosts": (Change(own={"all_to_all": "nvlink_one_sided"}), "error", f"{TRT}.all_to_all", "has it within a host", "deepep"),
+    "nothing is sent": (Change(own={"all_to_all": "deepep"}, options={"data_parallel_size": 1}), "warning", f"{TRT}.all_to_all", "nothing is sent to experts", "expert_parallel_size: 16"),
+    "forced by an old variable": (Change(env={"TRTLLM_FORCE_ALLTOALL_METHOD": "DeepEP"}), "warning", "wideep_pools.decode.env.TRTLLM_FORCE_ALLTOALL_METHOD",
+        "may not read", f"set {TRT}.all_to_all: deepep"),
+    "forced twice": (Change(own={"all_to_all": "deepep"}, env={"TRTLLM_FORCE_COMM_METHOD": "DEEPEP"}), "error", "wideep_pools.decode.env.TRTLLM_FORCE_COMM_METHOD",
+        "say the same thing", f"keep {TRT}.all_to_all"),
+    "a socket's path": (Change(variables={"wideep_state_dir": "/" + "d" * 60}), "error", "wideep_state_dir on host decode0", "longer than 107 bytes", "57 characters at most"),
     "balancer of another model": (Change(model=LITE, variables=eplb(redundant_experts=8)), "error", "wideep_eplb", "refuses the load balancer at its start: it does not balance DeepseekV2ForCausalLM", "remove wideep_eplb"),
     "balancer of an unknown model": (Change(variables={"wideep_model": "example/unknown"}), "error", "wideep_model_card", "how many experts", "set it"),
     "balancer without a backend": (Change(own={"moe_backend": "TRITON"}), "error", f"{TRT}.moe_backend", "no load balancing", "remove moe_backend"),
@@ -274,7 +308,7 @@ def deployment(change: Change) -> tuple[dict[str, list[str]], dict[str, dict[str
             given.pop("cuda_graph_max_bs", None)
         given.update(change.own)
     changed["options"] |= change.options
-    changed |= {"extra_args": change.extra, "env": change.env}
+    changed |= {"extra_args": change.extra, "env": change.env, **change.pools}
     shared = {
         "wideep_engine": "trtllm",
         "wideep_model_path": "/data/models/it",

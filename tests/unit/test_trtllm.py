@@ -11,7 +11,20 @@ import pytest
 import yaml
 from example_inventories import inventory
 from places import REPOSITORY
-from trtllm_cases import DENSE, LITE, NO_EPLB, OPTIONS, RIGHT, SAID, TRT, Change, D, P, deployment
+from trtllm_cases import (
+    DENSE,
+    LITE,
+    NO_EPLB,
+    OPTIONS,
+    RIGHT,
+    SAID,
+    TRT,
+    Change,
+    D,
+    P,
+    deployment,
+    gpu,
+)
 
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
@@ -209,7 +222,30 @@ def test_mpi_uses_the_interface_between_the_hosts_and_no_ssh() -> None:
     assert env["PATH"].startswith("/opt/trtllm/bin:")
     assert env["TRTLLM_EPLB_SHM_NAME"] == "moe_wideep_decode-0"
     assert (env["NCCL_SOCKET_IFNAME"], env["UCX_NET_DEVICES"]) == ("=eth0", "mlx5_0:1,mlx5_1:1")
-    assert not any(name.startswith("NVSHMEM") for name in env)
+    # DeepEP may be what TensorRT-LLM takes between these hosts.
+    assert (env["NVSHMEM_HCA_LIST"], env["NVSHMEM_BOOTSTRAP_UID_SOCK_IFNAME"]) == (
+        "mlx5_0:1,mlx5_1:1",
+        "eth0",
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(options={"data_parallel_size": 1}),
+        Change(variables=gpu("gb200-nvl72")),
+        Change(own={"all_to_all": "allgather"}),
+        Change(variables={"nodes": 3, "wideep_eplb": {"redundant_experts": 8}}),
+    ],
+    ids=["attention by tensors", "NVLink between hosts", "forced", "three hosts"],
+)
+def test_where_deepep_is_not_used_nvshmem_has_no_variables(change: Change) -> None:
+    assert not any(name.startswith("NVSHMEM") for name in launch(change).env)
+
+
+def test_what_carries_tokens_may_be_forced() -> None:
+    assert launch(Change(own={"all_to_all": "deepep"})).env["TRTLLM_FORCE_COMM_METHOD"] == "DEEPEP"
+    assert "TRTLLM_FORCE_COMM_METHOD" not in launch(Change()).env
 
 
 @pytest.mark.parametrize(
@@ -236,6 +272,9 @@ def test_in_containers_the_ranks_are_in_them() -> None:
         assert "--network=host" in one.argv
         assert "--entrypoint=python3" in one.argv
         assert {"--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=7"} <= set(one.argv)
+    assert "--cap-add=SYS_PTRACE" in head.argv
+    by_tensors = replace(RIGHT["in containers"], both={"data_parallel_size": 1}, pool=P)
+    assert "--cap-add=SYS_PTRACE" not in launch(by_tensors).argv
     assert {"--env=OMPI_MCA_plm_rsh_agent", "--env=PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"} <= set(head.argv)
     assert "mpirun" in head.argv
     assert "mpirun" not in rank.argv
@@ -314,6 +353,44 @@ def test_the_engines_files_differ_as_prefill_and_decode_do() -> None:
         assert tree["cache_transceiver_config"] == {"backend": "NIXL", "max_tokens_in_buffer": 8448}
         assert tree["kv_cache_config"]["dtype"] == "fp8"
         assert tree["enable_attention_dp"] is True
+
+
+def test_drafts_are_the_engines() -> None:
+    made = engine(RIGHT["MTP"])
+    assert made["speculative_config"] == {"decoding_type": "MTP", "max_draft_len": 3}
+    assert made["max_num_tokens"] == 64 * 4
+    assert engine(RIGHT["MTP"], PREFILL)["speculative_config"] == made["speculative_config"]
+    # How many is the model's own, where nobody says it.
+    assert engine(Change(both={"speculative": {"algorithm": "mtp"}}))["speculative_config"] == {
+        "decoding_type": "MTP"
+    }
+    eagle = {"algorithm": "eagle3", "steps": 2, "draft_model": "/data/models/eagle"}
+    assert engine(Change(both={"speculative": eagle}))["speculative_config"] == {
+        "decoding_type": "Eagle3",
+        "max_draft_len": 2,
+        "speculative_model": "/data/models/eagle",
+    }
+    assert "speculative_config" not in engine(Change())
+
+
+def test_experts_begin_where_they_are_placed() -> None:
+    made = launch(RIGHT["a placement"])
+    placed = yaml.safe_load(file(made, "eplb.yaml"))["initial_global_assignments"]
+    assert (len(placed), len(placed[3]), placed[60][-1]) == (58, 272, 15)
+    alone = {"wideep_eplb": {"placement": {n: [*range(255, -1, -1)] for n in range(3, 61)}}}
+    assert yaml.safe_load(file(launch(Change(variables=alone)), "eplb.yaml"))["num_slots"] == 256
+
+
+def test_each_pool_may_balance_in_its_own_way() -> None:
+    own = Change(pool=P, pools={"eplb": {"enabled": False, "redundant_experts": 0}})
+    made = launches(make_plan(*deployment(own)))
+    assert not any(f.path.endswith("eplb.yaml") for f in made[PREFILL].files)
+    assert yaml.safe_load(file(made[DECODE], "eplb.yaml"))["num_slots"] == 272
+    # Attention by tensors: nothing to balance there, and decode has what is shared.
+    made = launches(make_plan(*deployment(RIGHT["prefill without balanced experts"])))
+    assert not any(f.path.endswith("eplb.yaml") for f in made[PREFILL].files)
+    assert "TRTLLM_EPLB_SHM_NAME" not in made[PREFILL].env
+    assert "TRTLLM_EPLB_SHM_NAME" in made[DECODE].env
 
 
 def test_ucx_by_itself_has_the_variables_of_nixl() -> None:

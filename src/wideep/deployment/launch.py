@@ -128,7 +128,8 @@ class Launch:
     `programs` are those that argv, environment or clean-up call. `gang`: of a rank that lives with others.
     `depends_on` names services of the same host that must be started before. `cleanup` is a command that is
     run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
-    does not matter. Times are in seconds.
+    does not matter. `shares_descriptors`: its processes take file descriptors from each other (pidfd_getfd),
+    for which a container needs SYS_PTRACE. Times are in seconds.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Launch:
     stop_timeout_s: int = 30
     open_files: int = 65536
     lock_memory: bool = False
+    shares_descriptors: bool = False
     gang: Gang | None = None
 
     @cached_property

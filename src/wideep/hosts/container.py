@@ -110,6 +110,8 @@ def wrap(site: Site, launch: Launch, image: str) -> Launch:
         options.append(f"--device={IMEX_CHANNELS}")
     if launch.lock_memory:
         options.append("--cap-add=IPC_LOCK")
+    if launch.shares_descriptors:
+        options.append("--cap-add=SYS_PTRACE")
     options += [f"--volume={mount}" for mount in _mounts(site, launch)]
     options += [f"--env={name}={value}" for name, value in sorted(private.items())]
     options += [f"--env-file={path}" for path in launch.env_files]

@@ -311,9 +311,10 @@ class _Writer:
         security: dict[str, Any] = {}
         if part.works:
             mounts.append({"name": "cache", "mountPath": POD_CACHE})
+            traces = ("SYS_PTRACE",) if part.launch.shares_descriptors else ()
             security = _set(
                 {
-                    "capabilities": _set({"add": list(self.own.capabilities)}),
+                    "capabilities": _set({"add": list(dict.fromkeys((*self.own.capabilities, *traces)))}),
                     "privileged": self.own.privileged or None,
                 }
             )

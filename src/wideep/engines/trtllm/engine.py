@@ -125,6 +125,8 @@ class Trtllm(Engine):
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
+            # So its all-to-all over NVLink maps memory of other GPUs, where NVLink does not span hosts.
+            shares_descriptors=case.exchanges and not (case.gpu and case.gpu.multi_node_nvlink),
         )
 
     def _head(
@@ -177,10 +179,13 @@ class Trtllm(Engine):
         if case.balanced:
             # The experts in shared memory; a start removes what a crash left under the same name.
             env["TRTLLM_EPLB_SHM_NAME"] = f"moe_{case.settings.deployment}_{replica.name}"
+        if case.options.all_to_all != "auto":
+            forced = case.facts.all_to_all
+            env[forced.variable] = forced.words[case.options.all_to_all][0]
         return env | network.environment(
             node.host,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
-            all_to_all=False,
+            all_to_all=case.may_deep_ep,
             spans_hosts=case.spans_hosts,
             gpu=hardware_cards().get(node.host.gpu),
         )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
-from wideep.engines.options import CommonOptions, parse_options
+from wideep.engines.options import CommonOptions, Speculative, parse_options
 from wideep.engines.trtllm.release import TrtllmFacts, facts
+from wideep.inventory.settings import EplbSettings
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import (
@@ -34,6 +35,11 @@ LONGEST_WHOLE, CHUNK = 16384, 8192
 FRACTION = {"prefill": 0.60, "decode": 0.70, "aggregated": 0.70}
 # FlashMLA's blocks, which TensorRT-LLM sets by itself on Hopper; its own default elsewhere.
 PAGE_SIZE, PAGE_SIZE_FLASH_MLA = 32, 64
+
+
+AllToAll = Literal[
+    "auto", "nvlink_one_sided", "nvlink_two_sided", "deepep", "deepep_low_latency", "allgather"
+]
 
 
 class TrtllmOptions(CommonOptions):
@@ -80,6 +86,17 @@ class TrtllmOptions(CommonOptions):
         default=None,
         ge=1,
         description="Tokens of one sequence's KV cache that can be on their way between the pools.",
+    )
+    kv_transfer_timeout_ms: int | None = Field(
+        default=None,
+        ge=1,
+        description="How long a transfer of a sequence's KV cache may take; unset, a minute. Long prompts may"
+        " need ten.",
+    )
+    all_to_all: AllToAll = Field(
+        default="auto",
+        description="What carries tokens to the GPUs of their experts; V(auto), the first that TensorRT-LLM"
+        " finds to work.",
     )
     mpirun: str = Field(
         default="mpirun",
@@ -131,6 +148,12 @@ class Case(PoolCase[TrtllmOptions]):
         return self.options.pipeline_parallel_size
 
     @property
+    def eplb(self) -> EplbSettings:
+        """Return the balancing of the pool; what is shared is not for attention that all GPUs divide."""
+        own = self.pool.settings.eplb is not None or not self.disaggregated
+        return super().eplb if self.dp > 1 or own else EplbSettings()
+
+    @property
     def experts(self) -> bool:
         """Whether the model has experts; of a model without a card, whether the operator says so."""
         eplb = self.asked_eplb
@@ -141,7 +164,8 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def balanced(self) -> bool:
         """Whether experts are placed by a load balancer."""
-        return self.experts and (self.eplb.enabled or self.eplb.redundant_experts > 0)
+        eplb = self.eplb
+        return self.experts and (eplb.enabled or eplb.redundant_experts > 0 or bool(eplb.placement))
 
     @property
     def slots(self) -> int | None:
@@ -158,6 +182,9 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def draft_tokens(self) -> int:
         """Return the tokens that one sequence adds to a decode step (more than 1: speculative decoding)."""
+        given = self.options.speculative
+        if given:
+            return given.verified or 1 + (given.algorithm == "mtp")
         config = self.options.engine_args.get("speculative_config")
         if not isinstance(config, Mapping):
             return 1
@@ -165,6 +192,51 @@ class Case(PoolCase[TrtllmOptions]):
         named = [config.get(name) for name in ("max_draft_len", "num_nextn_predict_layers")]
         mtp = int(config.get("decoding_type") == "MTP")
         return 1 + max((count for count in named if isinstance(count, int)), default=mtp)
+
+    @property
+    def speculative(self) -> Speculative | None:
+        """Return how the pool drafts, by the option or by the engine's own section."""
+        config = self.options.engine_args.get("speculative_config")
+        if self.options.speculative or not isinstance(config, Mapping):
+            return self.options.speculative
+        words = {word: algorithm for algorithm, word in self.facts.drafts.words.items()}
+        algorithm = words.get(str(config.get("decoding_type")))
+        return Speculative.model_validate({"algorithm": algorithm}) if algorithm else None
+
+    @property
+    def all_to_all(self) -> str:
+        """Return what carries tokens to experts where it is forced, by the option or by the environment."""
+        known, env = self.facts.all_to_all, self.pool.settings.env
+        if self.options.all_to_all != "auto":
+            return self.options.all_to_all
+        for name in (known.variable, *known.older):
+            for option, words in known.words.items():
+                if env.get(name) in words:
+                    return option
+        return "auto"
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether GPUs send tokens to each other's experts: attention by data, each expert on one GPU."""
+        return self.experts and self.dp > 1 and self.ep == self.tp
+
+    @property
+    def deep_ep(self) -> bool:
+        """Whether DeepEP works in a layout: GPUs of one host, or whole hosts."""
+        known, each = self.facts.all_to_all, len(self.replica.head.gpus)
+        return (
+            self.tp in known.one_host
+            if self.nodes == 1
+            else each == known.of_each and self.nodes in known.hosts
+        )
+
+    @property
+    def may_deep_ep(self) -> bool:
+        """Whether DeepEP may carry tokens between hosts, over NVSHMEM."""
+        between = self.exchanges and self.spans_hosts and self.deep_ep
+        forced = self.all_to_all.startswith("deepep")
+        nvlink = self.gpu is not None and self.gpu.multi_node_nvlink
+        return between and (forced or (self.all_to_all == "auto" and not nvlink))
 
     @property
     def graphs(self) -> bool:
@@ -247,7 +319,8 @@ def _with_defaults(case: Case) -> Case:
     tp = given.get("tensor_parallel_size", max(1, case.world_size // case.options.pipeline_parallel_size))
     dp = given.get("data_parallel_size", tp if given.get("dp_attention") else 1)
     eplb = case.asked_eplb
-    experts = case.card.experts is not None if case.card else eplb.enabled or eplb.redundant_experts > 0
+    seems = eplb.enabled or eplb.redundant_experts > 0
+    experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
     context = given.get("context_length", case.card.context_length if case.card else None)
     hopper_mla = case.card and case.card.attention.kind == "mla" and case.gpu and case.gpu.compute == 90

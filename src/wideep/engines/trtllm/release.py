@@ -86,6 +86,27 @@ class Transceiver(_Fact):
         return "PYTHON" if backend in self.python else "CPP"
 
 
+class Drafts(_Fact):
+    """words: our names of what drafts -> the engine's (speculative_config.decoding_type)."""
+
+    words: dict[str, str]
+
+
+class AllToAll(_Fact):
+    """What carries tokens to experts. variable: by which it is forced. older: what earlier versions read.
+
+    words: our names -> theirs. one_host, hosts, of_each: GPUs of one host, or hosts of so many GPUs, in which
+    DeepEP works.
+    """
+
+    variable: str
+    older: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
+    one_host: tuple[int, ...]
+    hosts: tuple[int, ...]
+    of_each: int
+
+
 class TrtllmFacts(_Row):
     """What the rules go by. version: TensorRT-LLM's. sources: mark -> what was read."""
 
@@ -97,11 +118,14 @@ class TrtllmFacts(_Row):
     fallback: str
     eplb: Balancing
     transceiver: Transceiver
+    drafts: Drafts
+    all_to_all: AllToAll
 
     @model_validator(mode="after")
     def _names_are_explained(self) -> TrtllmFacts:
         facts: list[Any] = [*self.moe_backends.values(), *self.gone_backends.values(), *self.choice]
-        marks = {fact.source for fact in (*facts, self.eplb, self.eplb.unverified, self.transceiver)}
+        facts += [self.eplb, self.eplb.unverified, self.transceiver, self.drafts, self.all_to_all]
+        marks = {fact.source for fact in facts}
         if marks != self.sources.keys():
             raise ValueError(f"sources and marks differ: {', '.join(sorted(marks ^ self.sources.keys()))}")
         named = {self.fallback, *(row.backend for row in self.choice)}

@@ -45,6 +45,13 @@ def engine_args(case: Case, balancer: str) -> dict[str, Any]:
         tree["cache_transceiver_config"] = {
             "backend": case.settings.kv_transfer.upper(),
             "max_tokens_in_buffer": o.max_tokens_in_buffer,
+            "kv_transfer_timeout_ms": o.kv_transfer_timeout_ms,
+        }
+    if o.speculative:
+        tree["speculative_config"] = {
+            "decoding_type": case.facts.drafts.words.get(o.speculative.algorithm),
+            "max_draft_len": o.speculative.verified - 1 if o.speculative.verified else None,
+            "speculative_model": o.speculative.draft_model or None,
         }
     tree = _set(tree)
     # null is a value here: it turns the graphs off, an absent section does not.
@@ -58,9 +65,11 @@ def load_balancer(case: Case) -> dict[str, Any]:
     if not case.balanced or case.slots is None:
         return {}  # of an unknown model the rules want a card first
     eplb = case.eplb
+    start = eplb.placement if isinstance(eplb.placement, Mapping) else {}
     return {
         "num_slots": case.slots,
         "layer_updates_per_iter": (eplb.layers_per_chunk or 1) if eplb.enabled else 0,
+        **({"initial_global_assignments": dict(start)} if start else {}),
     }
 
 

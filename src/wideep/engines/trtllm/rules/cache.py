@@ -12,6 +12,8 @@ from wideep.engines.trtllm.rules.registry import rule
 from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
 
+# What NVIDIA raised it to for long contexts (issue 13868 of NVIDIA/TensorRT-LLM).
+LONGEST_TRANSFER_MS = 600_000
 SHARE = shared.Share(
     "free_gpu_memory_fraction",
     *(0.1, "nearly all of the free memory unused"),
@@ -36,6 +38,25 @@ def transfer_buffer(case: Case) -> Iterator[Problem]:
             "an aggregated pool hands no KV cache over",
             case.at("max_tokens_in_buffer"),
             "remove max_tokens_in_buffer",
+        )
+
+
+@rule
+def transfer_timeout(case: Case) -> Iterator[Problem]:
+    """A sequence whose other side died keeps its memory for so long."""
+    limit = case.options.kv_transfer_timeout_ms
+    if case.disaggregated and limit and limit > LONGEST_TRANSFER_MS:
+        yield warn(
+            f"kv_transfer_timeout_ms {limit}: what is sent to a worker that died keeps its memory for"
+            f" {limit // 60000} minutes",
+            case.at("kv_transfer_timeout_ms"),
+            f"set it to {LONGEST_TRANSFER_MS} at most, which is enough for the longest prompts",
+        )
+    if not case.disaggregated and limit:
+        yield Problem(
+            "an aggregated pool hands no KV cache over",
+            case.at("kv_transfer_timeout_ms"),
+            "remove kv_transfer_timeout_ms",
         )
 
 

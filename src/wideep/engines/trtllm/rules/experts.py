@@ -24,6 +24,56 @@ def dense_model(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def left_out_balancing(case: Case) -> Iterator[Problem]:
+    """What both pools share of balancing is not for a pool whose attention is not by data."""
+    asked = case.asked_eplb
+    if case.experts and case.ep > 1 and not case.balanced and (asked.enabled or asked.redundant_experts):
+        yield warn(
+            f"pool {case.role} spreads its experts and does not balance them: TensorRT-LLM would ignore the"
+            " load balancer, as attention is not by data there",
+            case.at("data_parallel_size"),
+            f"nothing has to be done; set it to {case.tp} to have them balanced, too",
+        )
+
+
+@rule
+def placement(case: Case) -> Iterator[Problem]:
+    """Experts begin where a list for each layer says; TensorRT-LLM fails later, when it makes the model."""
+    given, card, where = case.eplb.placement, case.card, case.eplb_at("placement")
+    if isinstance(given, str) and given:
+        yield Problem(
+            "TensorRT-LLM has the experts of each slot in its own YAML, which the plan writes",
+            where,
+            "write {layer: [expert of each slot]}, for instance by lookup('file', …) | from_yaml",
+        )
+    if not isinstance(given, dict) or card is None or card.experts is None or case.slots is None:
+        return
+    if lacks := sorted(set(range(card.layers - card.moe_layers, card.layers)) - given.keys()):
+        yield Problem(
+            f"layers with experts have no placement: {', '.join(map(str, lacks[:5]))}"
+            + (" …" if len(lacks) > 5 else ""),
+            where,
+            "write a list for each layer that has experts",
+        )
+    for layer, slots in given.items():
+        if len(slots) != case.slots or not set(slots) <= set(range(card.experts.routed)):
+            yield Problem(
+                f"layer {layer} names {len(slots)} experts up to {max(slots, default=0)}: there are"
+                f" {case.slots} slots for experts 0 to {card.experts.routed - 1}",
+                where,
+                f"write {case.slots} numbers, or correct {case.eplb_at('redundant_experts')}",
+            )
+            return
+        if gone := set(range(card.experts.routed)) - set(slots):
+            yield Problem(
+                f"layer {layer} has no slot for expert {min(gone)}: its tokens would go nowhere",
+                where,
+                "give each expert a slot",
+            )
+            return
+
+
+@rule
 def load_balancer_is_used(case: Case) -> Iterator[Problem]:
     """TensorRT-LLM ignores load_balancer silently, unless experts, attention and backend suit it."""
     if not case.balanced:
@@ -146,4 +196,92 @@ def host_memory(case: Case) -> Iterator[Problem]:
             f" transparent huge pages (not never){gdrcopy}",
             case.eplb_at("enabled"),
             "provide it (mount -o remount,size=…), or set enabled: false",
+        )
+
+
+@rule
+def all_to_all(case: Case) -> Iterator[Problem]:
+    """What is forced and cannot work fails later, when the model is made; else the next one is tried."""
+    known, env, chosen, where = case.facts.all_to_all, case.pool.settings.env, case.all_to_all, "all_to_all"
+    for name in (known.variable, *known.older):
+        if name not in env:
+            continue
+        if where in case.given:
+            yield Problem(
+                f"{name} and {where} say the same thing",
+                f"wideep_pools.{case.role}.env.{name}",
+                f"keep {case.at(where)}",
+            )
+        elif name in known.older:
+            option = f"set {case.at(where)}: {chosen} instead" if chosen != "auto" else "remove it"
+            yield warn(
+                f"TensorRT-LLM {case.facts.version} may not read {name} any more, but {known.variable}",
+                f"wideep_pools.{case.role}.env.{name}",
+                option,
+            )
+    if chosen == "auto" or not case.experts:
+        return
+    at = case.at(where) if where in case.given else f"wideep_pools.{case.role}.env"
+    if not case.exchanges:
+        yield warn(
+            "without attention by data, and all experts spread over all GPUs, nothing is sent to experts",
+            at,
+            f"remove it, or set {case.at('data_parallel_size')} and expert_parallel_size: {case.tp}",
+        )
+    elif chosen.startswith("deepep") and not case.deep_ep:
+        yield Problem(
+            f"DeepEP works in one host with {_or(known.one_host)} GPUs, or in {_or(known.hosts)} hosts of"
+            f" {known.of_each}: not in {case.nodes} of {len(case.replica.head.gpus)}",
+            at,
+            "remove it, or change nodes_per_replica",
+        )
+    elif chosen.startswith("nvlink") and case.spans_hosts and case.gpu and not case.gpu.multi_node_nvlink:
+        yield Problem(
+            f"{chosen} needs NVLink between all GPUs of a replica, {case.gpu.product} has it within a host",
+            at,
+            "remove it, or set it to deepep",
+        )
+    elif case.may_deep_ep and not all(host.network.rdma_devices for host in case.hosts):
+        yield Problem(
+            "DeepEP between hosts sends by RDMA alone (NVSHMEM over IBGDA), and no device is described",
+            "wideep_network",
+            "set link and rdma_devices of wideep_network, or remove all_to_all",
+        )
+
+
+def _or(numbers: tuple[int, ...]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} or {last}"
+
+
+@rule
+def drafts(case: Case) -> Iterator[Problem]:
+    """TensorRT-LLM drafts one token after the other, and refuses what it does not know at its start."""
+    given, known = case.options.speculative, case.facts.drafts
+    if given is None:
+        return
+    where = case.at("speculative")
+    if given.algorithm not in known.words:
+        yield Problem(
+            f"TensorRT-LLM does not draft with {given.algorithm}",
+            f"{where}.algorithm",
+            f"use one of {', '.join(known.words)}",
+        )
+    elif given.algorithm != "mtp" and given.verified is None:
+        yield Problem(
+            f"TensorRT-LLM has to be told how many tokens {given.algorithm} drafts",
+            f"{where}.steps",
+            "set it, for instance to 3",
+        )
+    if given.algorithm not in ("mtp", "ngram") and not given.draft_model:
+        yield Problem(
+            f"{given.algorithm} drafts with a model of its own",
+            f"{where}.draft_model",
+            "set it to that model's directory",
+        )
+    if given.topk not in (None, 1):
+        yield warn(
+            "drafts do not branch in TensorRT-LLM: topk is SGLang's",
+            f"{where}.topk",
+            "remove it, or leave it for SGLang",
         )

@@ -7,7 +7,15 @@ from typing import Any
 
 from wideep.engines import rules as shared
 from wideep.engines.trtllm.options import Case
-from wideep.engines.trtllm.rules.registry import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, SECTIONS, rule
+from wideep.engines.trtllm.rules.registry import (
+    ALSO_FIELDS,
+    FIELDS,
+    OPTION_OF,
+    OWNED,
+    OWNED_FIELDS,
+    SECTIONS,
+    rule,
+)
 from wideep.problems import Problem
 
 # Environment variables that once chose what wideep_kv_transfer chooses.
@@ -42,6 +50,12 @@ def fields_of_the_plan(case: Case) -> Iterator[Problem]:
                     if path == "cuda_graph_config"
                     else "remove it, or write {field: value} for further fields",
                 )
+        elif path in ALSO_FIELDS and ALSO_FIELDS[path] in case.given:
+            yield Problem(
+                f"{path} is what the option {ALSO_FIELDS[path]} decides, which is set, too",
+                where,
+                f"keep {case.at(ALSO_FIELDS[path])}, or this",
+            )
         elif path in FIELDS:
             yield Problem(
                 f"{path} has an option of its own, which rules can check",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from wideep.engines.rules import balanced_somewhere, longest_prompt, pair, same_layout
+from wideep.engines.rules import balanced_somewhere, longest_prompt, pair, same_drafts, same_layout
 from wideep.engines.trtllm.options import Case
 from wideep.problems import Problem
 
@@ -14,6 +15,12 @@ def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     yield from same_layout(cases)
     yield from balanced_somewhere(cases)
     yield from longest_prompt(cases, at="decode")
+    # Drafts of n-grams have no KV cache; those of layers have, and both sides compare what is sent.
+    ngram = any(case.speculative and case.speculative.algorithm == "ngram" for case in cases)
+    typed = any(case.options.speculative for case in cases)
+    for problem in same_drafts(cases, decode_alone=ngram):
+        # A section of the engine's own may say more than we read.
+        yield problem if typed else replace(problem, severity="warning")
     both = pair(cases)
     if both is None:
         return

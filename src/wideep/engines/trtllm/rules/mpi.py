@@ -11,6 +11,8 @@ from wideep.problems import Problem
 
 # trtllm-llmapi-launch hands its words to the shell without quotes.
 SHELL_SPECIAL = frozenset(" \t\n*?[")
+# What it names in TMPDIR (a UUID follows), and what a socket's address can have.
+SOCKET_NAME, LONGEST_SOCKET = "rpc_test_" + 36 * "x", 107
 
 
 def _differs(a: Host, b: Host, *, existing: bool) -> dict[str, tuple[str, str]]:
@@ -52,6 +54,21 @@ def launcher_words(case: Case) -> Iterator[Problem]:
                 f"{word!r} would be split or expanded by the shell of trtllm-llmapi-launch",
                 where,
                 "use a value without spaces and *, ? or [",
+            )
+
+
+@rule
+def launcher_socket(case: Case) -> Iterator[Problem]:
+    """Rank 0 meets its worker at a socket among temporary files; a longer path cannot be bound."""
+    if not case.spans_hosts or case.settings.on_kubernetes:
+        return
+    for host in dict.fromkeys(replica.head.host for replica in case.pool.replicas):
+        longest = LONGEST_SOCKET - len(f"/tmp/{SOCKET_NAME}")  # noqa: S108 - below the state directory
+        if len(host.state_dir) > longest:
+            yield Problem(
+                f"the socket of trtllm-llmapi-launch would have a path longer than {LONGEST_SOCKET} bytes",
+                f"wideep_state_dir on host {host.name}",
+                f"use a directory whose path has {longest} characters at most",
             )
 
 

@@ -64,6 +64,11 @@ FIELDS = {
     "load_format": "load_format",
     "trust_remote_code": "trust_remote_code",
 }
+# Field -> an option that decides it, too: it may stand in one of the two places.
+ALSO_FIELDS = {
+    "cache_transceiver_config.kv_transfer_timeout_ms": "kv_transfer_timeout_ms",
+    "speculative_config": "speculative",
+}
 # Field -> what else decides it.
 OWNED_FIELDS = {
     "model": "wideep_model_path",
