@@ -13,7 +13,7 @@ from wideep.engines.trtllm.rules import FIELDS, OWNED_FIELDS
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
 from wideep.reference.hardware import hardware_cards
-from wideep.reference.models import find_model
+from wideep.reference.models import Formats, find_model
 from wideep.reference.release import Release, find_release, releases
 
 RELEASES = [find_release(version) for version in releases()]
@@ -53,6 +53,9 @@ def test_rules_know_every_backend_that_the_engine_takes(release: Release) -> Non
         ("gb200-nvl72", "fp8", 16, "DEEPGEMM", "FP8 blocks"),
         ("gb200-nvl72", "fp4", 8, "CUTLASS", "CUTEDSL is for more than 8 GPUs"),
         ("gb200-nvl72", "fp4", 16, "CUTEDSL", "NVFP4"),
+        ("gb300-nvl72", "fp4", 16, "CUTEDSL", "NVFP4"),
+        ("h200-141gb", "fp4", 8, "MARLIN", "before Blackwell"),
+        ("a100-80gb", "int4", 8, "CUTLASS", "and INT4 weights"),
     ],
 )
 def test_the_backend_follows_gpu_weights_and_width(  # noqa: PLR0917 - a table
@@ -66,6 +69,37 @@ def test_the_backend_follows_gpu_weights_and_width(  # noqa: PLR0917 - a table
     assert why in reason
     assert known.moe_backends[chosen].suits(gpu, model)
     assert known.backend(None, model, ep)[0] == "CUTLASS"
+
+
+@each_release
+@pytest.mark.parametrize(
+    ("backend", "formats", "hopper", "blackwell"),
+    [
+        ("CUTLASS", "fp8-block", True, False),
+        ("CUTLASS", "fp8-tensor", True, True),
+        ("CUTLASS", "nvfp4", False, True),
+        ("CUTLASS", "mxfp4", True, True),
+        ("CUTLASS", "bf16", True, True),
+        ("TRTLLM", "fp8-block", False, True),
+        ("TRTLLM", "nvfp4", False, True),
+        ("TRTLLM", "mxfp4", False, True),
+        ("DEEPGEMM", "fp8-block", False, True),
+        ("DEEPGEMM", "nvfp4", False, False),
+        ("CUTEDSL", "nvfp4", False, True),
+        ("CUTEDSL", "fp8-block", False, False),
+        ("MARLIN", "nvfp4", True, False),
+    ],
+)
+def test_backends_have_kernels_for_formats_and_gpus(
+    release: Release, backend: str, formats: Any, hopper: bool, blackwell: bool
+) -> None:
+    model, _ = find_model("deepseek-r1", "")
+    assert model
+    model = model.model_copy(update={"formats": Formats(experts=formats)})
+    known, cards = facts(release).moe_backends[backend], hardware_cards()
+    assert known.suits(cards["h100-80gb"], model) is hopper
+    assert known.suits(cards["b200-180gb"], model) is blackwell
+    assert known.suits(cards["gb300-nvl72"], model) is blackwell
 
 
 @each_release

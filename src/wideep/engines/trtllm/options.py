@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wideep.deployment import network
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
 from wideep.engines.options import CommonOptions, Speculative, parse_options
@@ -22,6 +23,7 @@ from wideep.reference.memory import (
     Budget,
     Layout,
     activations,
+    kv_bytes_per_sequence,
     kv_bytes_per_token,
     weights,
 )
@@ -234,6 +236,7 @@ class Case(PoolCase[TrtllmOptions]):
     def may_deep_ep(self) -> bool:
         """Whether DeepEP may carry tokens between hosts, over NVSHMEM."""
         between = self.exchanges and self.spans_hosts and self.deep_ep
+        between = between and not any(network.foreign(host) for host in self.hosts)
         forced = self.all_to_all.startswith("deepep")
         nvlink = self.gpu is not None and self.gpu.multi_node_nvlink
         return between and (forced or (self.all_to_all == "auto" and not nvlink))
@@ -265,7 +268,7 @@ class Case(PoolCase[TrtllmOptions]):
         if card is None or self.gpu is None or self.tp % self.ep or self.dp not in (1, self.tp):
             return None
         own = self.dp > 1  # each GPU attends for itself and has all but the experts whole
-        each = 1 if own else self.tp
+        each, stages = 1 if own else self.tp, o.pipeline_parallel_size
         layout = Layout(
             tensor=self.tp,
             attention=each,
@@ -275,9 +278,12 @@ class Case(PoolCase[TrtllmOptions]):
             head=each,
             expert=self.ep,
             redundant=self.eplb.redundant_experts,
+            stages=stages,
         )
-        parts = {name: round(size / o.pipeline_parallel_size) for name, size in weights(card, layout).items()}
-        per_token = kv_bytes_per_token(card, o.kv_cache_dtype, each)
+        drafts = self.speculative is not None and self.speculative.algorithm == "mtp"
+        parts = weights(card, layout, drafts=drafts)
+        per_token = kv_bytes_per_token(card, o.kv_cache_dtype, each, stages=stages, drafts=drafts)
+        states = kv_bytes_per_sequence(card, o.kv_cache_dtype, each, stages=stages)
         beside = {"runtime": RUNTIME, "activations": activations(card, o.max_num_tokens or 0)}
         free = self.gpu.memory - sum(parts.values()) - sum(beside.values())
         if self.graphs:
@@ -286,7 +292,8 @@ class Case(PoolCase[TrtllmOptions]):
             beside["transfer buffer"] = (o.max_tokens_in_buffer or 0) * per_token
         share = o.free_gpu_memory_fraction or FRACTION[self.role]
         fraction = (sum(parts.values()) + share * free) / self.gpu.memory
-        return Budget(self.gpu.memory, fraction, parts, per_token, beside)
+        states *= o.max_batch_size or 0
+        return Budget(self.gpu.memory, fraction, parts, per_token, beside, states)
 
 
 def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
@@ -349,6 +356,6 @@ def _with_defaults(case: Case) -> Case:
     case = replace(case, options=TrtllmOptions.model_validate(defaults | given))
     if case.options.moe_backend or not case.experts:
         return case
-    backend, why = case.facts.backend(case.gpu, case.card, case.ep)
+    backend, why = case.facts.backend(case.gpu, case.card, case.ep, balanced=case.balanced)
     options = case.options.model_copy(update={"moe_backend": backend})
     return replace(case, options=options, why_backend=why)

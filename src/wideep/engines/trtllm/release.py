@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from wideep.reference.hardware import GpuCard
-from wideep.reference.models import ModelCard
+from wideep.reference.models import Format, ModelCard
 from wideep.reference.release import Release
 
-Weights = Literal["bf16", "fp8", "fp4"]
+# What a format may be, of which a card does not say more.
+UNSAID: dict[str, tuple[Format, ...]] = {
+    "fp8": ("fp8", "fp8-block", "fp8-channel", "fp8-tensor"),
+    "fp4": ("fp4", "nvfp4"),
+}
 # First and last compute capability of a range, times ten.
 Compute = tuple[tuple[int, int], ...]
 
@@ -30,10 +34,21 @@ def _within(compute: Compute, gpu: GpuCard) -> bool:
     return any(low <= gpu.compute <= high for low, high in compute)
 
 
-class Kernels(_Row):
-    """Weights and GPUs that a backend has kernels for."""
+def of_experts(card: ModelCard) -> tuple[Format, ...]:
+    """Return how a model's experts may be stored: several formats where its card does not say which."""
+    name = card.format_of("experts")
+    return UNSAID.get(name, (name,))
 
-    weights: tuple[Weights, ...]
+
+def label(card: ModelCard) -> str:
+    """Return the format of a model's experts as a person writes it."""
+    return card.format_of("experts").partition("-")[0].upper()
+
+
+class Kernels(_Row):
+    """Formats of experts and GPUs that a backend has kernels for."""
+
+    formats: tuple[Format, ...]
     compute: Compute
 
 
@@ -48,23 +63,24 @@ class MoeBackend(_Fact):
         """Whether it has kernels for a model's experts on a GPU."""
         if self.architectures and card.architecture and not card.architecture.startswith(self.architectures):
             return False
-        return any(card.weights in row.weights and _within(row.compute, gpu) for row in self.runs)
+        wanted = set(of_experts(card))
+        return any(wanted & set(row.formats) and _within(row.compute, gpu) for row in self.runs)
 
 
 class Choice(_Fact):
     """A backend that is taken by itself. wider_than: only where the experts are on more GPUs."""
 
     backend: str
-    weights: Weights
+    formats: tuple[Format, ...]
     compute: Compute
     wider_than: int = 0
     why: str
 
 
 class Unverified(_Fact):
-    """Types of weights whose experts TensorRT-LLM moves without having verified it."""
+    """Formats whose experts TensorRT-LLM moves without having verified it."""
 
-    weights: tuple[Weights, ...]
+    formats: tuple[Format, ...]
 
 
 class Balancing(_Fact):
@@ -133,22 +149,25 @@ class TrtllmFacts(_Row):
             raise ValueError(f"no such backend: {', '.join(sorted(unknown))}")
         return self
 
-    def backend(self, gpu: GpuCard | None, card: ModelCard | None, ep: int) -> tuple[str, str]:
-        """Return the backend for a model's experts on `ep` GPUs, and why."""
+    def backend(
+        self, gpu: GpuCard | None, card: ModelCard | None, ep: int, *, balanced: bool = False
+    ) -> tuple[str, str]:
+        """Return the backend for a model's experts on `ep` GPUs, and why. balanced: one that can balance."""
         if gpu is None or card is None:
             return self.fallback, f"model or GPU is unknown, and {self.fallback} runs on all of them"
-        here = [row for row in self.choice if _within(row.compute, gpu)]
-        same = [row for row in here if row.weights == card.weights]
+        fitting = (row for row in self.choice if _within(row.compute, gpu))
+        here = [row for row in fitting if self.moe_backends[row.backend].balances or not balanced]
+        own = label(card)
+        same = [row for row in here if set(row.formats) & set(of_experts(card))]
         for row in same:
             if ep > row.wider_than:
                 return row.backend, row.why
-        if not here:
-            return self.fallback, f"TensorRT-LLM has no other for {gpu.product}"
+        if not same and not gpu.blackwell:
+            return self.fallback, f"TensorRT-LLM has no other for {gpu.product} and {own} weights"
         if not same:
-            kinds = " and ".join(sorted({row.weights.upper() for row in here}, reverse=True))
-            return self.fallback, f"the other backends are for {kinds} weights"
+            return self.fallback, f"the other backends are for FP8 and FP4 weights, not for {own}"
         others = ", ".join(f"{row.backend} is for more than {row.wider_than} GPUs" for row in same)
-        return self.fallback, f"{card.weights.upper()} weights on {ep} GPUs; {others}"
+        return self.fallback, f"{own} weights on {ep} GPUs; {others}"
 
 
 def facts(release: Release) -> TrtllmFacts:

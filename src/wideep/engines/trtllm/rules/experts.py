@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.trtllm.options import Case
+from wideep.engines.trtllm.release import label
 from wideep.engines.trtllm.rules.registry import rule
 from wideep.inventory.settings import EplbSettings
 from wideep.problems import Problem
@@ -120,6 +121,18 @@ def moe_backend(case: Case) -> Iterator[Problem]:
     """The lab's WIDEEP is gone; one without kernels is replaced by TensorRT-LLM silently, or fails later."""
     where, chosen, facts = case.at("moe_backend"), case.options.moe_backend or "", case.facts
     instead = "remove moe_backend: one that fits is chosen"
+    backend, gpu, card = facts.moe_backends.get(chosen), case.gpu, case.card
+    fits = backend.suits(gpu, card) if backend and gpu and card and card.experts else True
+    what = f"{label(card) if card else ''} weights on {gpu.product if gpu else ''}"
+    if case.why_backend and not fits:
+        balanced = " with balanced experts" if case.balanced else ""
+        yield warn(
+            f"no backend is known to have kernels for {what}{balanced} in TensorRT-LLM {facts.version}:"
+            f" {chosen} is set",
+            where,
+            "use other weights or GPUs, or set moe_backend to one that you saw working",
+        )
+        return
     if case.why_backend:
         yield warn(
             f"the experts' backend is {chosen}: {case.why_backend}",
@@ -128,12 +141,17 @@ def moe_backend(case: Case) -> Iterator[Problem]:
         )
         return
     if chosen in facts.gone_backends:
-        yield Problem(f"{chosen} is gone from TensorRT-LLM {facts.version}", where, instead)
-    backend, gpu, card = facts.moe_backends.get(chosen), case.gpu, case.card
-    if backend and gpu and card and card.experts and not backend.suits(gpu, card):
+        field = case.release.fields("tensorrt-llm").fields["moe_config.backend"]
+        known = ", ".join(map(str, field.choices or ()))
+        yield Problem(
+            f"{chosen} is gone from TensorRT-LLM {facts.version}, whose moe_config.backend is one of {known}",
+            where,
+            instead,
+        )
+    if not fits:
         yield warn(
-            f"TensorRT-LLM {facts.version} has no {chosen} for {card.weights.upper()} weights on"
-            f" {gpu.product}: it takes {facts.fallback} and only its log says so, or it fails at the model",
+            f"TensorRT-LLM {facts.version} has no {chosen} for {what}: it takes {facts.fallback} and only its"
+            " log says so, or it fails at the model",
             where,
             instead,
         )
@@ -163,7 +181,7 @@ def eplb_settings(case: Case) -> Iterator[Problem]:
 def _unverified(case: Case) -> bool:
     """Whether TensorRT-LLM has the experts' weights in a form that its authors have not moved in tests."""
     card = case.card
-    return card is not None and card.block > 1 and card.weights in case.facts.eplb.unverified.weights
+    return card is not None and card.format_of("experts") in case.facts.eplb.unverified.formats
 
 
 @rule

@@ -32,9 +32,10 @@ def gpu_generation(case: Case) -> Iterator[Problem]:
     """FP8 kernels begin with Ada and Hopper; TensorRT-LLM fails later, when it loads the model."""
     if case.gpu is None or case.gpu.fp8:
         return
-    if case.card and case.card.weights != "bf16":
+    formats = {case.card.format_of(part) for part in ("experts", "dense")} if case.card else set()
+    if eight := sorted(name for name in formats if name.startswith(("fp8", "mxfp8", "nvfp4", "fp4"))):
         yield Problem(
-            f"{case.card.weights.upper()} weights do not run on {case.gpu.product}",
+            f"{eight[0].partition('-')[0].upper()} weights do not run on {case.gpu.product}",
             "wideep_model",
             "use GPUs of the Hopper generation or later, or a model with 16-bit weights",
         )
