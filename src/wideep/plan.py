@@ -214,8 +214,9 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
         assert launch is not None, "the head of a replica has a service"
         if deployment.settings.on_kubernetes:
             problems += pods.check_words(pool, launch)
-        problems += _ours(catalogue, launch) or catalogue.check_argv(
-            _arguments(launch), f"wideep_pools.{pool.name}.options"
+        # Warnings of what stands in extra_args have been given above.
+        problems += _ours(catalogue, launch) or errors(
+            catalogue.check_argv(_arguments(launch), f"wideep_pools.{pool.name}.options")
         )
     for host in deployment.frontends[:1]:
         site = site_of(deployment, host)

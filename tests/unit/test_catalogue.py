@@ -84,11 +84,6 @@ def test_a_right_command_line_has_no_problem(sglang: Catalogue) -> None:
         ("--cuda-graph-max-bs 128", "--cuda-graph-max-bs is gone", "use --cuda-graph-max-bs-decode"),
         ("--enable-ep-moe", "--enable-ep-moe is gone", "use --ep-size and --moe-a2a-backend"),
         ("--prefill-round-robin-balance", "is gone: it has had no effect", "remove it"),
-        (
-            "--grpc-mode",
-            f"--grpc-mode is deprecated in dynamo.sglang {RELEASE.dynamo}",
-            "use --smg-grpc-mode",
-        ),
     ],
 )
 def test_each_mistake_in_a_command_line_is_one_error(
@@ -133,6 +128,37 @@ def test_values_that_look_like_flags_or_are_optional_are_read_as_argparse_does()
         "--truth: 'perhaps' is not true or false",
     ]
     assert wrong[3].remedy == "give a number of at least 0"
+
+
+def test_a_deprecated_flag_that_still_works_is_a_warning(sglang: Catalogue) -> None:
+    for problems in (
+        sglang.check_argv(["--grpc-mode"], "x"),
+        sglang.check_options({"grpc-mode": True}, "x"),
+    ):
+        (said,) = problems
+        assert said.severity == "warning"
+        assert said.message == f"--grpc-mode is deprecated in dynamo.sglang {RELEASE.dynamo}"
+        assert said.remedy == "use --smg-grpc-mode"
+
+
+@pytest.mark.parametrize(
+    ("replacement", "takes_value", "value", "wanted"),
+    [
+        ("--new", True, 4, {"new": 4}),
+        ("--new", False, True, {"new": True}),
+        ("--new=off", False, True, {"new": "off"}),
+        ("--new=off", False, False, {}),
+        ("--new-{a,b}=off", False, True, {"new-a": "off", "new-b": "off"}),
+        ("--new=off", True, 4, None),
+        ("policy_classes[] in --router-policy-config", True, 4, None),
+        (None, True, 4, None),
+    ],
+)
+def test_the_successors_of_a_deprecated_flag(
+    replacement: str | None, takes_value: bool, value: Any, wanted: dict[str, Any] | None
+) -> None:
+    flag = Flag("--old", "str", takes_value, deprecated=True, replacement=replacement)
+    assert flag.successors(value) == wanted
 
 
 def test_the_labs_trtllm_command_is_refused_flag_by_flag(trtllm: Catalogue) -> None:

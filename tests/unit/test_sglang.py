@@ -527,6 +527,19 @@ def test_switches_and_extras_arrive() -> None:
     assert flags(prefill)["--disable-radix-cache"] is True
 
 
+def test_deprecated_flags_are_rendered_by_their_new_names() -> None:
+    made = plan(R1, D, releases=("1.5.1",), extra={"cuda-graph-max-bs": 96})
+    found = flags(workers(made)["decode-0-rank-0"])
+    assert found["--cuda-graph-max-bs-decode"] == "96"
+    assert found["--max-running-requests"] == "3072"  # as with the option
+    assert "--cuda-graph-max-bs" not in found
+    (said,) = [p for p in made.warnings if "deprecated" in p.message]
+    assert said.where == "wideep_pools.decode.extra_args.cuda-graph-max-bs"
+    assert "cuda_graph_max_bs" in said.remedy
+    found = flags(workers(plan(LITE, D, extra={"disable-cuda-graph": True}))["decode-0"])
+    assert found["--cuda-graph-backend-decode"] == found["--cuda-graph-backend-prefill"] == "disabled"
+
+
 def test_options_of_another_engine_are_skipped() -> None:
     assert plan(R1, D, options={"trtllm": {"moe_backend": "WIDEEP"}})
 

@@ -21,7 +21,8 @@ class PoolCase(Generic[Options]):
     """One pool with everything that its rules look at.
 
     title: the engine's name in sentences. stages_option: what sets the pipeline parallel size.
-    options: with the defaults filled in. extra: extra_args by the parser's own name of the flag.
+    options: with the defaults filled in. extra: extra_args by the parser's own name of the flag. replaced:
+    names in it that stand for deprecated ones.
     card, gpu: None where unknown; rules that need them are silent then. gpu is the smallest of the pool.
     """
 
@@ -36,6 +37,7 @@ class PoolCase(Generic[Options]):
     gpu: GpuCard | None
     disaggregated: bool
     release: Release
+    replaced: frozenset[str] = frozenset()
 
     @property
     def replica(self) -> Replica:
@@ -164,11 +166,17 @@ def read_case(
         gpu, found = find_gpu(name, host)
         problems += found
         gpus += [gpu] if gpu else []
-    extra = {}
+    extra: dict[str, Any] = {}
+    replaced: set[str] = set()
     for key, value in pool.settings.extra_args.items():
         name = key if key.startswith("-") else "--" + key.replace("_", "-")
         flag = catalogue.find(name)
-        extra[(flag.flag if flag else name).removeprefix("--")] = value
+        successors = flag.successors(value) if flag and flag.deprecated else None
+        if successors is None:
+            extra[(flag.flag if flag else name).removeprefix("--")] = value
+        else:
+            extra |= successors
+            replaced |= successors.keys()
     case = make(
         pool=pool,
         settings=deployment.settings,
@@ -178,5 +186,6 @@ def read_case(
         gpu=min(gpus, key=lambda gpu: gpu.memory, default=None),
         disaggregated=deployment.disaggregated,
         release=deployment.release,
+        replaced=frozenset(replaced),
     )
     return case, problems

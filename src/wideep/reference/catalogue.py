@@ -20,6 +20,7 @@ import yaml
 from wideep.problems import Problem
 
 NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+FLAG_NAME = re.compile(r"--[a-z0-9-]+(\{[a-z0-9,-]+\})?[a-z0-9-]*")
 WORDS = {"int": "a whole number", "float": "a number", "json": "JSON", "bool": "true or false"}
 
 
@@ -129,6 +130,21 @@ class Flag:
         """Whether one occurrence takes several values."""
         return self.type.startswith("list[")
 
+    def successors(self, value: Any) -> dict[str, Any] | None:
+        """Return the flags (without dashes) that say the same instead of a deprecated one; None if none do.
+
+        A replacement is a flag, a flag with its value (for a switch), or two such in one: --a-{b,c}=x.
+        """
+        name, equals, fixed = (self.replacement or "").partition("=")
+        if not FLAG_NAME.fullmatch(name) or (equals and self.takes_value):
+            return None
+        if value is None or value is False:
+            return {}
+        stem, _, rest = name.partition("{")
+        inner, _, tail = rest.partition("}")
+        names = [f"{stem}{one}{tail}" for one in inner.split(",")] if rest else [name]
+        return {one.removeprefix("--"): fixed if equals else value for one in names}
+
     def refuses(self, text: str) -> str | None:
         """Return why the program would refuse this value."""
         if self.nullable and text in ("", "None"):
@@ -197,9 +213,11 @@ class Catalogue:
         for key, value in options.items():
             place, name = f"{where}.{key}", _option_name(key)
             flag = self.find(name)
-            if flag is None or flag.deprecated:
+            if flag is None:
                 problems.append(self.unusable(name, place))
                 continue
+            if flag.deprecated:
+                problems.append(self.deprecated(flag, name, place))
             if flag.flag in seen:
                 problems.append(
                     Problem(f"{name} is the same flag as {seen[flag.flag]}", place, "keep one of them")
@@ -252,14 +270,18 @@ class Catalogue:
                 argv += [w for t in texts for w in ((f"{name}={t}",) if _is_flag(t) else (name, t))]
         return argv
 
+    def deprecated(self, flag: Flag, name: str, where: str) -> Problem:
+        """Warn of a flag that the program still takes, and say which is to be used."""
+        gone = renamed(self.directory, self.program, flag.flag)
+        why = f": {gone.why}" if gone else ""
+        message = f"{name} is deprecated in {self.program} {self.version}{why}"
+        return Problem(message, where, gone.remedy if gone else _instead(flag), "warning")
+
     def unusable(self, name: str, where: str) -> Problem:
         """Say why a name is not a flag to use, and which is."""
         gone = renamed(self.directory, self.program, name)
         if gone:
             return gone.problem(where)
-        flag = self.find(name)
-        if flag:
-            return Problem(f"{name} is deprecated in {self.program} {self.version}", where, _instead(flag))
         near = _near(name, self._by_name)
         meant = self.find(near) if near else None
         if meant and meant.deprecated:
@@ -337,9 +359,11 @@ class _ArgvCheck:
             return
         name, joined, rest = word.partition("=")
         flag = self.catalogue.find(name)
-        if flag is None or flag.deprecated:
+        if flag is None:
             self.problems.append(self.catalogue.unusable(name, self.where))
             return
+        if flag.deprecated:
+            self.problems.append(self.catalogue.deprecated(flag, name, self.where))
         if flag.flag in self.seen and not flag.repeatable:
             self._add(f"{name} is given twice (as {self.seen[flag.flag]} before)", "keep one of them")
         self.seen[flag.flag] = name

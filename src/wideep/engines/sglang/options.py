@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from wideep.deployment import network
 from wideep.deployment.model import Deployment, Pool
@@ -70,6 +70,35 @@ DISPATCH_ENV = {
     "deepep": "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
     "mooncake": "SGLANG_MOONCAKE_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
     "nixl": "SGLANG_NIXL_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+}
+
+# Option -> SGLang's own name of the flag.
+FLAGS = {
+    "tensor_parallel_size": "tp-size",
+    "data_parallel_size": "dp-size",
+    "expert_parallel_size": "ep-size",
+    "dp_attention": "enable-dp-attention",
+    "dp_lm_head": "enable-dp-lm-head",
+    "a2a_backend": "moe-a2a-backend",
+    "deepep_mode": "deepep-mode",
+    "moe_dense_tp_size": "moe-dense-tp-size",
+    "moe_runner_backend": "moe-runner-backend",
+    "two_batch_overlap": "enable-two-batch-overlap",
+    "single_batch_overlap": "enable-single-batch-overlap",
+    "attention_backend": "attention-backend",
+    "page_size": "page-size",
+    "kv_cache_dtype": "kv-cache-dtype",
+    "mem_fraction_static": "mem-fraction-static",
+    "cuda_graph_max_bs": "cuda-graph-max-bs-decode",
+    "chunked_prefill_size": "chunked-prefill-size",
+    "max_running_requests": "max-running-requests",
+    "max_total_tokens": "max-total-tokens",
+    "context_length": "context-length",
+    "load_format": "load-format",
+    "trust_remote_code": "trust-remote-code",
+    "radix_cache": "disable-radix-cache",
+    "watchdog_timeout_s": "watchdog-timeout",
+    "dist_timeout_s": "dist-timeout",
 }
 
 
@@ -277,7 +306,21 @@ class Case(PoolCase[SglangOptions]):
 def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[Case, list[Problem]]:
     """Return the case of a pool, and what is wrong before any rule is asked."""
     case, problems = read_case(Case, "sglang", SglangOptions, deployment, pool=pool, catalogue=catalogue)
-    return _with_defaults(case), problems
+    return _with_defaults(_replaced(case)), problems
+
+
+def _replaced(case: Case) -> Case:
+    """Make options of deprecated flags whose successors have one; what is set as an option stays."""
+    options = {flag: option for option, flag in FLAGS.items()}
+    mine = {options[flag]: flag for flag in case.replaced if flag in options}
+    given = case.options.model_fields_set
+    values = {option: case.extra[flag] for option, flag in mine.items() if option not in given}
+    kept = {flag: value for flag, value in case.extra.items() if flag not in mine.values()}
+    made = case.options.model_dump(exclude_unset=True) | values
+    try:
+        return replace(case, options=SglangOptions.model_validate(made), extra=kept) if mine else case
+    except ValidationError:  # the catalogue says more of the value
+        return case
 
 
 def _suits_deepep(case: Case) -> bool:

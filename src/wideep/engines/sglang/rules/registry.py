@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 from wideep.deployment import tls
 from wideep.deployment.site import PLANE_FLAGS
-from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.options import FLAGS, Case
 from wideep.problems import Problem
 
+__all__ = ["FLAGS", "FOREIGN", "OWNED", "RULES", "rule"]
 Rule = Callable[[Case], Iterator[Problem]]
 RULES: list[Rule] = []
 
@@ -43,34 +44,6 @@ OWNED = {
     "eplb-rebalance-num-iterations": "wideep_eplb.rebalance_iterations",
     "eplb-min-rebalancing-utilization-threshold": "wideep_eplb.min_utilization",
     "eplb-rebalance-layers-per-chunk": "wideep_eplb.layers_per_chunk",
-}
-# Option -> SGLang's own name of the flag.
-FLAGS = {
-    "tensor_parallel_size": "tp-size",
-    "data_parallel_size": "dp-size",
-    "expert_parallel_size": "ep-size",
-    "dp_attention": "enable-dp-attention",
-    "dp_lm_head": "enable-dp-lm-head",
-    "a2a_backend": "moe-a2a-backend",
-    "deepep_mode": "deepep-mode",
-    "moe_dense_tp_size": "moe-dense-tp-size",
-    "moe_runner_backend": "moe-runner-backend",
-    "two_batch_overlap": "enable-two-batch-overlap",
-    "single_batch_overlap": "enable-single-batch-overlap",
-    "attention_backend": "attention-backend",
-    "page_size": "page-size",
-    "kv_cache_dtype": "kv-cache-dtype",
-    "mem_fraction_static": "mem-fraction-static",
-    "cuda_graph_max_bs": "cuda-graph-max-bs-decode",
-    "chunked_prefill_size": "chunked-prefill-size",
-    "max_running_requests": "max-running-requests",
-    "max_total_tokens": "max-total-tokens",
-    "context_length": "context-length",
-    "load_format": "load-format",
-    "trust_remote_code": "trust-remote-code",
-    "radix_cache": "disable-radix-cache",
-    "watchdog_timeout_s": "watchdog-timeout",
-    "dist_timeout_s": "dist-timeout",
 }
 # All-to-alls of other GPUs or other weights.
 FOREIGN = {
