@@ -106,8 +106,8 @@ PREFILL = "wideep_pools.prefill"
 SAID: list[tuple[Combination, str, str, str]] = [
     (Combination("", R1, D, options={"tensor_parallel_size": 16}), f"{OPTIONS}.tensor_parallel_size",
      "not the replica's 32 GPUs (4 nodes x 8)", "set it to 32"),
-    (Combination("", LITE, D, extra={"pp-size": 2}), f"{OPTIONS}.tensor_parallel_size",
-     "4 x pp-size 2 is not the replica's 4 GPUs", "set it to 2"),
+    (Combination("", LITE, D, options={"tensor_parallel_size": 4}, extra={"pp-size": 2}),
+     f"{OPTIONS}.tensor_parallel_size", "4 x pp-size 2 is not the replica's 4 GPUs", "set it to 2"),
     (Combination("", DENSE, D, options={"data_parallel_size": 4}), f"{OPTIONS}.data_parallel_size",
      "attention replicas share the GPUs", "use one of 1, 2"),
     (Combination("", LITE, D, options={"data_parallel_size": 1, "dp_attention": True}),
@@ -185,9 +185,11 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "options.deepep_mode: normal"),
     (Combination("", LITE, P, options={"a2a_backend": "deepep", "deepep_mode": "normal"}),
      f"{PREFILL}.options.deepep_mode", "no kernel for 16 bit experts", "a2a_backend: none"),
-    (Combination("", R1, D, options={"moe_runner_backend": "triton"}), f"{OPTIONS}.moe_runner_backend",
-     "triton cannot take tokens for fp8 experts from a2a_backend deepep", "remove moe_runner_backend"),
-    (Combination("", R1, D, options={"moe_runner_backend": "marlin"}, variables=MISSING),
+    (Combination("", R1, D, options={"a2a_backend": "deepep", "moe_runner_backend": "triton"}),
+     f"{OPTIONS}.moe_runner_backend", "triton cannot take tokens for fp8-block experts from a2a_backend",
+     "remove moe_runner_backend"),
+    (Combination("", R1, D, options={"a2a_backend": "deepep", "moe_runner_backend": "marlin"},
+                 variables=MISSING),
      f"{OPTIONS}.moe_runner_backend", "marlin cannot take tokens for experts", "remove"),
     (Combination("", R1, D, options={"a2a_backend": "mooncake"}), f"{EXTRA}.elastic-ep-backend",
      "which ranks are alive", "set it to mooncake"),
@@ -592,7 +594,7 @@ def spread(nodes: int, each: int, pool: str = "prefill", **variables: Any) -> li
         name: own | ({"nodes_per_replica": nodes, "gpus_per_node": each} if name == pool else {})
         for name, own in first["wideep_pools"].items()
     }
-    pools[pool]["options"] = {"data_parallel_size": nodes * each}
+    pools[pool]["options"] = {"data_parallel_size": nodes * each, "a2a_backend": "deepep"}
     for own in hosts.values():
         own |= {"wideep_pools": pools, "wideep_gpu": "h200-141gb", **variables}
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from release_tool.folder import Release
 from release_tool.parsers import PROGRAMS
+from release_tool.sglang_sources import LISTS
 
 PIN = re.compile(r"^([\w.-]+)==(\S+)(.*)$", re.M)
 ELSEWHERE = re.compile(r"sys_platform == '(darwin|win32|emscripten)'")
@@ -125,7 +126,7 @@ def report(old: Release, new: Release) -> str:
         ],
     )
     sources = [_json(release.path / "engines" / "sglang.json") for release in (old, new)]
-    for key in ("attention_by_data", "attention_whole", "attention_unclear"):
+    for key in (*(f"attention_{kind}" for kind in ("by_data", "whole", "unclear")), *LISTS):
         section(f"SGLang: {key.replace('_', ' ')}", names(sources[0][key], sources[1][key]))
     runners = [
         {f"{layout}: {name}" for layout, known in found["expert_runners"].items() for name in known}

@@ -129,6 +129,44 @@ def expert_runners(site_packages: Path) -> dict[str, list[str]]:
     return {layout: sorted(found[layout]) for layout in sorted(found)}
 
 
+# What rules ask of architectures -> file below sglang/srt, variable that lists them.
+LISTS = {
+    "sliding_window": ("configs/model_config.py", "hybrid_swa_archs"),
+    "deepep_v2": ("configs/moe_model_registry.py", "_DEEPEP_V2_MODELS"),
+    "flashinfer_megamoe": ("arg_groups/moe_hook.py", "validated_architectures"),
+}
+
+
+def architectures(site_packages: Path) -> dict[str, list[str]]:
+    """Return the lists of architectures that SGLang's own checks go by; empty where it has none."""
+    found = {}
+    for name, (file, variable) in LISTS.items():
+        path = site_packages / "sglang" / "srt" / file
+        tree = ast.parse(path.read_bytes()) if path.is_file() else ast.Module([], [])
+        found[name] = sorted(_texts(variable, tree))
+    return found
+
+
+def _texts(variable: str, tree: ast.Module) -> set[str]:
+    """Return the texts that a variable lists, those of variables that are unpacked in it included."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        named = isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            named = [node.target.id]
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not named or variable not in named:
+            continue
+        value = node.value
+        if isinstance(value, ast.Call) and value.args:
+            value = value.args[0]  # frozenset({...})
+        for item in value.keys if isinstance(value, ast.Dict) else getattr(value, "elts", []):
+            if isinstance(item, ast.Constant):
+                found.add(str(item.value))
+            elif isinstance(item, ast.Starred) and isinstance(item.value, ast.Name):
+                found |= _texts(item.value.id, tree)
+    return found
+
+
 def make_sglang(release: Release) -> Path:
     """Write engines/sglang.json of a release, one name a line."""
     packages = site_packages(environment(release, "ai-dynamo-sglang"))
@@ -137,6 +175,7 @@ def make_sglang(release: Release) -> Path:
         "modules": {name: (packages / name).is_dir() for name in MODULES},
         "expert_runners": expert_runners(packages),
         **{f"attention_{kind}": names for kind, names in attention_by_data(packages).items()},
+        **architectures(packages),
     }
     path = release.path / "engines" / "sglang.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -36,6 +36,8 @@ GRAPH_PER_SEQUENCE = 2 * MIB
 ALL_TO_ALL_NORMAL = 2 * GIB
 # Tensors of hidden size alive at once in a layer: an estimate.
 ACTIVATION_TENSORS = 20
+# Those of them that tensor parallelism does not divide: a layer's input, output, residual, and one beside.
+WHOLE_TENSORS = 4
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,17 @@ def low_latency_buffers(experts: int, tokens: int, hidden: int) -> int:
     return 4 * experts * tokens * message
 
 
-def activations(card: ModelCard, tokens: int) -> int:
-    """Return an estimate of the working memory for a forward pass over `tokens` on one GPU."""
-    values = ACTIVATION_TENSORS * card.hidden_size
+def activations(card: ModelCard, tokens: int, shared: int = 1) -> int:
+    """Return an estimate of the working memory for a forward pass over `tokens` on one GPU.
+
+    shared: GPUs that share a sequence's attention; each has the tokens, and its part of what is made of them.
+    """
+    made = (ACTIVATION_TENSORS - WHOLE_TENSORS) * card.hidden_size
     if card.experts:
-        values += card.experts.per_token * (2 * card.hidden_size + 3 * card.experts.intermediate_size)
+        made += card.experts.per_token * (2 * card.hidden_size + 3 * card.experts.intermediate_size)
     else:
-        values += 3 * card.intermediate_size
-    return tokens * values * HALF
+        made += 3 * card.intermediate_size
+    return round(tokens * (WHOLE_TENSORS * card.hidden_size + made / shared)) * HALF
 
 
 @dataclass(frozen=True)

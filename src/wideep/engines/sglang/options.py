@@ -13,6 +13,7 @@ from wideep.deployment import network
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.case import PoolCase, read_case
 from wideep.engines.options import CommonOptions, Speculative
+from wideep.engines.sglang import deepep
 from wideep.problems import Problem
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import (
@@ -28,7 +29,7 @@ from wideep.reference.memory import (
     quantized,
     weights,
 )
-from wideep.reference.models import ModelCard
+from wideep.reference.models import Format, ModelCard
 
 # Every all-to-all backend makes the experts span all GPUs of the replica.
 AllToAll = Literal["none", "deepep", "mooncake", "nixl", "mori", "flashinfer", "megamoe"]
@@ -39,6 +40,8 @@ PAGE_SIZE_OF = {"cutlass_mla": 128}
 FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
 DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
 PLACEMENT_FLAG = "init-expert-location"
+# Architectures whose FP8 checkpoints have MXFP4 experts, which SGLang serves as FP8 (its Fp8Config).
+FP4_IN_FP8 = "DeepseekV4"
 # Names of what drafts (speculative/spec_info.py).
 ALGORITHMS = {
     "mtp": "NEXTN",
@@ -194,9 +197,39 @@ class Case(PoolCase[SglangOptions]):
         return str(given) if given and given != "trivial" else ""
 
     @property
-    def expert_weights(self) -> str | None:
-        """Return the type of the experts' weights; None where it is unknown, or set by `--quantization`."""
-        return None if self.card is None or "quantization" in self.extra else self.card.weights
+    def expert_format(self) -> Format | None:
+        """Return the format of the experts' weights, as `--quantization` makes them; None where unknown."""
+        card = self.counted_card[0]
+        return card.format_of("experts") if card and card.experts else None
+
+    @property
+    def deepep_runners(self) -> tuple[str, ...]:
+        """Return the kernels that take tokens for the model's experts in DeepEP's layouts."""
+        name = self.expert_format
+        if name is None:
+            return deepep.UNKNOWN
+        if name == "fp8" and self.extra.get("quantization") == "fp8":
+            name = "fp8-tensor"  # made while loading
+        if name == "mxfp4" and self.card and self.card.decoder_architecture.startswith(FP4_IN_FP8):
+            return ("auto", *deepep.RUNNERS[name])
+        return deepep.RUNNERS.get(name, ())
+
+    def deepep_objection(self, size: int, mode: str) -> deepep.Objection | None:
+        """Return what DeepEP has against `size` GPUs in one of its modes."""
+        linked = self.gpu is not None and self.gpu.multi_node_nvlink
+        each = len(self.replica.head.gpus)
+        return deepep.objection(size, nodes=self.nodes, each=each, linked=linked, mode=mode)
+
+    @property
+    def runner(self) -> str:
+        """Return the kernels of the experts that are asked for."""
+        return self.options.moe_runner_backend or "auto"
+
+    @property
+    def mode(self) -> str:
+        """Return the layout of the tokens: with flashinfer_cutedsl, SGLang makes low_latency of auto."""
+        asked = self.options.deepep_mode or ""
+        return "low_latency" if asked == "auto" and self.runner == "flashinfer_cutedsl" else asked
 
     @property
     def counted_card(self) -> tuple[ModelCard | None, str]:
@@ -291,7 +324,7 @@ class Case(PoolCase[SglangOptions]):
     def _beside(self, card: ModelCard) -> dict[str, int]:
         o, beside = self.options, {"runtime": RUNTIME}
         batch = (o.cuda_graph_max_bs or 0) * self.draft_tokens if self.decodes else 0
-        beside["activations"] = activations(card, max(self.chunk_per_rank, batch))
+        beside["activations"] = activations(card, max(self.chunk_per_rank, batch), self.attention_tp)
         if self.graphs:
             beside["CUDA graphs"] = (o.cuda_graph_max_bs or 0) * GRAPH_PER_SEQUENCE
         if o.a2a_backend in DISPATCH_ENV and card.experts:
@@ -323,23 +356,30 @@ def _replaced(case: Case) -> Case:
         return case
 
 
-def _suits_deepep(case: Case) -> bool:
-    """Whether DeepEP is the default between hosts, where it pays (a package that the official image brings).
+def takes_deepep(case: Case) -> bool:
+    """Whether DeepEP can serve the model's experts on the pool's hosts, where nothing else is asked for."""
+    mode = case.options.deepep_mode or DEEPEP_MODE[case.role]
+    against = case.deepep_objection(case.options.tensor_parallel_size or case.world_size, mode)
+    return (
+        case.expert_format in (None, *deepep.BY_DEFAULT)
+        and case.runner in case.deepep_runners
+        and (case.gpu is None or case.gpu.deep_gemm)
+        and not any(network.foreign(host) for host in case.hosts)
+        and (against is None or against.severity == "warning")
+    )
 
-    Not for what it cannot serve: 16 bit weights, GPUs without DeepGEMM, other devices than NVIDIA's, and EPLB
-    where one pool does both (it counts in one mode only).
-    """
-    if any(network.foreign(host) for host in case.hosts):
-        return False
-    counted = case.role != "aggregated" or not case.asked_eplb.enabled
-    return case.expert_weights != "bf16" and (case.gpu is None or case.gpu.deep_gemm) and counted
+
+def _whole_dense_layers(case: Case, tp: int) -> bool:
+    """Whether dense layers, divided by all GPUs, would not be whole blocks of FP8."""
+    card = case.card
+    return card is not None and card.dense_layers > 0 and bool(card.intermediate_size % (tp * card.block))
 
 
 def _with_defaults(case: Case) -> Case:
     """Fill in what the operator left out; nothing that was set is changed."""
     given = case.options.model_dump(exclude_none=True)
     role = case.role
-    tp = given.get("tensor_parallel_size", case.world_size)
+    tp = given.get("tensor_parallel_size", max(1, case.world_size // case.stages))
     dp = given.get("data_parallel_size", 1)
     dp_attention = given.get("dp_attention", dp > 1)
     # Of a model without a card: what the operator seems to know.
@@ -348,7 +388,11 @@ def _with_defaults(case: Case) -> Case:
     experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
     spread = experts and ep > 1 and case.nodes > 1
-    a2a = given.get("a2a_backend", "deepep" if spread and _suits_deepep(case) else "none")
+    # DeepEP is a package that the official image brings, and pays between hosts. Where one pool does both,
+    # EPLB counts in one of its modes only.
+    counted = role != "aggregated" or not case.asked_eplb.enabled
+    chosen = spread and counted and takes_deepep(case)
+    a2a = given.get("a2a_backend", "deepep" if chosen else "none")
     most = DISPATCH_LIMIT // case.draft_tokens if a2a in DISPATCH_ENV else GRAPH_MAX_BS
     graph_max_bs = given.get("cuda_graph_max_bs", min(GRAPH_MAX_BS, most))
     defaults: dict[str, Any] = {
@@ -358,14 +402,18 @@ def _with_defaults(case: Case) -> Case:
         "dp_lm_head": dp_attention and dp > 1,
         "expert_parallel_size": ep,
         "a2a_backend": a2a,
-        "moe_dense_tp_size": 1 if experts and dp_attention and a2a != "none" else None,
+        "moe_dense_tp_size": 1
+        if experts and dp_attention and (a2a != "none" or _whole_dense_layers(case, tp))
+        else None,
         "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
         "mem_fraction_static": FRACTION[role],
         "dispatch_tokens_per_rank": min(DISPATCH_LIMIT, DISPATCH_TOKENS * case.draft_tokens),
     }
     if a2a == "deepep" and experts:
         defaults["deepep_mode"] = DEEPEP_MODE[role]
-        if case.expert_weights == "bf16":  # no kernel for 16 bit takes what the normal mode alone hands over
+        if case.runner == "flashinfer_cutedsl":  # has no other
+            defaults["deepep_mode"] = "low_latency"
+        elif case.expert_format == "bf16":  # no kernel for 16 bit takes what the normal mode alone hands over
             defaults["moe_runner_backend"] = "deep_gemm"
             defaults["deepep_mode"] = "low_latency" if role == "decode" else "auto"
     elif a2a in DISPATCH_ENV and experts:

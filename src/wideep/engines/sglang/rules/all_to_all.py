@@ -6,21 +6,12 @@ from collections.abc import Iterator
 
 from wideep.deployment import network
 from wideep.engines.rules import warn
+from wideep.engines.sglang import deepep
 from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case
 from wideep.engines.sglang.rules.registry import FOREIGN, rule
 from wideep.problems import Problem, some_hosts
 
-# Expert kernels that take DeepEP's layouts (SGLang's register_pre_permute, and what needs none): all, and by
-# the type of the experts' weights where it is known.
-DEEPEP_RUNNERS = ("deep_gemm", "cutlass", "flashinfer_cutedsl", "humming")
-DEEPEP_RUNNERS_OF = {"bf16": ("deep_gemm",), "fp8": ("deep_gemm",)}
 LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL"}
-# DeepEP counts ranks in groups of one host's GPUs (NUM_MAX_NVL_PEERS in its csrc/kernels/configs.cuh).
-DEEPEP_GROUP = 8
-# Ranks that its normal kernels exist for (launch.cuh there, deep_ep/buffer.py) in 1.2.1, the oldest that
-# SGLang's images have; and what later versions add.
-DEEPEP_SIZES = (2, 4, 8, 16, 24, 32, 64, 128, 144, 160)
-DEEPEP_LATER = (48, 96)
 # With it, SGLang sends 16 bit through DeepEP's normal mode, too.
 SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
 
@@ -39,32 +30,54 @@ def deepep_gpu(case: Case) -> Iterator[Problem]:
 
 
 @rule
-def deepep_runner(case: Case) -> Iterator[Problem]:
-    """Few expert kernels take tokens in DeepEP's layouts; SGLang fails later, when it makes or uses them."""
-    o, weights = case.options, case.expert_weights or ""
-    runner = o.moe_runner_backend if o.moe_runner_backend != "auto" else None
-    if o.a2a_backend not in DISPATCH_ENV or case.dense:
+def deepep_format(case: Case) -> Iterator[Problem]:
+    """Few formats of experts have a kernel for DeepEP's layouts; SGLang fails later, at the first batch."""
+    o, name = case.options, case.expert_format
+    a2a, runner = o.a2a_backend or "none", case.runner
+    if a2a not in DISPATCH_ENV or case.dense or runner == deepep.ANY_FORMAT:
         return
-    legal = DEEPEP_RUNNERS_OF.get(weights, DEEPEP_RUNNERS)
-    if weights == "bf16" and o.a2a_backend != "deepep":
+    without = "set a2a_backend: none"
+    legal = case.deepep_runners
+    if not legal:
         yield Problem(
-            f"a2a_backend {o.a2a_backend} sends FP8, and {case.settings.model} has 16 bit experts",
+            f"SGLang has no kernel that takes tokens for {name} experts ({case.settings.model}) from"
+            f" a2a_backend {a2a}: it ends at the first batch (forward_deepgemm_masked is deprecated)",
+            case.at("a2a_backend"),
+            f"{without}; or say in the model card in what blocks the weights are"
+            if name == "fp8"
+            else without,
+        )
+    elif name == "bf16" and a2a not in ("deepep", "pplx"):
+        yield Problem(
+            f"a2a_backend {a2a} sends FP8, and {case.settings.model} has 16 bit experts",
             case.at("a2a_backend"),
             "set a2a_backend: none, or deepep",
         )
-    elif runner not in (*legal, None) or (weights == "bf16" and runner is None):
-        experts = f"{weights} experts" if weights else "experts"
+    elif runner not in legal:
+        experts = f"{name} experts" if name else "experts"
+        use = "remove moe_runner_backend" if "auto" in legal else f"set moe_runner_backend: {legal[0]}"
         yield Problem(
-            f"moe_runner_backend {runner or 'auto'} cannot take tokens for {experts} from a2a_backend"
-            f" {o.a2a_backend}",
+            f"moe_runner_backend {runner} cannot take tokens for {experts} from a2a_backend {a2a}",
             case.at("moe_runner_backend"),
-            "remove moe_runner_backend, or set a2a_backend: none",
+            f"{use}, or {without}",
         )
-    elif weights == "bf16" and o.deepep_mode == "normal" and SENDS_16_BIT not in case.pool.settings.env:
+    elif name == "bf16" and o.deepep_mode == "normal" and SENDS_16_BIT not in case.pool.settings.env:
         yield Problem(
             f"SGLang has no kernel for 16 bit experts ({case.settings.model}) in DeepEP's normal mode alone",
             case.at("deepep_mode"),
             "set a2a_backend: none, or deepep_mode: auto",
+        )
+    elif runner == "flashinfer_cutedsl" and o.deepep_mode == "normal":
+        yield Problem(
+            "flashinfer_cutedsl takes tokens in DeepEP's low-latency layout only",
+            case.at("deepep_mode"),
+            "remove it",
+        )
+    elif runner == "flashinfer_cutedsl" and a2a != "deepep":
+        yield Problem(
+            f"flashinfer_cutedsl does not take tokens from a2a_backend {a2a}",
+            case.at("a2a_backend"),
+            "set a2a_backend: deepep or none",
         )
 
 
@@ -86,45 +99,13 @@ def deepep_ranks(case: Case) -> Iterator[Problem]:
 
     A `deepep-config` changes the size of its buffers, not the numbers that its kernels exist for.
     """
-    o, each = case.options, len(case.replica.head.gpus)
-    if o.a2a_backend != "deepep" or case.dense or case.tp < 2 or case.tp * case.stages != case.world_size:
+    wrong = case.tp < 2 or case.tp * case.stages != case.world_size
+    if case.options.a2a_backend != "deepep" or case.dense or wrong:
         return
-    linked = case.gpu is not None and case.gpu.multi_node_nvlink
-    where = f"wideep_pools.{case.role}." + ("nodes_per_replica" if case.nodes > 1 else "gpus_per_node")
-    remedy = "change it, or set a2a_backend: none"
-    if case.tp > DEEPEP_GROUP and case.tp % DEEPEP_GROUP:
-        yield Problem(
-            f"DeepEP counts GPUs in groups of {DEEPEP_GROUP}, {case.tp} are not whole", where, remedy
-        )
-    elif o.deepep_mode == "low_latency":  # finds its way by each GPU
-        return
-    elif case.nodes > 1 and each % min(DEEPEP_GROUP, case.tp) and not linked:
-        unknown = "" if case.gpu else ", or name the GPUs in wideep_gpu, where NVLink joins hosts"
-        yield Problem(
-            f"DeepEP's normal kernels take {DEEPEP_GROUP} GPUs in a row for those of one host (NVLink), and a"
-            f" replica has {each} on each",
-            f"wideep_pools.{case.role}.gpus_per_node",
-            f"give a replica {DEEPEP_GROUP} GPUs of each host, or set a2a_backend: none{unknown}",
-            "error" if case.gpu else "warning",
-        )
-    elif case.tp in DEEPEP_LATER:
-        yield warn(
-            f"DeepEP's normal kernels know {case.tp} GPUs in versions after 1.2.1 only",
-            where,
-            f"see that the image has a later one, or use {_sizes(case.tp)} GPUs",
-        )
-    elif case.tp not in DEEPEP_SIZES:
-        yield Problem(
-            f"DeepEP's normal kernels do not exist for {case.tp} GPUs",
-            where,
-            f"use {_sizes(case.tp)} GPUs, or set a2a_backend: none",
-        )
-
-
-def _sizes(size: int) -> str:
-    """Return the numbers of GPUs beside `size` that DeepEP's normal kernels exist for."""
-    below = [n for n in DEEPEP_SIZES if n < size][-1:]
-    return " or ".join(map(str, [*below, *[n for n in DEEPEP_SIZES if n > size][:1]]))
+    if found := case.deepep_objection(case.tp, case.options.deepep_mode or ""):
+        option = "nodes_per_replica" if case.nodes > 1 and not found.each_host else "gpus_per_node"
+        where = f"wideep_pools.{case.role}.{option}"
+        yield Problem(found.message, where, found.remedy, found.severity)
 
 
 @rule
@@ -174,7 +155,7 @@ def low_latency_needs_graphs(case: Case) -> Iterator[Problem]:
 def dispatch_prompts(case: Case) -> Iterator[Problem]:
     """A prompt's chunk goes in one step; more than the low-latency buffer holds aborts later, under load."""
     o, limit = case.options, case.options.dispatch_tokens_per_rank or 0
-    if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode != "low_latency" or not case.prefills:
+    if o.a2a_backend not in DISPATCH_ENV or case.mode != "low_latency" or not case.prefills:
         return
     tokens = -(-case.chunk_per_rank // case.attention_tp)
     if 0 < tokens <= limit:
@@ -182,12 +163,12 @@ def dispatch_prompts(case: Case) -> Iterator[Problem]:
     page = o.page_size or 1
     chunk = limit * case.attention_tp // page * page * case.ranks
     smaller = f"set chunked_prefill_size: {chunk} (slow)" if chunk else "use smaller pages"
-    deepep = f"use {'normal' if case.role == 'prefill' and case.expert_weights != 'bf16' else 'auto'}"
+    other = f"use {'normal' if case.role == 'prefill' and case.expert_format != 'bf16' else 'auto'}"
     yield Problem(
         f"{LIBRARY[o.a2a_backend]}'s low-latency mode carries {limit} tokens of a GPU at a time, prompts are"
         + (f" longer (chunks of {tokens})" if tokens else " longer (not chunked)"),
         case.at("deepep_mode" if o.a2a_backend == "deepep" else "chunked_prefill_size"),
-        f"{deepep}, or {smaller}" if o.a2a_backend == "deepep" else f"{smaller}, or a2a_backend: deepep",
+        f"{other}, or {smaller}" if o.a2a_backend == "deepep" else f"{smaller}, or a2a_backend: deepep",
     )
 
 
@@ -275,7 +256,8 @@ def fp8_on_old_gpus(case: Case) -> Iterator[Problem]:
     Before, dense layers are unpacked for each use (Marlin's kernel). Experts have Triton's, which does not
     compile there: SGLang fails later.
     """
-    if case.gpu is None or case.gpu.fp8 or case.card is None or case.expert_weights != "fp8":
+    name = case.card.format_of("dense") if case.card and case.dense else case.expert_format
+    if case.gpu is None or case.gpu.fp8 or not name or "fp8" not in name:
         return
     where, remedy = f"wideep_gpu with {case.settings.model}", "use Hopper or newer, or another checkpoint"
     if case.dense:
@@ -302,4 +284,25 @@ def flashinfer_all_to_all(case: Case) -> Iterator[Problem]:
             f"a2a_backend flashinfer does not work with moe_runner_backend {o.moe_runner_backend or 'auto'}",
             case.at("moe_runner_backend"),
             f"use one of {', '.join(runners)}",
+        )
+
+
+@rule
+def four_bits(case: Case) -> Iterator[Problem]:
+    """Tensor cores for NVFP4 begin with Blackwell (SM 100); before, Marlin's kernels unpack the weights."""
+    if case.gpu is None or case.gpu.compute >= 100 or case.expert_format not in ("nvfp4", "fp4"):
+        return
+    gpu = case.gpu.product
+    if case.runner in ("auto", "marlin"):
+        yield warn(
+            f"{gpu} does not calculate in NVFP4 (from SM 100 on): Marlin's kernels unpack weights for each"
+            " use, which saves memory and no time",
+            f"wideep_gpu with {case.settings.model}",
+            "use Blackwell, or a checkpoint in FP8",
+        )
+    else:
+        yield Problem(
+            f"SGLang refuses NVFP4 with moe_runner_backend {case.runner} on {gpu}: it needs Blackwell",
+            case.at("moe_runner_backend"),
+            "remove moe_runner_backend (Marlin's kernels are taken), or use Blackwell",
         )

@@ -161,9 +161,9 @@ def moe_runner(case: Case) -> Iterator[Problem]:
     """Some expert kernels know whole or fully spread experts only."""
     runner, quantization = case.options.moe_runner_backend, case.extra.get("quantization")
     where = case.at("moe_runner_backend")
-    if runner == "flashinfer_cutedsl" and case.expert_weights in ("bf16", "fp8"):
+    if runner == "flashinfer_cutedsl" and case.expert_format not in (None, "nvfp4", "fp4"):
         yield Problem(
-            f"{runner} is for FP4 experts, {case.settings.model} has {case.expert_weights}",
+            f"{runner} is for NVFP4 experts, {case.settings.model} has {case.expert_format}",
             where,
             "remove moe_runner_backend: SGLang chooses the fastest one",
         )
@@ -194,4 +194,4 @@ def foreign_all_to_all(case: Case) -> Iterator[Problem]:
 
 
 def _may_be_fp4(case: Case) -> bool:
-    return case.expert_weights in (None, "fp4")
+    return case.expert_format in (None, "fp4", "nvfp4", "mxfp4")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wideep.deployment import network
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.options import Case, takes_deepep
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
@@ -88,11 +87,12 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
         option = "moe_dense_tp_size" if card.experts else "tensor_parallel_size"
         parts.append(shared.Part("dense layers", card.intermediate_size, dense, option, remedy))
     if card.experts and card.experts.shared and o.a2a_backend == "none":
-        columns = card.experts.intermediate_size * card.experts.shared
+        each = card.experts.shared_intermediate_size or card.experts.intermediate_size
+        columns = each * card.experts.shared
         balanced = case.role == "aggregated" and case.eplb.enabled
         deepep = f"{case.eplb_at('enabled')}: false, for DeepEP" if balanced else "a2a_backend: deepep"
         remedy = f"set {deepep}: then each GPU has them whole"
-        if any(network.foreign(host) for host in case.hosts):  # DeepEP does not drive their devices
+        if not takes_deepep(case):
             remedy = f"give a replica {columns // card.block} GPUs or fewer (nodes_per_replica)"
         parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
     yield from shared.blocks_divide(case, *parts)
