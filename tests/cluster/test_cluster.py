@@ -117,8 +117,10 @@ def test_cluster_without_the_platform(api: client.ApiClient, namespace: str) -> 
 
 
 @pytest.mark.parametrize("version", APIS)
-def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace: str, version: str) -> None:
-    """With half a node's GPUs for each pod, too: their labels keep them apart, as Grove leaves those."""
+def test_the_pods_of_a_replica_are_on_a_node_each(
+    kubeconfig: str, api: client.ApiClient, namespace: str, version: str
+) -> None:
+    """With half a node's GPUs for each pod, too, where a second deployment has the other half."""
     half = version == "v1beta1"
     made = manifests("sglang", wideep_graph_api=version)
     other = manifests("trtllm", wideep_graph_api=version)
@@ -139,7 +141,9 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
         frontends = {n: node for n, node in nodes.items() if "frontend" in n}
         workers = {n: node for n, node in nodes.items() if n not in frontends}
         assert list(frontends.values()) == ["cpu-0"]
-        assert sorted(workers.values()) == [f"gpu-{n}" for n in range(8)]
+        assert set(workers.values()) <= {f"gpu-{n}" for n in range(8)}
+        for pool in ("prefill", "decode"):
+            assert len({node for name, node in workers.items() if f"-{pool}-" in name}) == 4
         leader = found["deepseek-r1-wideep-decode-0-ldr"].spec.containers[0]
         third = found["deepseek-r1-wideep-decode-0-wkr-3"].spec.containers[0]
         assert leader.args[-2:] == ["--node-rank", "0"]
@@ -150,10 +154,13 @@ def test_one_worker_pod_a_node(kubeconfig: str, api: client.ApiClient, namespace
         assert leader.resources.requests["memory"] == "80Gi"
         assert found["deepseek-r1-wideep-frontend-0"].status.qos_class == "Burstable"
 
-        # No node is left: the pods of one more deployment wait, and say why.
+        # The pods of one more deployment are on the other halves; without any they wait, and say why.
         apply(kubeconfig, *other.graph)
+        if half:
+            until("the second graph is ready", lambda: ready(api, "deepseek-r1-trtllm", version))
+            return
         label = "wideep.dynamo/deployment=deepseek-r1-trtllm,wideep.dynamo/role=worker"
-        why = "anti-affinity" if half else "Insufficient nvidia.com/gpu"
+        why = "Insufficient nvidia.com/gpu"
 
         def waiting() -> bool:
             items = client.CoreV1Api(api).list_namespaced_pod("dynamo", label_selector=label).items

@@ -299,19 +299,110 @@ def test_changed_engine_yaml_restarts_its_pool_only() -> None:
     assert before["decode"] != after["decode"]
 
 
-def test_one_worker_pod_a_node_and_frontends_apart() -> None:
-    parts = components(made(**cluster(frontend_replicas=2)))
-    for pool in ("prefill", "decode"):
-        affinity = parts[pool]["pod"]["affinity"]["podAntiAffinity"]
-        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+def keeps_away(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the terms by which a pod keeps others off its node."""
+    affinity = part["pod"].get("affinity", {}).get("podAntiAffinity", {})
+    found: list[dict[str, Any]] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return found
+
+
+@pytest.mark.parametrize("orchestrator", ["grove", "lws"])
+def test_the_pods_of_a_replica_are_on_a_node_each(orchestrator: str) -> None:
+    parts = components(made(**cluster(orchestrator=orchestrator)))
+    for pool, other in (("prefill", "decode"), ("decode", "prefill")):
+        (term,) = keeps_away(parts[pool])
         assert term["topologyKey"] == "kubernetes.io/hostname"
-        assert term["namespaceSelector"] == {}
+        assert term["matchLabelKeys"] == list(names.GANG_LABELS[orchestrator])
         wanted = term["labelSelector"]["matchLabels"].items()
-        for worker in ("prefill", "decode"):
-            assert wanted <= parts[worker]["metadata"]["labels"].items()
-        assert not wanted <= parts["frontend"]["metadata"]["labels"].items()
+        assert wanted <= parts[pool]["metadata"]["labels"].items()
+        assert not wanted <= parts[other]["metadata"]["labels"].items()
         # Grove writes these itself.
         assert not any(key.startswith("app.kubernetes.io/") for key, _ in wanted)
+
+
+def test_replicas_of_one_pod_share_a_node_unless_they_share_its_ports() -> None:
+    _, hosts = inventory("sglang")
+    own = hosts["localhost"]["wideep_pools"]
+    small = {name: {**pool, "nodes_per_replica": 1, "gpus_per_node": 4} for name, pool in own.items()}
+    for pool in small.values():
+        pool["options"] = {}
+    variables = {"wideep_pools": small, "wideep_eplb": {}, "wideep_gpu": ""}
+    parts = components(made(**variables))
+    assert [keeps_away(parts[pool]) for pool in ("prefill", "decode")] == [[], []]
+    parts = components(made(**variables, **cluster(host_network=True)))
+    for pool in ("prefill", "decode"):
+        (term,) = keeps_away(parts[pool])
+        assert term["namespaceSelector"] == {}
+        assert term["labelSelector"]["matchLabels"].items() <= parts[pool]["metadata"]["labels"].items()
+
+
+ADDED = {
+    "resource_claims": [{"name": "compute-domain-channel"}],
+    "extra_resources": {"rdma/ib_0": "1", "rdma/ib_1": "1"},
+    "volumes": [{"name": "gdrdrv", "hostPath": {"path": "/dev/gdrdrv", "type": "CharDevice"}}],
+    "volume_mounts": [{"name": "gdrdrv", "mountPath": "/dev/gdrdrv"}],
+    "node_selector": {"rack": "a"},
+}
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_pods_get_beside_the_plan(api: str, engine: str) -> None:
+    """The release's schema judges it, too: make_plan raises what it finds."""
+    pool = {
+        "node_selector": {"rack": "b"},
+        "resource_claims": [{"name": "nics", "claim": "shared-nics"}],
+        "extra_resources": {"rdma/ib_1": "4"},
+    }
+    given = cluster(engine, rdma_resource="", pools={"decode": pool}, **ADDED)
+    parts = components(made(engine, wideep_graph_api=api, **given))
+    channel = {
+        "name": "compute-domain-channel",
+        "resourceClaimTemplateName": "compute-domain-channel",
+    }
+    prefill, decode, frontend = (parts[name] for name in ("prefill", "decode", "frontend"))
+    assert prefill["pod"]["resourceClaims"] == [channel]
+    assert decode["pod"]["resourceClaims"] == [channel, {"name": "nics", "resourceClaimName": "shared-nics"}]
+    assert prefill["extended"].items() >= {"rdma/ib_0": "1", "rdma/ib_1": "1"}.items()
+    assert decode["extended"].items() >= {"rdma/ib_0": "1", "rdma/ib_1": "4"}.items()
+    assert (prefill["pod"]["nodeSelector"]["rack"], decode["pod"]["nodeSelector"]["rack"]) == ("a", "b")
+    for part in (prefill, decode):
+        whole = part["whole"] if api == "v1alpha1" else part["container"]
+        assert [c["name"] for c in whole["resources"]["claims"]] == [
+            c["name"] for c in part["pod"]["resourceClaims"]
+        ]
+        assert ADDED["volumes"][0] in part["pod"]["volumes"]  # type: ignore[index]
+        assert ADDED["volume_mounts"][0] in part["container"]["volumeMounts"]  # type: ignore[index]
+    assert "resourceClaims" not in frontend["pod"]
+    assert frontend["extended"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable", "words"),
+    [
+        ({"volume_mounts": [{"name": "x", "mountPath": "/x"}]}, "volume_mounts", "no volume 'x'"),
+        ({"volumes": [{"name": "cache", "emptyDir": {}}]}, "volumes", "'cache' is the name of another"),
+        ({"resource_claims": [{"name": "a"}, {"name": "a"}]}, "resource_claims", "'a' is the name"),
+        (
+            {"extra_resources": {"nvidia.com/gpu": "8"}},
+            "extra_resources.nvidia.com/gpu",
+            "follow from the plan",
+        ),
+    ],
+)
+def test_additions_that_a_pod_cannot_have(changes: dict[str, Any], variable: str, words: str) -> None:
+    found = refusal(*inventory(**cluster(**changes)))
+    assert [p.where for p in found] == [f"wideep_kubernetes.{variable}"] * len(found)
+    assert words in found[0].message
+
+
+def test_a_field_of_a_volume_that_does_not_exist_is_refused_by_the_schema() -> None:
+    found = refusal(*inventory(**cluster(volumes=[{"name": "x", "hostpath": {"path": "/x"}}])))
+    assert any("did you mean hostPath" in problem.remedy for problem in found)
+
+
+def test_frontends_stand_apart() -> None:
+    parts = components(made(**cluster(frontend_replicas=2)))
     assert parts["frontend"]["whole"]["replicas"] == 2
     assert "--router-replica-sync" in parts["frontend"]["container"]["args"]
     affinity = parts["frontend"]["pod"]["affinity"]["podAntiAffinity"]

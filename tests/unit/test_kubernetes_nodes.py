@@ -100,11 +100,17 @@ def test_quantities_of_other_peoples_pods() -> None:
 
 
 def test_a_node_with_the_worker_of_another_deployment() -> None:
-    """It may have GPUs left: the other one's anti-affinity keeps ours away."""
+    """It may have GPUs left, and with the node's network the other one's anti-affinity keeps ours away."""
     labels = {"wideep.dynamo/role": "worker", "wideep.dynamo/deployment": "chat"}
     there = eight()
     there[0]["status"]["allocatable"]["nvidia.com/gpu"] = "16"
     theirs = pod("gpu-0", labels=labels, **{"nvidia.com/gpu": "8"})
+    assert judged(there, [theirs])[:2] == (8, "")
+    why = "1 (gpu-0): a worker is on it, and both would have the node's ports (host_network)"
+    assert judged(there, [theirs], host_network=True)[:2] == (7, why)
+    term = {"labelSelector": {"matchLabels": {"wideep.dynamo/role": "worker"}}}
+    alone = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    theirs["spec"]["affinity"] = alone
     assert judged(there, [theirs])[:2] == (7, "1 (gpu-0): a worker of chat in team-a is on it")
     gone = theirs | {"status": {"phase": "Succeeded"}}
     assert judged(there, [gone])[1] == ""
@@ -132,3 +138,10 @@ def test_init_containers_and_overhead() -> None:
     assert nodes.reserved(spec) == {"cpu": Decimal("6.25")}
     del spec["initContainers"]
     assert nodes.reserved(spec) == {"cpu": Decimal("3.25")}
+
+
+def test_two_replicas_share_a_node_and_the_pods_of_one_do_not() -> None:
+    big = [node(f"gpu-{number}", gpus=16, has={"memory": "4Ti", "rdma/ib": "16"}) for number in range(4)]
+    # Prefill and decode have four pods of 8 GPUs each.
+    assert judged(big) == (4, "", "")
+    assert judged(big[:3])[:2] == (3, "no more nodes")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from wideep.cluster.access import labels_of
-from wideep.kubernetes.check import quantity
+from wideep.kubernetes.check import GPU, quantity
 from wideep.kubernetes.names import DEPLOYMENT, ROLE
 from wideep.published import Published
 from wideep.reference.hardware import GpuCard, hardware_cards
 
-GPU = "nvidia.com/gpu"
 # Labels of the GPU operator's feature discovery, where it runs. MEMORY: MiB of one GPU.
 PRODUCT, MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 # What a driver or ECC keeps for itself differs a little.
@@ -24,8 +23,9 @@ LEAST = 0.95
 class Pod:
     """What one pod needs of a node.
 
-    works: it runs the engine. stays: it is there as long as the deployment. card: the GPU that the plan was
-    made for; None where it is unknown, or where the pod has none.
+    works: it runs the engine. gang: the replica whose pods are on a node each. alone: no other worker may be
+    on its node. stays: it is there as long as the deployment. card: the GPU that the plan was made for; None
+    where it is unknown, or where the pod has none.
     """
 
     what: str
@@ -33,17 +33,25 @@ class Pod:
     selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
     works: bool = False
+    gang: str = ""
+    alone: bool = False
     stays: bool = True
     card: GpuCard | None = None
 
 
 @dataclass
 class Room:
-    """A node and what it has left. other: the deployment whose worker is on it; a second one may not be."""
+    """A node and what it has left.
+
+    other: the deployment whose worker is on it and bears no second one beside it. works: some worker is on
+    it. gangs: the replicas of ours that have a pod on it.
+    """
 
     node: Mapping[str, Any]
     free: dict[str, Decimal]
     other: str = ""
+    works: bool = False
+    gangs: set[str] = field(default_factory=set)
 
     def has(self, resource: str) -> Decimal:
         """Return how much the node offers to pods, free or not."""
@@ -57,6 +65,8 @@ class Room:
         """Take what a pod needs."""
         for name, amount in pod.needs.items():
             self.free[name] -= quantity(amount)
+        self.works |= pod.works
+        self.gangs |= {pod.gang} if pod.gang else set()
 
     def _reasons(self, pod: Pod) -> Iterator[str]:
         conditions = {c["type"]: c["status"] for c in self.node["status"].get("conditions", ())}
@@ -74,6 +84,10 @@ class Room:
             yield from _other_gpu(labels, pod.card)
         if pod.works and self.other:
             yield f"a worker of {self.other} is on it"
+        elif pod.alone and self.works:
+            yield "a worker is on it, and both would have the node's ports (host_network)"
+        if pod.gang and pod.gang in self.gangs:
+            yield f"another pod of {pod.gang} is on it"
         for name, amount in pod.needs.items():
             if self.has(name) < quantity(amount):
                 yield f"has {shown(self.has(name))} of {name}, {amount} are needed"
@@ -119,11 +133,20 @@ def rooms(nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]])
         if room is None or pod["status"].get("phase") in {"Succeeded", "Failed"}:
             continue
         labels = labels_of(pod)
-        if labels.get(ROLE) == "worker":
+        room.works |= labels.get(ROLE) == "worker"
+        if labels.get(ROLE) == "worker" and _stays_alone(pod["spec"]):
             room.other = f"{labels.get(DEPLOYMENT, 'another deployment')} in {pod['metadata']['namespace']}"
         for name, amount in reserved(pod["spec"]).items():
             room.free[name] = room.free.get(name, Decimal(0)) - amount
     return list(found.values())
+
+
+def _stays_alone(spec: Mapping[str, Any]) -> bool:
+    """Whether a worker's pod lets no other worker beside it: its anti-affinity counts for both."""
+    affinity = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+    selected = [((term.get("labelSelector") or {}).get("matchLabels") or {}) for term in terms]
+    return any(labels == {ROLE: "worker"} for labels in selected)
 
 
 def reserved(spec: Mapping[str, Any]) -> dict[str, Decimal]:
@@ -156,15 +179,24 @@ def pods_of(plan: Published) -> tuple[list[Pod], list[Pod]]:
     card = hardware_cards().get(plan.objects.gpu)
     workers = []
     for pool in plan.pools:
-        for node in (node for replica in pool.replicas for node in replica.nodes):
+        added = own.additions(pool.name)
+        for replica, node in ((each, node) for each in pool.replicas for node in each.nodes):
             gpus = len(node.gpus)
             needs = own.requests("worker", gpus) | {GPU: str(gpus)}
             # Used up to its size, whatever is reserved.
             needs["memory"] = max(needs["memory"], own.shared_memory, key=quantity)
-            if own.rdma_resource:
-                needs[own.rdma_resource] = str(own.rdma_count)
-            place = own.node_selector_of("worker"), own.tolerations_of("worker")
-            workers.append(Pod(f"worker {node.host}", needs, *place, works=True, card=card))
+            needs |= added.extra_resources
+            pod = Pod(
+                f"worker {node.host}",
+                needs,
+                added.node_selector,
+                own.tolerations_of("worker"),
+                works=True,
+                gang=replica.name if len(replica.nodes) > 1 and not own.host_network else "",
+                alone=own.host_network,
+                card=card,
+            )
+            workers.append(pod)
     workers.sort(key=lambda pod: int(pod.needs[GPU]), reverse=True)
 
     def other(component: str, what: str, *, stays: bool = True) -> Pod:
@@ -176,21 +208,23 @@ def pods_of(plan: Published) -> tuple[list[Pod], list[Pod]]:
 
 
 def place_workers(found: Sequence[Room], workers: Sequence[Pod]) -> tuple[int, str]:
-    """Put workers on nodes, one each.
+    """Put workers on nodes, those of a replica on one each.
 
     Returns:
-        How many nodes are free for workers, and why the others do not take the one that finds none.
+        How many nodes take workers, and why the others do not take the one that finds none.
     """
-    left, homeless = list(found), None
+    homeless = None
+    used: set[int] = set()
     for pod in workers:
-        room = next((room for room in left if not room.refuses(pod)), None)
-        if room is None:
+        number = next((n for n, room in enumerate(found) if not room.refuses(pod)), None)
+        if number is None:
             homeless = homeless or pod
         else:
-            room.put(pod)
-            left.remove(room)
+            found[number].put(pod)
+            used.add(number)
     last = homeless or workers[-1]
-    free = len(found) - len(left) + sum(not room.refuses(last) for room in left)
+    left = [room for number, room in enumerate(found) if number not in used]
+    free = len(used) + sum(not room.refuses(last) for room in left)
     return free, (why(left, homeless) or "no more nodes") if homeless else ""
 
 

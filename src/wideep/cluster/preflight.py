@@ -15,6 +15,7 @@ from wideep.cluster.platform import Platform
 from wideep.cluster.watch import OPERATOR_LABEL
 from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.secrets import Secrets
+from wideep.kubernetes.check import GPU
 from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
@@ -363,11 +364,11 @@ def _nodes(case: _Case, checks: _Checks) -> None:
 
     found = nodes.rooms(case.cluster.items("/api/v1/nodes"), [pod for pod in pods if not ours(pod)])
     workers, others = nodes.pods_of(case.plan)
-    gpus = max(int(pod.needs[nodes.GPU]) for pod in workers)
-    with_gpus = [room for room in found if room.has(nodes.GPU) > 0]
+    gpus = max(int(pod.needs[GPU]) for pod in workers)
+    with_gpus = [room for room in found if room.has(GPU) > 0]
     if not with_gpus:
         remedy = "install the NVIDIA GPU operator or its device plugin, and look at `kubectl describe node`"
-        checks.fail("nodes", f"no node has {nodes.GPU}", f"{len(workers)} nodes with {gpus} GPUs", remedy)
+        checks.fail("nodes", f"no node has {GPU}", f"{len(workers)} nodes with {gpus} GPUs", remedy)
         return
     free, against = nodes.place_workers(with_gpus, workers)
     seen = f"{free} of {len(with_gpus)} GPU nodes take a worker"

@@ -9,12 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from wideep.wording import LONGEST, PATTERNS
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+RESOURCE = r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?)?$"
 # What a component asks of its node where the variables say nothing: floors, so that its pods are not the
 # first to be evicted. A rank keeps one core busy; nothing of it was measured with GPUs.
 FLOORS = {"frontend": {"cpu": "1", "memory": "1Gi"}, "download": {"cpu": "1", "memory": "2Gi"}}
 PATTERNS |= {
     DNS_LABEL: "write up to 63 small letters, digits and dashes, a letter or digit first and last",
+    f"{OBJECT_NAME}|^$": "write small letters, digits, dashes and dots, as `kubectl get` shows its name",
+    RESOURCE: "write it as `kubectl describe node` lists it, e.g. rdma/ib",
     QUANTITY: "write a number with a unit of Kubernetes, e.g. 80Gi, 500m, 1Ti",
 }
 LONGEST[DNS_LABEL] = 63
@@ -86,7 +90,45 @@ class CpuPodSettings(_Strict):
     )
 
 
-class KubernetesSettings(_Strict):
+class ResourceClaim(_Strict):
+    """One claim of dynamic resource allocation: a device that a driver hands out (IMEX channel, NIC)."""
+
+    name: Name = Field(description="Name of it in the pod.")
+    template: str = Field(
+        default="",
+        pattern=f"{OBJECT_NAME}|^$",
+        description="C(ResourceClaimTemplate) that each pod gets a claim from; unset, C(name), unless"
+        " C(claim) is set.",
+    )
+    claim: str = Field(
+        default="", pattern=f"{OBJECT_NAME}|^$", description="C(ResourceClaim) that all pods share instead."
+    )
+
+
+class PodAdditions(_Strict):
+    """What a worker pod gets beside what the plan gives it."""
+
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="Labels of the worker pods' nodes."
+    )
+    resource_claims: tuple[ResourceClaim, ...] = Field(
+        default=(),
+        description="Claims of dynamic resource allocation, such as a C(ComputeDomain)'s channel for NVLink"
+        " between nodes.",
+    )
+    extra_resources: dict[Annotated[str, Field(pattern=RESOURCE)], Quantity] = Field(
+        default_factory=dict,
+        description="Extended resources by name and number, such as RDMA devices of several names.",
+    )
+    volumes: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Volumes of the pod as Kubernetes has them (C(name), and a source)."
+    )
+    volume_mounts: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Where the container has them (C(name), C(mountPath))."
+    )
+
+
+class KubernetesSettings(PodAdditions):
     """`wideep_kubernetes`. Empty texts and lists mean: leave it to the cluster."""
 
     namespace: Name = Field(default="dynamo", description="Namespace of all objects but the platform.")
@@ -110,8 +152,8 @@ class KubernetesSettings(_Strict):
     queue: str = Field(default="", description="Queue of the KAI scheduler.")
     scheduler: str = Field(default="", description="Scheduler of the pods.")
     priority_class: str = Field(default="", description="Priority class of the pods.")
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="Labels of the worker pods' nodes. A node has one worker pod."
+    pools: dict[Literal["prefill", "decode", "aggregated"], PodAdditions] = Field(
+        default_factory=dict, description="What the worker pods of one pool get beside that, by its name."
     )
     tolerations: tuple[dict[str, Any], ...] = Field(
         default=(), description="Taints that worker pods tolerate."
@@ -169,6 +211,18 @@ class KubernetesSettings(_Strict):
         own = self.cpu_pods.tolerations
         return [dict(t) for t in (self.tolerations if component == "worker" or own is None else own)]
 
-    def node_selector_of(self, component: str) -> dict[str, str]:
+    def node_selector_of(self, component: str, pool: str = "") -> dict[str, str]:
         """Return the labels of the nodes that a pod may be on."""
-        return dict(self.node_selector if component == "worker" else self.cpu_pods.node_selector)
+        return self.additions(pool).node_selector if component == "worker" else self.cpu_pods.node_selector
+
+    def additions(self, pool: str) -> PodAdditions:
+        """Return what a pool's worker pods get: what all get, then its own. RDMA devices are with it."""
+        own = self.pools.get(pool, PodAdditions())  # type: ignore[call-overload]
+        rdma = {self.rdma_resource: str(self.rdma_count)} if self.rdma_resource else {}
+        return PodAdditions(
+            node_selector=self.node_selector | own.node_selector,
+            resource_claims=self.resource_claims + own.resource_claims,
+            extra_resources=rdma | self.extra_resources | own.extra_resources,
+            volumes=self.volumes + own.volumes,
+            volume_mounts=self.volume_mounts + own.volume_mounts,
+        )

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Pool
 from wideep.engines.base import Engine
+from wideep.inventory.kubernetes import KubernetesSettings, PodAdditions
 from wideep.inventory.model_source import weights_gb
 from wideep.kubernetes.site import OPERATOR_ENV
 from wideep.problems import Problem
@@ -21,6 +22,9 @@ WHERE = "wideep_kubernetes"
 # Grove builds a pod's name from those of graph, component and role, and leaves so many characters for them.
 GROVE_NAMES = 45
 ROLE_SUFFIX = "-ldr"
+GPU = "nvidia.com/gpu"
+# Volumes that the plan gives a worker's pod.
+OWN_VOLUMES = ("model-cache", "config", "cache")
 # In these the operator's quoting for `sh -c`, or for bash within it, changes a word.
 SHELL_SPECIAL = frozenset("$`'\\!\n")
 UNITS: dict[str, Decimal | int] = {
@@ -105,11 +109,15 @@ def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
     spans = any(pool.settings.nodes_per_replica > 1 for pool in deployment.pools)
     network = deployment.frontends[0].network
     root = own.privileged or own.run_as_user == 0
-    if spans and network.rdma_devices and not (own.rdma_resource or own.host_network or own.privileged):
+    sees = (
+        own.host_network or own.privileged or all(_devices(own.additions(p.name)) for p in deployment.pools)
+    )
+    if spans and network.rdma_devices and not sees:
         yield Problem(
             "RDMA devices are named, but pods would not see them",
             f"{WHERE}.rdma_resource",
-            "set rdma_resource and rdma_count to what `kubectl describe node` lists, e.g. rdma/ib and 8",
+            "set rdma_resource and rdma_count to what `kubectl describe node` lists, e.g. rdma/ib and 8"
+            " (extra_resources for several names, resource_claims where a driver hands them out)",
         )
     if spans and "IPC_LOCK" not in own.capabilities and own.run_as_user == 0 and not own.privileged:
         yield Problem(
@@ -127,6 +135,11 @@ def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
             "give containerd on the nodes LimitMEMLOCK=infinity, or set run_as_user: 0",
             "warning",
         )
+
+
+def _devices(added: PodAdditions) -> bool:
+    """Whether something may bring RDMA devices into a pod."""
+    return bool(added.extra_resources or added.resource_claims)
 
 
 def _images(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
@@ -225,8 +238,37 @@ def _pool(deployment: Deployment, pool: Pool) -> Iterator[Problem]:
             "wideep_deployment",
             f"shorten {name!r} by {length - GROVE_NAMES}",
         )
+    yield from _additions(settings.kubernetes, pool)
     for variable in pool.settings.env:
         if variable in OPERATOR_ENV:
             yield Problem(
                 "the Dynamo operator sets it", f"wideep_pools.{pool.name}.env.{variable}", "remove it"
             )
+
+
+def _additions(own: KubernetesSettings, pool: Pool) -> Iterator[Problem]:
+    """Judge what a pool's pods get beside what the plan gives them."""
+    added = own.additions(pool.name)
+    for field, named in (("volumes", added.volumes), ("resource_claims", added.resource_claims)):
+        names = [item.get("name", "") if isinstance(item, dict) else item.name for item in named]
+        taken = OWN_VOLUMES if field == "volumes" else ()
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1 or name in taken):
+            yield Problem(
+                f"'{name}' is the name of another one in the pods of {pool.name}",
+                f"{WHERE}.{field}",
+                "give each a name of its own",
+            )
+    known = {*OWN_VOLUMES, *(volume.get("name", "") for volume in added.volumes)}
+    for mount in added.volume_mounts:
+        if mount.get("name") not in known:
+            yield Problem(
+                f"there is no volume '{mount.get('name', '')}' in the pods of {pool.name}",
+                f"{WHERE}.volume_mounts",
+                f"add it to {WHERE}.volumes, or correct the name",
+            )
+    if GPU in added.extra_resources:
+        yield Problem(
+            "a pod's GPUs follow from the plan",
+            f"{WHERE}.extra_resources.{GPU}",
+            "remove it, and set gpus_per_node in wideep_pools",
+        )

@@ -19,16 +19,25 @@ import yaml
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import POD_ADDRESS, POD_CACHE, Deployment
 from wideep.engines.base import Engine
-from wideep.inventory.kubernetes import KubernetesSettings
-from wideep.kubernetes.check import images, tag_version
-from wideep.kubernetes.names import DEPLOYMENT, DOWNLOAD_LABEL, REPOSITORY, REVISION, ROLE, TARGET, env_secret
+from wideep.inventory.kubernetes import KubernetesSettings, ResourceClaim
+from wideep.kubernetes.check import GPU, images, tag_version
+from wideep.kubernetes.names import (
+    DEPLOYMENT,
+    DOWNLOAD_LABEL,
+    GANG_LABELS,
+    POOL,
+    REPOSITORY,
+    REVISION,
+    ROLE,
+    TARGET,
+    env_secret,
+)
 from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
 
 Object = dict[str, Any]
 
 GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"
-GPU = "nvidia.com/gpu"
 PROBE_PERIOD_S = 10
 # Frontends and the download tolerate what workers do, but leave their nodes alone where there are others.
 AWAY_FROM_GPUS = {
@@ -128,6 +137,12 @@ _Dumper.add_representer(str, _text)
 def _set(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping without what is empty."""
     return {k: v for k, v in tree.items() if v not in (None, "", {}, [], ())}
+
+
+def _claim(claim: ResourceClaim) -> dict[str, str]:
+    if claim.claim:
+        return {"name": claim.name, "resourceClaimName": claim.claim}
+    return {"name": claim.name, "resourceClaimTemplateName": claim.template or claim.name}
 
 
 class _Writer:
@@ -275,7 +290,7 @@ class _Writer:
         }
 
     def pod_metadata(self, part: Component) -> dict[str, Any]:
-        labels = self.labels(part.launch.component) | self.place(part) | {"wideep.dynamo/pool": part.name}
+        labels = self.labels(part.launch.component) | self.place(part) | {POOL: part.name}
         labels |= self.own.labels
         annotations = dict(self.own.annotations)
         if part.launch.files:
@@ -311,6 +326,7 @@ class _Writer:
         security: dict[str, Any] = {}
         if part.works:
             mounts.append({"name": "cache", "mountPath": POD_CACHE})
+            mounts += map(dict, self.own.additions(part.name).volume_mounts)
             traces = ("SYS_PTRACE",) if part.launch.shares_descriptors else ()
             security = _set(
                 {
@@ -354,12 +370,21 @@ class _Writer:
         }
 
     def affinity(self, part: Component) -> dict[str, Any]:
-        """Return: a node has one worker pod, of whatever deployment; frontends stand apart where they can."""
+        """Return: the pods of a replica are on a node each; frontends stand apart where they can.
+
+        With the node's network worker pods have the same ports, so a node has one, of whatever deployment.
+        """
         apart = {"topologyKey": "kubernetes.io/hostname"}
         if part.works:
-            labels = {ROLE: part.launch.component}
-            term = {"labelSelector": {"matchLabels": labels}, "namespaceSelector": {}, **apart}
-            return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+            term: dict[str, Any] = {}
+            if self.own.host_network:
+                term = {"labelSelector": {"matchLabels": {ROLE: "worker"}}, "namespaceSelector": {}}
+            elif part.nodes > 1:
+                labels = self.place(part) | {POOL: part.name}
+                gang = list(GANG_LABELS[self.own.orchestrator])
+                term = {"labelSelector": {"matchLabels": labels}, "matchLabelKeys": gang}
+            required = {"requiredDuringSchedulingIgnoredDuringExecution": [{**term, **apart}]}
+            return {"podAntiAffinity": required} if term else {}
         selector = {"labelSelector": {"matchLabels": self.place(part)}, **apart}
         weighted = {"weight": 100, "podAffinityTerm": selector}
         return {
@@ -377,10 +402,13 @@ class _Writer:
             path = self.own.cache_host_path
             host = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
             volumes.append({"name": "cache", **(host if path else {"emptyDir": {}})})
+            added = self.own.additions(part.name)
+            volumes += map(dict, added.volumes)
             placed = {
                 "hostNetwork": self.own.host_network or None,
                 "dnsPolicy": "ClusterFirstWithHostNet" if self.own.host_network else None,
                 "hostIPC": self.own.host_ipc or None,
+                "resourceClaims": [_claim(claim) for claim in added.resource_claims],
             }
         return _set(
             {
@@ -389,7 +417,7 @@ class _Writer:
                 "schedulerName": self.own.scheduler,
                 "imagePullSecrets": self.pull_secrets,
                 "affinity": self.affinity(part),
-                "nodeSelector": self.own.node_selector_of(part.launch.component),
+                "nodeSelector": self.own.node_selector_of(part.launch.component, part.name),
                 "tolerations": self.own.tolerations_of(part.launch.component),
                 **placed,
                 "volumes": volumes,
@@ -398,8 +426,12 @@ class _Writer:
 
     def extended(self, part: Component) -> dict[str, str]:
         """Return the extended resources of a worker pod beside GPUs."""
-        own = self.own
-        return {own.rdma_resource: str(own.rdma_count)} if part.works and own.rdma_resource else {}
+        return self.own.additions(part.name).extra_resources if part.works else {}
+
+    def claims(self, part: Component) -> list[dict[str, str]]:
+        """Return the claims of the pod that its container uses: all."""
+        claims = self.own.additions(part.name).resource_claims if part.works else ()
+        return [{"name": claim.name} for claim in claims]
 
     def ordinary(self, part: Component) -> tuple[dict[str, str], dict[str, str]]:
         """Return requests and limits of CPU and memory."""
@@ -449,6 +481,7 @@ class _Writer:
                         "limits": _set(
                             {**limits, "gpu": str(part.gpus or ""), "custom": self.extended(part)}
                         ),
+                        "claims": self.claims(part),
                     }
                 ),
                 "sharedMemory": {"size": self.own.shared_memory} if part.works else None,
@@ -471,7 +504,13 @@ class _Writer:
             "name": "main",
             **self.container(part),
             "env": self.env(part),
-            "resources": _set({"requests": requests, "limits": {**limits, **gpus, **self.extended(part)}}),
+            "resources": _set(
+                {
+                    "requests": requests,
+                    "limits": {**limits, **gpus, **self.extended(part)},
+                    "claims": self.claims(part),
+                }
+            ),
             **self.probes(part),
         }
         disaggregated = part.name in {"prefill", "decode"}

@@ -14,6 +14,12 @@ INSTANCE = "app.kubernetes.io/instance"
 # Our own words on pods and on the download. Of a pod's app.kubernetes.io labels Grove writes some itself.
 ROLE = "wideep.dynamo/role"
 DEPLOYMENT = "wideep.dynamo/deployment"
+POOL = "wideep.dynamo/pool"
+# What pods of one replica have alike, by what places them.
+GANG_LABELS = {
+    "grove": ("grove.io/podcliquescalinggroup", "grove.io/podcliquescalinggroup-replica-index"),
+    "lws": ("leaderworkerset.sigs.k8s.io/group-key",),
+}
 DOWNLOAD_LABEL = ("app.kubernetes.io/name", "model-download")
 # What a download was made for.
 REPOSITORY, REVISION = "wideep.dynamo/repository", "wideep.dynamo/revision"
