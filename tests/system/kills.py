@@ -1,6 +1,6 @@
-"""What a killed worker costs: eight clients stream without a pause, one worker is killed, all requests count.
+"""What a killed worker costs: clients stream without a pause, one worker is killed, all requests count.
 
-.venv/bin/python -m tests.system.kills --release 1.6.1 --router kv --killed decode --runs 8
+.venv/bin/python -m tests.system.kills --release 1.6.1 --router kv --killed decode --runs 8 --clients 8
 
 Deploys inventories/local in a directory and on ports of its own, and removes it. Prints a JSON line a run and
 the row for docs/explanation/failures.md. Statuses of 503 are counted apart: the frontend itself refused.
@@ -26,12 +26,12 @@ from waiting import until
 from tests.system.conftest import Deployment, free_offset
 from tests.system.load import Answer, ask, instances
 
-CLIENTS, TOKENS = 8, 60
+TOKENS = 60
 BEFORE_S, AFTER_S = 2.0, 12.0
 MODEL = "deepseek-ai/DeepSeek-R1"
 
 
-def one(deployment: Deployment, service: str) -> list[Answer]:
+def one(deployment: Deployment, service: str, number_of_clients: int) -> list[Answer]:
     """Kill a worker under load; return every request of the clients. The worker is back afterwards."""
     everyone = instances(deployment.url)
     victim = deployment.pids()[service]
@@ -41,8 +41,8 @@ def one(deployment: Deployment, service: str) -> list[Answer]:
         while not stop.is_set():
             answers.append(ask(deployment.url, MODEL, number, TOKENS))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(client, number) for number in range(CLIENTS)]
+    with ThreadPoolExecutor(number_of_clients) as pool:
+        clients = [pool.submit(client, number) for number in range(number_of_clients)]
         time.sleep(BEFORE_S)
         os.kill(victim, signal.SIGKILL)
         time.sleep(AFTER_S)
@@ -62,9 +62,12 @@ def main() -> None:
     parser.add_argument("--router", default="kv")
     parser.add_argument("--killed", action="append", choices=("prefill", "decode"))
     parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--set", type=json.loads, default={}, help="more variables, as JSON")
     given = parser.parse_args()
     state_dir = Path(tempfile.mkdtemp(prefix="wideep-kills-"))
     variables: dict[str, Any] = {"wideep_release": given.release, "wideep_router_mode": given.router}
+    variables |= given.set
     deployment = Deployment(state_dir, free_offset(5000), variables)
     try:
         deployment.run("site").raise_for_status()
@@ -72,7 +75,7 @@ def main() -> None:
             total: Counter[str] = Counter()
             failed = []
             for run in range(given.runs):
-                answers = one(deployment, f"{role}-{run % 2}")
+                answers = one(deployment, f"{role}-{run % 2}", given.clients)
                 kinds = Counter(answer.kind for answer in answers)
                 total += kinds
                 failed.append(len(answers) - kinds["complete"])

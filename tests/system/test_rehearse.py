@@ -188,6 +188,13 @@ def test_a_replica_dies_under_load_and_comes_back(rehearsed: Rehearsal, victims:
         _kill_under_load(rehearsed, victim)
 
 
+def _healthy_for(seconds: float, answers: list[Answer]) -> bool:
+    """Whether requests were answered since then, and none failed."""
+    since = time.monotonic() - seconds
+    last = [answer for answer in list(answers) if answer.start + answer.total_s > since]
+    return bool(last) and not any(answer.error for answer in last)
+
+
 def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
     """200 clients ask without a pause; one rank of one replica is killed. Failed requests are counted."""
     before = rehearsed.engines()
@@ -210,7 +217,6 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
             until("the frontend knows", lambda: not workers <= instances(rehearsed.url))
             answered = len(answers)
             until("what was on its way is answered", lambda: len(answers) >= answered + REQUESTS)
-            known = time.monotonic()
             ranks = {name for name in before if name.startswith(f"{replica}-")}
 
             def again() -> bool:
@@ -219,9 +225,9 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
 
             until("its ranks run again", again)
             back = time.monotonic() - killed
-            more = len(answers) + REQUESTS
             until("all take requests", lambda: len(instances(rehearsed.url)) == len(workers))
-            until("more are answered", lambda: len(answers) >= more)
+            # Dynamo may inhibit healthy workers for wideep_inhibition_s: docs/explanation/failures.md
+            until("a second without a failure", lambda: _healthy_for(1.0, answers))
         finally:
             stop.set()
         for made in clients:
@@ -236,9 +242,8 @@ def _kill_under_load(rehearsed: Rehearsal, victim: str) -> None:
     )
     for error in sorted({a.error for a in failed})[:3]:
         print(f"  {error}")
-    # The other replicas go on: most of what was open is answered, and whatever comes when discovery knows.
-    assert sum(bool(a.error) for a in during) < len(during) / 2
-    assert [a.error for a in failed if a.start > known] == []
+    # How many is measured by tests.system.kills; here all are answered again.
+    serve(rehearsed)
     # Only the replica's own ranks were started again, without help, and it serves.
     until("all are healthy", lambda: all(row["healthy"] for row in rehearsed.services().values()), 90)
     after = rehearsed.engines()

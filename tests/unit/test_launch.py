@@ -69,7 +69,7 @@ def test_the_local_frontend() -> None:
         *("--namespace", "dynamo", "--router-mode", "kv", "--migration-limit", "3"),
     )
     # With DYN_TCP_RPC_PORT or a system port the frontend never lists the model.
-    assert launch.env == SHARED_ENV
+    assert launch.env == SHARED_ENV | {"DYN_RUNTIME_INHIBITED_DURATION_SECS": "1"}
     assert launch.depends_on == ("nats", "etcd")
     assert launch.ports == (Listener("http", "127.0.0.1", 8000),)
     assert launch.health == Health("http", 120, url="http://127.0.0.1:8000/live")

@@ -67,6 +67,7 @@ SHARED = {
     "wideep_discovery": ("consul", "wideep_discovery", "'consul' is not one of its values"),
     "wideep_frontend_port": (70000, "wideep_frontend_port", "70000 is more than 65535"),
     "wideep_migration_limit": (-1, "wideep_migration_limit", "-1 is less than 0"),
+    "wideep_inhibition_s": (-1, "wideep_inhibition_s", "-1 is less than 0"),
     "wideep_drain_timeout_s": ("soon", "wideep_drain_timeout_s", "'soon' is not a whole number"),
     "wideep_model_path": ("models/r1", "wideep_model_path", "'models/r1' is not an absolute path"),
     "nats_port": ("x", "nats_port", "'x' is not a whole number"),

@@ -260,7 +260,7 @@ def frontend(site: Site) -> Launch:
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT stays unset here: a release had a frontend that never listed the model with it.
-        env=site.dynamo_env,
+        env=site.dynamo_env | {"DYN_RUNTIME_INHIBITED_DURATION_SECS": str(settings.inhibition_s)},
         env_files=site.dynamo_env_files,
         directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),

@@ -277,6 +277,7 @@ class Settings(_Strict):
     event_plane: Literal["nats", "zmq"]
     router_mode: Literal["kv", "round-robin", "random", "power-of-two", "least-loaded"]
     migration_limit: int = Field(ge=0)
+    inhibition_s: int = Field(ge=0)
     drain_timeout_s: int = Field(ge=1)
     start_deadline_s: int = Field(ge=1)
     runtime: Literal["venv", "existing", "container"]
