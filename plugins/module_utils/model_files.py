@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-# Names of the number of routed experts in the configurations of model families.
-EXPERTS = ("n_routed_experts", "num_local_experts", "num_experts")
 MAX_HEADER = 100 * 1024 * 1024  # the format's own limit
 PARTS = ".wideep/partial"  # of a download (model_download.py)
 # What the model is, in small files: the same on all hosts.
 TOLD = ("config.json", "model.safetensors.index.json", "tokenizer.json")
+# A quantization may name every expert of every layer; what is said of the first is said of all.
+OTHER_EXPERT = re.compile(r"\.experts\.[1-9]\d*(\.|$)")
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -22,10 +23,11 @@ def inspect(path: Path) -> dict[str, Any]:
     missing: files that the index names in vain. truncated: `name (N of M bytes)` of safetensors files that
     are shorter than their header says. bytes: of all files and of parts of a download. free: on the disk,
     also where the directory does not exist yet. error: why the directory or its index cannot be read.
-    config: what config.json says of the model's shape. digest: of the small files that say what it is.
+    config: config.json; quantization: hf_quant_config.json. digest: of the small files that say what it is.
     """
     facts: dict[str, Any] = {"path": str(path), "files": [], "missing": [], "truncated": [], "error": ""}
-    facts.update(bytes=_bytes(path), free=_free(path), config=_config(path), digest=_digest(path))
+    facts.update(bytes=_bytes(path), free=_free(path), digest=_digest(path))
+    facts.update(config=_told(path / "config.json"), quantization=_told(path / "hf_quant_config.json"))
     try:
         facts["files"] = sorted(entry.name for entry in path.iterdir())
         index = path / "model.safetensors.index.json"
@@ -43,19 +45,21 @@ def inspect(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _config(path: Path) -> dict[str, Any] | None:
-    """Return layers, hidden_size, experts and quantization of config.json; None where it cannot be read."""
+def _told(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object without what repeats itself; None where it cannot be read."""
     try:
-        told = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        counts = [told[name] for name in EXPERTS if told.get(name)]
-        return {
-            "layers": int(told.get("num_hidden_layers") or 0),
-            "hidden_size": int(told.get("hidden_size") or 0),
-            "experts": int(counts[0]) if counts else 0,
-            "quantization": str((told.get("quantization_config") or {}).get("quant_method") or ""),
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    return _shortened(told) if isinstance(told, dict) else None
+
+
+def _shortened(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {name: _shortened(value) for name, value in told.items() if not OTHER_EXPERT.search(name)}
+    if isinstance(told, list):
+        return [value for value in told if not (isinstance(value, str) and OTHER_EXPERT.search(value))]
+    return told
 
 
 def _digest(path: Path) -> str:

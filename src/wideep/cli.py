@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from typer import rich_utils
 
-from wideep import __version__, runner
+from wideep import __version__, own_card, runner
 from wideep.console.progress import LiveProgress, Progress, recap
 from wideep.console.result import Result
 from wideep.problems import Problem, RefusedError
@@ -162,6 +162,40 @@ def _command(verb: Verb) -> Callable[..., int]:
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
+
+
+_models = typer.Typer(
+    help="Model cards: what models are made of, for rules and memory.", no_args_is_help=True
+)
+app.add_typer(_models, name="model")
+
+
+@_models.command("add", epilog=_EPILOG)
+def _model_add(
+    path: Annotated[Path, typer.Argument(help="A model directory, or its config.json.")],
+    name: Annotated[
+        str,
+        typer.Option("--name", "-n", help="Name by which wideep_model finds it. Default: the directory's."),
+    ] = "",
+    inventory: Annotated[
+        Path | None,
+        typer.Option("--inventory", "-i", help="Inventory that gets it, in models/ beside hosts.yml."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Directory of wideep_cards_dir that gets models/<name>.yml."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a card of that name.")] = False,
+) -> int:
+    """Make a model card of a checkpoint's files, and say what was understood."""
+    source = inventory or Path(runner.default_inventory()[0])
+    place = output_dir or (source if source.is_dir() else source.parent)
+    if inventory and not inventory.exists():
+        raise RefusedError(
+            [Problem("no such inventory", str(inventory), "name a directory or file that is there")]
+        )
+    print(own_card.add(path, name, place, overwrite=overwrite).text)
+    return 0
 
 
 for _verb in VERBS:

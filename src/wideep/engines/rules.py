@@ -403,12 +403,20 @@ def _uses_rdma(case: PoolCase[Any], name: str) -> bool:
 
 
 def remote_code(case: PoolCase[Any]) -> Iterator[Problem]:
-    """The engines know the models that we have cards of; who can write the directory could run programs."""
-    if case.card and case.options.trust_remote_code:
+    """Who can write the model's directory could run programs; some models do not start without."""
+    needed = case.card.needs_own_code if case.card else None
+    if needed is False and case.options.trust_remote_code:
         yield warn(
             f"{case.settings.model} needs no code of its own: programs in the model's directory would be run",
             case.at("trust_remote_code"),
             "remove trust_remote_code",
+        )
+    if needed and not case.options.trust_remote_code:
+        yield warn(
+            f"configuration or tokenizer of {case.settings.model} are code in its directory, which"
+            f" {case.title} runs only where it may",
+            case.at("trust_remote_code"),
+            "set trust_remote_code: true, and let nobody else write the directory",
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from wideep.problems import Problem
-from wideep.reference.memory import Layout, weights
+from wideep.reference.memory import WHOLE, weights
 from wideep.reference.models import find_model
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ NOT_NEEDED = Problem(
     "leave it away, or set wideep_model_path to '' for the project's small model",
     "warning",
 )
-WHOLE = Layout(tensor=1, attention=1, dense=1, shared=1, embedding=1, head=1)
 
 
 def model_source(settings: Settings) -> Source:

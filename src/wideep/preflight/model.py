@@ -59,18 +59,8 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What a model's config.json says. experts: routed ones, 0 for a dense model."""
-
-    layers: int = 0
-    hidden_size: int = 0
-    experts: int = 0
-    quantization: str = ""
-
-
-@dataclass(frozen=True)
 class ModelNeeds:
-    """What the model card says of the model that the plan was made for. weights: bf16, fp8 or fp4."""
+    """What the card says of the model that the plan was made for. weights: their width (bf16, fp8 …)."""
 
     model: str
     layers: int
@@ -81,7 +71,7 @@ class ModelNeeds:
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """Names of its entries.
+    """Names of its entries. config, quantization: config.json and hf_quant_config.json, where they are JSON.
 
     missing: files that its index of weights names in vain. truncated: weight files that are shorter than
     their headers say. error: why it is unreadable. bytes: of what is there, parts of a download included.
@@ -90,7 +80,8 @@ class ModelDirectory:
 
     path: str
     files: tuple[str, ...] = ()
-    config: ModelConfig | None = None
+    config: dict[str, Any] | None = None
+    quantization: dict[str, Any] | None = None
     digest: str = ""
     missing: tuple[str, ...] = ()
     error: str = ""

@@ -6,6 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, ModelDirectory, Settings
+from wideep.reference import checkpoint
+from wideep.reference.models import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,22 +100,30 @@ def model(host: Host, _settings: Settings) -> Iterator[Check]:
 
 
 def shape(host: Host, _settings: Settings) -> Iterator[Check]:
-    """The model there is the one that the plan was made for: its experts and its memory were calculated."""
+    """The model there is the one that the plan was made for: its experts and its memory were calculated.
+
+    What its config.json does not say in a way that we can read is not compared.
+    """
     wanted, found = host.needs.model, host.facts.model
     if wanted is None or found is None or found.config is None:
         return
-    there = found.config
-    expected = (
-        f"{wanted.model}: {_shape(wanted.layers, wanted.hidden_size, wanted.experts)}, {wanted.weights}"
-    )
-    seen = _shape(there.layers, there.hidden_size, there.experts)
-    quantized = "fp8" in there.quantization
-    if seen != _shape(wanted.layers, wanted.hidden_size, wanted.experts):
+    try:
+        there = checkpoint.read(found.config, found.quantization)
+    except (checkpoint.NoModelError, ValueError, TypeError, AttributeError):
+        return
+    layers, hidden = there.card.get("layers", 0), there.card.get("hidden_size", 0)
+    experts = there.experts if there.experts is not None else wanted.experts
+    needed = _shape(wanted.layers, wanted.hidden_size, wanted.experts)
+    seen = _shape(layers or wanted.layers, hidden or wanted.hidden_size, experts)
+    expected = f"{wanted.model}: {needed}, {wanted.weights}"
+    weights = there.card.get("weights", wanted.weights)
+    if seen != needed:
         remedy = "set wideep_model to the model that is there, or wideep_model_path to the one that is served"
         yield Check(host.name, "model shape", "fail", f"{found.path}: {seen}", expected, remedy)
-    elif (wanted.weights == "fp8") != quantized and not there.quantization.startswith("modelopt"):
+    elif WIDTH[weights] != WIDTH.get(wanted.weights, WIDTH[weights]):
         remedy = "set wideep_model_card to a card of these weights: memory was calculated for others"
-        what = f"weights of method {there.quantization}" if there.quantization else "weights of 16 bits"
+        bits = f"weights of {int(8 * WIDTH[weights])} bits"
+        what = f"{bits} ({there.quantized_by})" if there.quantized_by else bits
         yield Check(host.name, "model shape", "warn", f"{found.path}: {what}", expected, remedy)
     else:
         yield Check(host.name, "model shape", "ok", seen, expected)

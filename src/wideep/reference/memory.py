@@ -60,6 +60,10 @@ class Layout:
     stages: int = 1
 
 
+# All of it on one GPU, or on disk.
+WHOLE = Layout(tensor=1, attention=1, dense=1, shared=1, embedding=1, head=1)
+
+
 def quantized(card: ModelCard, flag: str) -> tuple[ModelCard | None, str]:
     """Return the card with the weights that an engine's `--quantization` names, and what is to be said of it.
 
@@ -123,8 +127,10 @@ def _parts(card: ModelCard, layout: Layout, *, drafts: bool) -> dict[str, float]
     """Return the bytes of a GPU that has all layers."""
     attended, dense = card.bytes_of("attention"), card.bytes_of("dense")
     divided, whole = card.attention_parameters
+    otherwise = card.output_parameters * (card.bytes_of("output") - attended)
+    otherwise += card.linear_parameters * (card.bytes_of("linear") - attended)
     parts = {
-        "attention": attended * (divided / layout.attention + whole),
+        "attention": (attended * divided + otherwise) / layout.attention + attended * whole,
         "dense layers": dense * card.dense_parameters / layout.dense,
         "embeddings": _embedding(card, layout) + (0 if card.tied_embeddings else _head(card, layout)),
         "others": float(HALF * card.other_parameters),
@@ -153,7 +159,8 @@ def _draft_layer(card: ModelCard, layout: Layout) -> float:
     if card.experts is None or not card.draft_moe:
         return total + size("dense") * card.dense_layer / layout.dense
     held = (card.experts.routed + layout.redundant) / layout.tensor * card.expert_parameters
-    return total + size("experts") * held + size("shared") * card.shared_layer / layout.shared
+    shared = size("shared") * card.shared_layer + HALF * card.hidden_size * card.experts.routed
+    return total + size("experts") * held + shared / layout.shared
 
 
 def low_latency_buffers(experts: int, tokens: int, hidden: int) -> int:

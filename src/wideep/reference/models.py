@@ -24,11 +24,13 @@ Format = Literal[
     "bf16", "fp8", "fp8-block", "fp8-channel", "fp8-tensor", "mxfp8", "int8", "int4", "w4afp8", "fp4",
     "nvfp4", "mxfp4",
 ]  # fmt: skip
-Part = Literal["experts", "shared", "dense", "attention", "embedding", "head", "draft"]
+Part = Literal["experts", "shared", "dense", "attention", "output", "linear", "embedding", "head", "draft"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FORMATS: tuple[Format, ...] = get_args(Format)
+# Parts whose format is that of another one, unless the card says otherwise.
+LIKE: dict[Part, Part] = {"shared": "dense", "output": "attention", "linear": "attention"}
 # Bytes of a weight without its scales.
-WIDTH: dict[Format, float] = {
+WIDTH: dict[str, float] = {
     "bf16": 2.0,
     **dict.fromkeys(("fp8", "fp8-block", "fp8-channel", "fp8-tensor", "mxfp8", "int8"), 1.0),
     **dict.fromkeys(("int4", "w4afp8", "fp4", "nvfp4", "mxfp4"), 0.5),
@@ -58,7 +60,13 @@ class Formats(_Card):
     experts: Format | None = Field(default=None, description="Routed experts.")
     shared: Format | None = Field(default=None, description="Shared experts; unset, as C(dense).")
     dense: Format | None = Field(default=None, description="Plain feed-forward blocks.")
-    attention: Format | None = Field(default=None, description="Attention, linear layers included.")
+    attention: Format | None = Field(default=None, description="Attention.")
+    output: Format | None = Field(
+        default=None, description="Attention's output projection; unset, as C(attention)."
+    )
+    linear: Format | None = Field(
+        default=None, description="Layers with a state instead of a KV cache; unset, as C(attention)."
+    )
     embedding: Format | None = Field(default=None, description="Token embedding; unset, 16 bits.")
     head: Format | None = Field(default=None, description="Output head; unset, 16 bits.")
     draft: Format | None = Field(
@@ -224,16 +232,14 @@ class ModelCard(_Card):
         own: Format | None = getattr(self.formats, part)
         if own:
             return own
-        if part == "shared":
-            return self.format_of("dense")
+        if part in LIKE:
+            return self.format_of(LIKE[part])
         if part == "draft":
             return self.format_of("experts" if self.experts and self.draft_moe else "dense")
-        four = WIDTH[self.weights] < 1
-        if part in ("embedding", "head") or (part == "attention" and four):
-            return "bf16"  # most 4-bit checkpoints leave attention as it was
-        if self.weights == "fp8":
-            return "fp8-block" if self.block > 1 else "fp8"
-        return self.weights
+        # Most 4-bit checkpoints leave attention as it was.
+        if part in ("embedding", "head") or (part == "attention" and WIDTH[self.weights] < 1):
+            return "bf16"
+        return "fp8-block" if self.weights == "fp8" and self.block > 1 else self.weights
 
     def bytes_of(self, part: Part) -> float:
         """Return the bytes of one weight of a part, scales included."""
@@ -355,6 +361,8 @@ class ModelCard(_Card):
     def attention_layer(self) -> tuple[int, int]:
         """Return one full layer's attention: (what tensor parallelism divides, what every GPU has whole)."""
         a, hidden = self.attention, self.hidden_size
+        if a.parameters:
+            return a.parameters.divided // self.layers, a.parameters.whole // self.layers
         if a.kind == "gqa":
             return self._grouped(a.heads, a.kv_heads, a.head_dim, a.v_head_dim or a.head_dim), 0
         queries = a.heads * (a.head_dim + a.rope_head_dim)
@@ -392,6 +400,20 @@ class ModelCard(_Card):
             queries = (a.q_lora_rank or self.hidden_size) * a.index.heads * a.index.head_dim
             everywhere += a.index.layers * (queries + self.hidden_size * (a.index.head_dim + a.index.heads))
         return total, everywhere
+
+    @property
+    def output_parameters(self) -> int:
+        """Return the parameters of attention's output projections, which are among those that are divided."""
+        a = self.attention
+        if a.parameters:
+            return 0
+        return (self.layers - self.linear_layers) * a.heads * (a.v_head_dim or a.head_dim) * self.hidden_size
+
+    @property
+    def linear_parameters(self) -> int:
+        """Return the parameters of the layers with a state, which are among those that are divided."""
+        a = self.attention
+        return a.linear.layers * a.linear.parameters if a.linear and not a.parameters else 0
 
     @property
     def embedding_parameters(self) -> int:
