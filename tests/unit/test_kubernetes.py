@@ -714,7 +714,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a claim smaller than the model": (
         cluster(model_cache={"size": "100Gi"}),
         "wideep_kubernetes.model_cache.size",
-        "the weights of deepseek-ai/DeepSeek-R1 alone are 673 GB",
+        "the weights of deepseek-ai/DeepSeek-R1 alone are 685 GB",
     ),
     "claim of one node": (
         cluster(model_cache={"access_mode": "ReadWriteOnce"}),
