@@ -13,6 +13,7 @@ from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment
 from wideep.deployment.site import PLANE_FLAGS, Site
 from wideep.inventory import secrets
+from wideep.inventory.settings import Settings
 from wideep.problems import Problem, some_hosts
 
 # etcd 3.5.0 to 3.5.2 can lose data silently after a crash (etcd's own data inconsistency announcement of
@@ -260,7 +261,7 @@ def frontend(site: Site) -> Launch:
         working_directory=site.service_dir("frontend"),
         log_file=site.log_file("frontend"),
         # DYN_TCP_RPC_PORT stays unset here: a release had a frontend that never listed the model with it.
-        env=site.dynamo_env | {"DYN_RUNTIME_INHIBITED_DURATION_SECS": str(settings.inhibition_s)},
+        env=site.dynamo_env | _inhibition(settings),
         env_files=site.dynamo_env_files,
         directories=site.dynamo_directories,
         ports=(Listener("http", host.address, site.frontend_port),),
@@ -275,6 +276,11 @@ def frontend(site: Site) -> Launch:
         depends_on=site.local_services,
         stop_timeout_s=site.stop_timeout_s,
     )
+
+
+def _inhibition(settings: Settings) -> dict[str, str]:
+    """Pods keep Dynamo's own duration: nobody takes a killed one out of discovery at once."""
+    return {} if settings.on_kubernetes else {"DYN_RUNTIME_INHIBITED_DURATION_SECS": str(settings.inhibition_s)}
 
 
 def check_frontend(site: Site, launch: Launch) -> list[Problem]:
