@@ -120,7 +120,8 @@ class Plan:
         settings = self.deployment.settings
         service = f"{settings.deployment}-frontend"
         frontend = published.Service(settings.kubernetes.namespace, service, HTTP_PORT)
-        return Objects(self.manifests.model, self.manifests.graph, self.deployment.hosts[-1].gpu, frontend)
+        node = self.deployment.hosts[-1]
+        return Objects(self.manifests.model, self.manifests.graph, node.gpu, node.own_card, frontend)
 
     def _on_host(self, host: Host) -> OnHost:
         settings, site, on = self.deployment.settings, Site(self.deployment, host), self.on(host)

@@ -15,6 +15,7 @@ from wideep.deployment.launch import Launch
 from wideep.inventory.settings import Settings
 from wideep.preflight.model import Needs
 from wideep.problems import Problem
+from wideep.reference.hardware import GpuCard
 
 # With its digest and the version of its form, which reading it leaves out.
 Launched = Annotated[Launch, PlainSerializer(Launch.to_dict)]
@@ -80,13 +81,14 @@ class Service:
 class Objects:
     """What a cluster gets.
 
-    model: the volume and its download; graph: the rest; gpu: the nodes' card. frontend: what answers, None
-    where there is no graph.
+    model: the volume and its download; graph: the rest; gpu: the nodes' card, own_card: itself where it is
+    the operator's. frontend: what answers, None where there is no graph.
     """
 
     model: tuple[dict[str, Any], ...]
     graph: tuple[dict[str, Any], ...]
     gpu: str = ""
+    own_card: GpuCard | None = None
     frontend: Service | None = None
 
     @property

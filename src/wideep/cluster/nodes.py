@@ -176,7 +176,7 @@ def _asks(container: Mapping[str, Any]) -> dict[str, Decimal]:
 def pods_of(plan: Published) -> tuple[list[Pod], list[Pod]]:
     """Return a plan's worker pods, the largest first, and the download and the frontends."""
     own = plan.settings.kubernetes
-    card = hardware_cards().get(plan.objects.gpu)
+    card = plan.objects.own_card or hardware_cards().get(plan.objects.gpu)
     workers = []
     for pool in plan.pools:
         added = own.additions(pool.name)

@@ -32,6 +32,7 @@ from wideep.inventory.settings import (
     parse,
 )
 from wideep.problems import Problem, raise_errors, some_hosts
+from wideep.reference.hardware import own_card
 
 SERVICE_PORTS = (
     "frontend_port",
@@ -100,6 +101,7 @@ def examine(
             host.gpu,
             host.network,
             host.state_dir,
+            own_card(host.gpu, settings.card_places),
         )
         for name, host in own.items()
     }
@@ -187,6 +189,7 @@ def _examine_cluster(
             gpu=of.gpu,
             network=of.network,
             state_dir=POD_CACHE,
+            own_card=own_card(of.gpu, settings.card_places),
         )
 
     alone = settings.aggregated or set(settings.pools) == {"aggregated"}

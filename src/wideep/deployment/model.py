@@ -13,6 +13,7 @@ from wideep.inventory.settings import (
     PoolSettings,
     Settings,
 )
+from wideep.reference.hardware import GpuCard, hardware_cards
 from wideep.reference.release import Release, find_release
 
 # Each worker process owns a block of ports, each pool a range of blocks: a host's ports don't depend on
@@ -37,7 +38,10 @@ POD_CACHE = "/var/cache/wideep"
 
 @dataclass(frozen=True)
 class Host:
-    """A machine of the inventory. `address` is what the others reach it by."""
+    """A machine of the inventory.
+
+    address: what the others reach it by. own_card: that of its GPUs where it is the operator's.
+    """
 
     name: str
     address: str
@@ -47,6 +51,12 @@ class Host:
     gpu: str = ""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     state_dir: str = "/var/lib/wideep"
+    own_card: GpuCard | None = None
+
+    @property
+    def card(self) -> GpuCard | None:
+        """Return what is known of its GPUs; None where `gpu` names none."""
+        return self.own_card or hardware_cards().get(self.gpu)
 
     @property
     def loopback(self) -> bool:

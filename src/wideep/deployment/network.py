@@ -13,7 +13,7 @@ from typing import Literal
 from wideep.deployment.model import Host, Replica
 from wideep.problems import Problem, some_hosts
 from wideep.programs.rank import ROUTE
-from wideep.reference.hardware import GpuCard, hardware_cards
+from wideep.reference.hardware import GpuCard
 
 Severity = Literal["error", "warning"]
 # What carries the KV cache over UCX: NIXL's usual backend, and UCX itself.
@@ -254,8 +254,7 @@ def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str
             " storage and management",
             "error",
         )
-    card = hardware_cards().get(host.gpu)
-    linked = card is not None and card.multi_node_nvlink
+    linked = host.card is not None and host.card.multi_node_nvlink
     if crosses and network.link == "none" and not network.rdma_devices and not linked:
         yield (
             "no RDMA device is described: the KV cache, and NCCL between hosts, may go through TCP (200 times"

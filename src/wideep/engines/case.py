@@ -163,7 +163,7 @@ def read_case(
             first_host.setdefault(node.host.gpu, node.host.name)
     gpus: list[GpuCard] = []
     for name, host in first_host.items():
-        gpu, found = find_gpu(name, host)
+        gpu, found = find_gpu(name, host, settings.card_places)
         problems += found
         gpus += [gpu] if gpu else []
     extra: dict[str, Any] = {}

@@ -20,7 +20,6 @@ from wideep.deployment.site import Site
 from wideep.engines.base import Engine
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
-from wideep.reference.hardware import hardware_cards
 
 # What a service manager adds to every service (module_utils/process.py), by which it is found again.
 MARKS = ("WIDEEP_DIGEST", "WIDEEP_SERVICE", "WIDEEP_STATE_DIR")
@@ -105,7 +104,7 @@ def wrap(site: Site, launch: Launch, image: str) -> Launch:
     options += [f"--device=nvidia.com/gpu={gpu}" for gpu in gpus]
     if gpus and site.host.network.link != "none":
         options.append("--device=/dev/infiniband")
-    card = hardware_cards().get(site.host.gpu)
+    card = site.host.card
     if gpus and card and card.multi_node_nvlink:
         options.append(f"--device={IMEX_CHANNELS}")
     if launch.lock_memory:

@@ -181,6 +181,7 @@ class HostPlan:
             engine=engine.name,
             gpus=max(gpu + 1 for _, node in self.parts for gpu in node.gpus),
             card=self.host.gpu,
+            own_card=self.host.own_card,
             min_driver=release.minimum["nvidia-driver"],
             link=network.link,
             rdma_devices=network.rdma_devices,

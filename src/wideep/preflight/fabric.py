@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from wideep.preflight.gpu import asked, numbers, used
 from wideep.preflight.model import Check, Host, Settings
-from wideep.reference.hardware import hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +93,7 @@ def imex(host: Host, _settings: Settings) -> Iterator[Check]:
     if (pair := asked(host)) is None:
         return
     needs, facts = pair
-    card = hardware_cards().get(needs.card)
+    card = needs.system
     if card is None or not card.multi_node_nvlink:
         return
     if facts.imex == "active" and facts.imex_channels == 0:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, Settings, Status
-from wideep.reference.hardware import cards_of, hardware_cards
+from wideep.reference.hardware import cards_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,7 @@ def gpus(host: Host, _settings: Settings) -> Iterator[Check]:
     needs, facts = pair
     kinds = Counter(f"{gpu.name} {gpu.memory_mib} MiB" for gpu in facts.gpus)
     seen = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
-    card = hardware_cards().get(needs.card)
+    card = needs.system
     expected = f"{needs.gpus} x {card.product if card else 'GPU'}"
     mine = used(needs, facts)
     wrong = [gpu for gpu in mine if card and not card.fits(gpu.name, gpu.memory_mib or 0)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wideep.reference.hardware import GpuCard, hardware_cards
+
 
 @dataclass(frozen=True)
 class GpuProcess:
@@ -169,6 +171,7 @@ class GpuNeeds:
     """What the plan needs of a GPU host.
 
     gpus: how many, from index 0. card: its name in `configs/hardware`, empty where the inventory names none.
+    own_card: the card itself where it is the operator's.
     link, rdma_devices, rdma_port, gid_index: `wideep_network`. nvshmem: experts talk between hosts through
     NVSHMEM (DeepEP). online_eplb: the engine moves experts through the host's memory. GB are 10^9 bytes.
     python: an interpreter that exists already. packages: what it has to have; an empty version: the same on
@@ -192,3 +195,9 @@ class GpuNeeds:
     modules: tuple[str, ...] = ()
     interface: str = ""
     ranks: tuple[str, ...] = ()
+    own_card: GpuCard | None = None
+
+    @property
+    def system(self) -> GpuCard | None:
+        """Return what is known of the GPUs; None where the inventory names no card."""
+        return self.own_card or hardware_cards().get(self.card)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from wideep.inventory.settings import EFA_NAMES
 from wideep.preflight.gpu import asked, numbers, outliers, used, version
 from wideep.preflight.model import Check, Host, Settings
-from wideep.reference.hardware import hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +106,7 @@ def rate(host: Host, _settings: Settings) -> Iterator[Check]:
     if (pair := asked(host)) is None:
         return
     needs, facts = pair
-    card = hardware_cards().get(needs.card)
+    card = needs.system
     active = [port for port in _ports(needs, facts) if port.state == "ACTIVE"]
     best = max((port.rate for port in active), default=0.0)
     if lower := [port for port in active if port.rate < best]:

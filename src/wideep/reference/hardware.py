@@ -1,16 +1,16 @@
-"""Hardware cards: what a GPU system offers (`configs/hardware/<name>.yml`)."""
+"""Hardware cards: what a GPU system offers (`configs/hardware/<name>.yml`, or an operator's own)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from wideep.problems import Problem, suggest
-from wideep.reference.paths import configs_dir
+from wideep.reference.cards import Shelf
 
 MIB = 1024**2
 GIB = 1024**3
@@ -20,24 +20,24 @@ BUILDS = {"NVL", "PCIE"}
 
 
 class GpuCard(BaseModel):
-    """One kind of GPU system.
-
-    memory_mib: what the driver reports as total. compute: compute capability times ten (SM 90 is Hopper).
-    nvlink_domain: GPUs that reach each other over NVLink; more than a host has means multi-node NVLink.
-    gpus_per_node, nics_per_node, nic_gbit: the usual build, which preflight compares with. product: has the
-    GPU's name as the driver has it (`H200`), by which preflight knows it.
-    """
+    """One kind of GPU system."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    product: str
-    source: str
-    memory_mib: int = Field(ge=1)
-    compute: int = Field(ge=70)
-    gpus_per_node: int = Field(ge=1)
-    nvlink_domain: int = Field(ge=1)
-    nics_per_node: int = Field(ge=0)
-    nic_gbit: int = Field(ge=0)
+    product: str = Field(
+        description="what it is, with the GPU's name as nvidia-smi has it (`NVIDIA H200 141GB`), by which"
+        " preflight knows it"
+    )
+    source: str = Field(description="where the figures are from")
+    memory_mib: int = Field(ge=1, description="memory of one GPU in MiB, as nvidia-smi reports it")
+    compute: int = Field(ge=70, description="compute capability times ten: 90 is Hopper")
+    gpus_per_node: int = Field(ge=1, description="GPUs of a host as it is usually built")
+    nvlink_domain: int = Field(
+        ge=1,
+        description="GPUs that reach each other over NVLink; more than a host has means NVLink between hosts",
+    )
+    nics_per_node: int = Field(ge=0, description="RDMA devices of a host as it is usually built")
+    nic_gbit: int = Field(ge=0, description="rate of each in Gbit/s")
 
     @property
     def memory(self) -> int:
@@ -86,11 +86,19 @@ def _gpu_of(name: str) -> str:
     return next((word for word in _words(name) if word not in {"NVIDIA", "TESLA"}), "")
 
 
+HARDWARE: Shelf[GpuCard] = Shelf(GpuCard, "hardware", "hardware", "docs/how-to/your-own-gpu.md")
+
+
 @lru_cache(maxsize=1)
 def hardware_cards() -> dict[str, GpuCard]:
-    """Return every card by name."""
-    paths = sorted((configs_dir() / "hardware").glob("*.yml"))
-    return {p.stem: GpuCard.model_validate(yaml.safe_load(p.read_text(encoding="utf-8"))) for p in paths}
+    """Return every card of the project by name."""
+    return HARDWARE.all()
+
+
+def own_card(name: str, places: Iterable[str | Path]) -> GpuCard | None:
+    """Return an operator's card; None where the name is not one of theirs, or the card is broken."""
+    path = HARDWARE.files(places).get(name)
+    return HARDWARE.read(path)[0] if path and path != HARDWARE.files().get(name) else None
 
 
 def cards_of(driver_name: str, memory_mib: int) -> list[str]:
@@ -106,11 +114,14 @@ def _nearest(name: str, cards: Iterable[str]) -> str:
     return suggest(name, of_this) if of_this else suggest("", cards)
 
 
-def find_gpu(name: str, host: str) -> tuple[GpuCard | None, list[Problem]]:
-    """Return the card that `wideep_gpu` of a host names, and what is wrong if there is none."""
-    cards, where = hardware_cards(), f"wideep_gpu on host {host}"
+def find_gpu(name: str, host: str, places: Iterable[str | Path] = ()) -> tuple[GpuCard | None, list[Problem]]:
+    """Return the card that `wideep_gpu` of a host names, and what is wrong if there is none.
+
+    places: directories of the operator's that may have `hardware/`; their cards go before the project's.
+    """
+    cards, where = HARDWARE.files(places), f"wideep_gpu on host {host}"
     if name in cards:
-        return cards[name], []
+        return HARDWARE.read(cards[name])
     if name:
         return None, [Problem(f"there is no hardware card '{name}'", where, _nearest(name, cards))]
     remedy = f"set wideep_gpu to one of {', '.join(cards)}"

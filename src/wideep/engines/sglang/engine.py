@@ -33,7 +33,6 @@ from wideep.engines.sglang.options import (
 from wideep.engines.sglang.rules import FLAGS, check
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
-from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
 
 # SGLang's words where they differ from ours.
@@ -212,7 +211,7 @@ class Sglang(Engine):
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
             all_to_all=options.a2a_backend == "deepep",
             spans_hosts=len(replica.nodes) > 1,
-            gpu=hardware_cards().get(host.gpu),
+            gpu=host.card,
             routed=not case.settings.on_kubernetes,
         )
 

@@ -25,7 +25,6 @@ from wideep.engines.trtllm.rules.mpi import one_mpirun
 from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
-from wideep.reference.hardware import hardware_cards
 from wideep.reference.memory import Budget
 
 # Dynamo's words for the pools.
@@ -187,5 +186,5 @@ class Trtllm(Engine):
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
             all_to_all=case.may_deep_ep,
             spans_hosts=case.spans_hosts,
-            gpu=hardware_cards().get(node.host.gpu),
+            gpu=node.host.card,
         )
