@@ -280,7 +280,8 @@ def frontend(site: Site) -> Launch:
 
 def _inhibition(settings: Settings) -> dict[str, str]:
     """Pods keep Dynamo's own duration: nobody takes a killed one out of discovery at once."""
-    return {} if settings.on_kubernetes else {"DYN_RUNTIME_INHIBITED_DURATION_SECS": str(settings.inhibition_s)}
+    own = {"DYN_RUNTIME_INHIBITED_DURATION_SECS": str(settings.inhibition_s)}
+    return {} if settings.on_kubernetes else own
 
 
 def check_frontend(site: Site, launch: Launch) -> list[Problem]:
