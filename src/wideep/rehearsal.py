@@ -23,7 +23,7 @@ Variables = Mapping[str, Any]
 
 # Options that the mocker has, too. The others belong to the engine, as do its flags and environment.
 SHARED_OPTIONS = ("data_parallel_size",)
-POOL_SHAPE = ("nodes_per_replica", "replicas_per_node", "gpus_per_node")
+POOL_SHAPE = ("replicas", "nodes_per_replica", "replicas_per_node", "gpus_per_node")
 # About the real model, its hosts and their hardware: the real plan has judged it.
 REAL_ONLY = (
     "wideep_eplb",

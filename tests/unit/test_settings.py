@@ -171,7 +171,9 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:
     hosts["decode-1"]["wideep_xyzzy"] = 1
     [problem] = refusal(groups, hosts)
     assert problem.where == "wideep_xyzzy on host decode-1"
-    assert problem.remedy.startswith("use one of: wideep_address, wideep_aggregated, wideep_cards_dir, ")
+    assert problem.remedy.startswith(
+        "use one of: wideep_address, wideep_aggregated, wideep_benchmark_only, wideep_cards_dir, "
+    )
 
 
 def test_variables_of_the_deployment_must_agree() -> None:

@@ -724,6 +724,32 @@ def test_the_limit_of_each_all_to_all_is_an_option() -> None:
     assert "options.sglang.dispatch_tokens_per_rank" in problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SGLANG_SIMULATE_ACC_LEN", "2.5"),
+        ("SGLANG_SIMULATE_ACC_METHOD", "match-expected"),
+        ("SGLANG_SIMULATE_UNIFORM_EXPERTS", "1"),
+        ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "100000"),
+        ("SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT", "100000"),
+    ],
+)
+def test_what_only_a_benchmark_may_do_has_to_be_said(name: str, value: str) -> None:
+    groups, hosts = deployment(Combination("", LITE, D), MODELS)
+    for own in hosts.values():
+        own["wideep_pools"]["decode"]["env"] = {name: value}
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, hosts)
+    (problem,) = refused.value.problems
+    assert problem.where == f"wideep_pools.decode.env.{name}"
+    assert "wideep_benchmark_only: true" in problem.remedy
+    for own in hosts.values():
+        own["wideep_benchmark_only"] = True
+    (said,) = make_plan(groups, hosts).warnings
+    assert said.where == problem.where
+    assert "accepted for a benchmark" in said.message
+
+
 def test_patience_that_hides_dead_peers_is_said() -> None:
     names = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
     for name in names:

@@ -373,6 +373,39 @@ def test_refusals(inventory: tuple[Groups, Hosts], where: str, message: str, rem
     assert remedy in there[0].remedy
 
 
+def _halves(**decode: Any) -> tuple[Groups, Hosts]:
+    """Return seven prefill replicas of half a host on four hosts, and decode on a fifth and the half left."""
+    half = {"gpus_per_node": GPUS // 2, "replicas_per_node": 2}
+    groups, hosts = cluster(
+        prefill=4, decode=1, **_pools(prefill=half | {"replicas": 7}, decode=half | decode)
+    )
+    groups["decode"] = [*groups["decode"], groups["prefill"][-1]]
+    return groups, hosts
+
+
+def test_an_odd_number_of_replicas_leaves_half_a_host_to_another_pool() -> None:
+    made = build(*_halves(replicas=3))
+    prefill, decode = (pool.replicas for pool in made.pools)
+    assert (len(prefill), len(decode)) == (7, 3)
+    assert prefill[-1].head.host == decode[-1].head.host
+    assert decode[-1].head.gpus == tuple(range(GPUS // 2, GPUS))
+    assert [problem.message for problem in refusal(*_halves())] == [
+        f"prefill and decode need {GPUS // 2 * 3} GPUs on it, it has {GPUS}"
+    ]
+
+
+def test_a_number_of_replicas_is_what_the_hosts_hold_at_most() -> None:
+    problem, *_ = refusal(*_halves(replicas=5))
+    assert (problem.where, problem.message) == (
+        "wideep_pools.decode.replicas",
+        "5 replicas, and the hosts of group decode hold 4",
+    )
+    groups, hosts = cluster(prefill=2, **_pools(prefill={"replicas": 1}))
+    _, problems = examine(groups, hosts)
+    (idle,) = [p for p in problems if "leave hosts without one" in p.message]
+    assert (idle.severity, idle.where) == ("warning", "wideep_pools.prefill.replicas with host prefill-1")
+
+
 def test_unequal_gpus_within_a_replica() -> None:
     groups, hosts = cluster(**_pools(decode={"nodes_per_replica": 2}))
     hosts["decode-1"]["wideep_gpus_per_node"] = 4

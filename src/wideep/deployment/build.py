@@ -322,15 +322,6 @@ def _check_settings(settings: Settings, members: Mapping[str, Sequence[str]]) ->
         problems.append(
             Problem("there is no Kubernetes to ask", "wideep_discovery", "set wideep_discovery: etcd")
         )
-    problems += [
-        Problem(
-            "the inventory group says how many replicas there are",
-            f"wideep_pools.{pool}.replicas",
-            f"remove it; add hosts to the group {pool}, or set wideep_platform: kubernetes",
-        )
-        for pool, own in settings.pools.items()
-        if own.replicas is not None
-    ]
     if settings.discovery == "etcd" and count not in (0, 1, 3, 5):
         problems.append(
             Problem(
@@ -462,8 +453,18 @@ def _cut(
         )
     slots = 1 if width > 1 else settings.replicas_per_node
     replicas: list[Replica] = []
+    most = len(hosts) // width * slots
+    wanted = most if settings.replicas is None else settings.replicas
+    if wanted > most:
+        problems.append(
+            Problem(
+                f"{wanted} replicas, and the hosts of group {pool} hold {most}",
+                f"{where}.replicas",
+                f"add hosts to the group {pool}, or set replicas to {most} or less",
+            )
+        )
     for start in range(0, len(hosts) // width * width, width):
-        for slot in range(slots):
+        for slot in range(min(slots, wanted - len(replicas))):
             nodes = []
             for rank, host in enumerate(hosts[start : start + width]):
                 size = settings.gpus_per_node or host.gpus // slots
@@ -473,6 +474,16 @@ def _cut(
                     Node(host, rank, tuple(range(first, first + size)), port_base + slot * PORTS_PER_WORKER)
                 )
             replicas.append(Replica(pool, len(replicas), tuple(nodes)))
+    idle = [h.name for h in hosts[-(-wanted // slots) * width : len(hosts) // width * width]]
+    if idle:
+        problems.append(
+            Problem(
+                f"{wanted} replicas leave hosts without one",
+                f"{where}.replicas with {some_hosts(idle)}",
+                f"remove them from the group {pool}, or raise replicas",
+                "warning",
+            )
+        )
     return Pool(pool, settings, tuple(replicas)), problems
 
 

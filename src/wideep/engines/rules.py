@@ -14,6 +14,9 @@ from wideep.engines.case import PoolCase
 from wideep.inventory.settings import PoolName
 from wideep.problems import Problem
 
+# Beginnings of variables that make an engine pretend: SGLang's, and TensorRT-LLM's for drafts.
+SIMULATES = ("SGLANG_SIMULATE_", "TLLM_SPEC_DECODE_FORCE_")
+
 Case = TypeVar("Case", bound=PoolCase[Any])
 
 
@@ -393,6 +396,23 @@ def _by_tcp(case: PoolCase[Any], name: str, value: str) -> network.Severity | No
     return network.by_tcp(name, value, gpu=case.gpu, efa=efa)
 
 
+def simulated_answers(case: PoolCase[Any]) -> Iterator[Problem]:
+    """Drafts taken unseen, experts that nobody chose: fast, and the tokens mean nothing; silently."""
+    for name in (name for name in case.pool.settings.env if name.startswith(SIMULATES)):
+        where = f"wideep_pools.{case.role}.env.{name}"
+        message = "it measures what is not computed: answers are not the model's"
+        yield for_benchmarks(case, message, where, "remove it")
+
+
+def for_benchmarks(case: PoolCase[Any], message: str, where: str, remedy: str) -> Problem:
+    """Return what is refused unless the operator says that nobody relies on the deployment."""
+    if case.settings.benchmark_only:
+        return warn(f"{message} (accepted for a benchmark)", where, f"{remedy} before anybody relies on it")
+    return Problem(
+        message, where, f"{remedy}; for a benchmark that nobody relies on, wideep_benchmark_only: true"
+    )
+
+
 def _uses_rdma(case: PoolCase[Any], name: str) -> bool:
     """Whether what reads the variable has RDMA devices to use: NCCL between hosts, UCX and Mooncake for KV.
 
@@ -434,6 +454,7 @@ COMMON: tuple[Callable[[PoolCase[Any]], Iterator[Problem]], ...] = (
     same_gpus,
     experts_divide,
     own_environment,
+    simulated_answers,
     remote_code,
 )
 

@@ -132,7 +132,8 @@ class PoolSettings(_Strict):
         default=None,
         ge=1,
         le=1000,
-        description="On Kubernetes only, where no inventory group says how many there are; unset, one.",
+        description="How many there are; unset, as many as the group's hosts hold, and one on Kubernetes."
+        " Fewer leave the last host partly free, for another pool.",
     )
     nodes_per_replica: int = Field(
         default=1, ge=1, description="Hosts that make one replica, in inventory order."
@@ -271,6 +272,7 @@ class Settings(_Strict):
     pools: dict[PoolName, PoolSettings]
     aggregated: bool
     share_gpus: bool
+    benchmark_only: bool
     namespace: str = Field(pattern=NAMESPACE)
     discovery: Literal["etcd", "file", "kubernetes"]
     request_plane: Literal["tcp", "nats"]
