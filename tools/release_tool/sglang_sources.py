@@ -167,6 +167,26 @@ def _texts(variable: str, tree: ast.Module) -> set[str]:
     return found
 
 
+def megamoe_on_hopper(site_packages: Path) -> bool:
+    """Whether SGLang's check of the all-to-all `megamoe` lets Hopper pass."""
+    path = site_packages / "sglang" / "srt" / "arg_groups" / "mega_moe_hook.py"
+    return path.is_file() and "is_sm90" in path.read_text(encoding="utf-8")
+
+
+def speculative(site_packages: Path) -> list[str]:
+    """Return the names of what drafts: members of an enumeration, and a name that stands for one of them."""
+    folder = site_packages / "sglang" / "srt" / "speculative"
+    tree = ast.parse((folder / "spec_info.py").read_bytes())
+    kinds = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "SpeculativeAlgorithm"]
+    names = {
+        name for kind in kinds for node in kind.body if isinstance(node, ast.Assign) for name in _names(node)
+    }
+    aliases = re.findall(
+        r'_RESERVED_ALIASES = frozenset\(\{"(\w+)"\}\)', (folder / "spec_registry.py").read_text()
+    )
+    return sorted({*names, *aliases} - {"NONE"})
+
+
 def make_sglang(release: Release) -> Path:
     """Write engines/sglang.json of a release, one name a line."""
     packages = site_packages(environment(release, "ai-dynamo-sglang"))
@@ -176,6 +196,8 @@ def make_sglang(release: Release) -> Path:
         "expert_runners": expert_runners(packages),
         **{f"attention_{kind}": names for kind, names in attention_by_data(packages).items()},
         **architectures(packages),
+        "speculative": speculative(packages),
+        "megamoe_on_hopper": megamoe_on_hopper(packages),
     }
     path = release.path / "engines" / "sglang.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

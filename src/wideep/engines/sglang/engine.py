@@ -26,11 +26,13 @@ from wideep.engines.sglang.options import (
     DISPATCH_ENV,
     PLACEMENT_FLAG,
     SPECULATIVE_FLAGS,
+    V2_ENV,
     Case,
     SglangOptions,
     case_of,
 )
 from wideep.engines.sglang.rules import FLAGS, check
+from wideep.engines.sglang.rules.speculative import CHAINS
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import Budget
@@ -55,7 +57,12 @@ DERIVED_PORTS = {
 # decode worker that died stays with the prefill workers of its host, and its next start finds little left.
 MAPPINGS_KEPT = "UCX_CUDA_IPC_CACHE"
 # What a worker's command asks for by a word, and the package that brings it.
-MODULE_OF = {"deepep": "deep_ep", "mooncake": "mooncake-transfer-engine"}
+MODULE_OF = {
+    "deepep": "deep_ep",
+    "deepep_v2": "deep_ep",
+    "pplx": "pplx_kernels",
+    "mooncake": "mooncake-transfer-engine",
+}
 # A rank without an endpoint is well when it has lived so long; what it lacks its head reports.
 SETTLE_S = 10
 
@@ -201,7 +208,7 @@ class Sglang(Engine):
             "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
             "TVM_FFI_CACHE_DIR": f"{cache}/tvm-ffi",
         }
-        dispatch = DISPATCH_ENV.get(options.a2a_backend or "none")
+        dispatch = (DISPATCH_ENV | {"deepep_v2": V2_ENV}).get(options.a2a_backend or "none")
         if dispatch and options.deepep_mode != "normal":
             env[dispatch] = str(options.dispatch_tokens_per_rank)
         if options.a2a_backend == "nixl":
@@ -209,7 +216,7 @@ class Sglang(Engine):
         return env | network.environment(
             host,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
-            all_to_all=options.a2a_backend == "deepep",
+            all_to_all=options.a2a_backend in ("deepep", "pplx"),
             spans_hosts=len(replica.nodes) > 1,
             gpu=host.card,
             routed=not case.settings.on_kubernetes,
@@ -257,6 +264,8 @@ def _speculative(case: Case) -> dict[str, Any]:
     if drafts is None:
         return {}
     values = drafts.model_dump() | {"algorithm": ALGORITHMS[drafts.algorithm]}
+    if drafts.steps and drafts.algorithm in CHAINS:  # it takes all numbers or none
+        values |= {"topk": drafts.topk or 1, "draft_tokens": drafts.verified}
     return {flag: values[name] or None for name, flag in SPECULATIVE_FLAGS.items()}
 
 

@@ -32,7 +32,20 @@ from wideep.reference.memory import (
 from wideep.reference.models import Format, ModelCard
 
 # Every all-to-all backend makes the experts span all GPUs of the replica.
-AllToAll = Literal["none", "deepep", "mooncake", "nixl", "mori", "flashinfer", "megamoe"]
+AllToAll = Literal[
+    "none",
+    "deepep",
+    "deepep_v2",
+    "mooncake",
+    "nixl",
+    "pplx",
+    "flashinfer",
+    "flashinfer_megamoe",
+    "megamoe",
+    "mori",
+    "ascend_fuseep",
+    "ascend_tp",
+]
 CHUNK_PER_RANK = 8192
 GRAPH_MAX_BS = 128
 PAGE_SIZE = 64
@@ -73,7 +86,10 @@ DISPATCH_ENV = {
     "deepep": "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
     "mooncake": "SGLANG_MOONCAKE_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
     "nixl": "SGLANG_NIXL_EP_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
+    "pplx": "SGLANG_PPLX_NUM_MAX_DISPATCH_TOKENS_PER_RANK",
 }
+# The same for DeepEP's second version, whose buffer is for prompts, too.
+V2_ENV = "SGLANG_DEEPEP_V2_NUM_MAX_DISPATCH_TOKENS_PER_RANK"
 
 # Option -> SGLang's own name of the flag.
 FLAGS = {
@@ -419,6 +435,10 @@ def _with_defaults(case: Case) -> Case:
     elif a2a in DISPATCH_ENV and experts:
         defaults["deepep_mode"] = "low_latency"  # they have no other
     ranks = dp if dp_attention else 1
+    if a2a == "deepep_v2":
+        chunk = given.get("chunked_prefill_size", CHUNK_PER_RANK * ranks) // ranks if case.prefills else 0
+        steps = graph_max_bs * case.draft_tokens if case.decodes else 0
+        defaults["dispatch_tokens_per_rank"] = max(DISPATCH_TOKENS, chunk, steps)
     if case.decodes:
         defaults |= {"cuda_graph_max_bs": graph_max_bs, "max_running_requests": graph_max_bs * ranks}
     if case.prefills:

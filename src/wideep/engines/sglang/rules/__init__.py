@@ -12,7 +12,16 @@ from wideep.engines import rules as shared
 from wideep.engines.sglang.options import Case
 
 # They add their rules when they are read.
-from wideep.engines.sglang.rules import all_to_all, cache, experts, flags, memory, parallel  # noqa: F401
+from wideep.engines.sglang.rules import (  # noqa: F401
+    all_to_all,
+    cache,
+    experts,
+    flags,
+    memory,
+    other_all_to_all,
+    parallel,
+    speculative,
+)
 from wideep.engines.sglang.rules.handover import handover
 from wideep.engines.sglang.rules.registry import FLAGS, OWNED, RULES, rule
 from wideep.problems import Problem

@@ -8,10 +8,11 @@ from wideep.deployment import network
 from wideep.engines.rules import warn
 from wideep.engines.sglang import deepep
 from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case
-from wideep.engines.sglang.rules.registry import FOREIGN, rule
+from wideep.engines.sglang.rules.other_all_to_all import FOREIGN
+from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem, some_hosts
 
-LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL"}
+LIBRARY = {"deepep": "DeepEP", "mooncake": "Mooncake", "nixl": "NIXL", "pplx": "pplx"}
 # With it, SGLang sends 16 bit through DeepEP's normal mode, too.
 SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
 
@@ -20,7 +21,7 @@ SENDS_16_BIT = "SGLANG_DEEPEP_BF16_DISPATCH"
 def deepep_gpu(case: Case) -> Iterator[Problem]:
     """The expert kernels behind it are DeepGEMM's; SGLang asserts later, when it makes the layers."""
     backend = case.options.a2a_backend
-    if backend in DISPATCH_ENV and case.gpu and not case.gpu.deep_gemm and not case.dense:
+    if backend in (*DISPATCH_ENV, "deepep_v2") and case.gpu and not case.gpu.deep_gemm and not case.dense:
         yield Problem(
             f"a2a_backend {backend} needs DeepGEMM's expert kernels (Hopper, or Blackwell of data centres),"
             f" which {case.gpu.product} cannot run",
@@ -193,7 +194,7 @@ def dispatch_tokens(case: Case) -> Iterator[Problem]:
     o, limit = case.options, case.options.dispatch_tokens_per_rank or 0
     if o.a2a_backend not in DISPATCH_ENV or o.deepep_mode == "normal":
         return
-    if limit > DISPATCH_LIMIT:
+    if limit > DISPATCH_LIMIT and o.a2a_backend != "pplx":
         yield Problem(
             f"{limit} is more than {LIBRARY[o.a2a_backend]}'s {DISPATCH_LIMIT}",
             case.at("dispatch_tokens_per_rank"),

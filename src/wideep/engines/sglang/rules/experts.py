@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
 from wideep.engines.sglang.options import PLACEMENT_FLAG, Case
-from wideep.engines.sglang.rules.registry import FOREIGN, rule
+from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
 
@@ -179,19 +179,3 @@ def moe_runner(case: Case) -> Iterator[Problem]:
             where,
             "remove moe_runner_backend: SGLang chooses the fastest one",
         )
-
-
-@rule
-def foreign_all_to_all(case: Case) -> Iterator[Problem]:
-    """SGLang starts them and fails later, when a package is missing or the first token is sent."""
-    backend = case.options.a2a_backend or "none"
-    if backend in FOREIGN and not case.dense and not (backend == "megamoe" and _may_be_fp4(case)):
-        yield Problem(
-            f"a2a_backend {backend} cannot serve {case.settings.model} here: {FOREIGN[backend]}",
-            case.at("a2a_backend"),
-            "set a2a_backend: deepep, or none",
-        )
-
-
-def _may_be_fp4(case: Case) -> bool:
-    return case.expert_format in (None, "fp4", "nvfp4", "mxfp4")

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import DISPATCH_ENV, SPECULATIVE_FLAGS, Case
+from wideep.engines.sglang.options import DISPATCH_ENV, SPECULATIVE_FLAGS, V2_ENV, Case
 from wideep.engines.sglang.rules.registry import FLAGS, OWNED, rule
 from wideep.problems import Problem
 
 # Variable of the environment -> the option that decides it.
 # Library -> its module, as the release's facts name it.
-MODULES = {"DeepEP": "deep_ep", "Mooncake": "mooncake"}
-ENV_OF = dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank")
+MODULES = {"DeepEP": "deep_ep", "Mooncake": "mooncake", "pplx-kernels": "pplx_kernels"}
+ENV_OF = dict.fromkeys((*DISPATCH_ENV.values(), V2_ENV), "dispatch_tokens_per_rank")
 OPTION_OF = {flag: option for option, flag in FLAGS.items()} | {"disable-radix-cache": "radix_cache: false"}
 # How long a request waits for its other side, in seconds: 300 unless set.
 PATIENCE = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
@@ -47,7 +47,8 @@ def packages(case: Case) -> Iterator[Problem]:
     a2a = "" if case.dense else case.options.a2a_backend
     brought = case.release.facts("sglang")["modules"]
     wanted = {
-        "DeepEP": "a2a_backend deepep" if a2a == "deepep" else "",
+        "DeepEP": f"a2a_backend {a2a}" if a2a in ("deepep", "deepep_v2") else "",
+        "pplx-kernels": "a2a_backend pplx" if a2a == "pplx" else "",
         "Mooncake": "wideep_kv_transfer mooncake"
         if case.disaggregated and case.settings.kv_transfer == "mooncake"
         else "a2a_backend mooncake"

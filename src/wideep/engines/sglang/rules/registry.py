@@ -9,7 +9,7 @@ from wideep.deployment.site import PLANE_FLAGS
 from wideep.engines.sglang.options import FLAGS, Case
 from wideep.problems import Problem
 
-__all__ = ["FLAGS", "FOREIGN", "OWNED", "RULES", "rule"]
+__all__ = ["FLAGS", "OWNED", "RULES", "rule"]
 Rule = Callable[[Case], Iterator[Problem]]
 RULES: list[Rule] = []
 
@@ -44,11 +44,6 @@ OWNED = {
     "eplb-rebalance-num-iterations": "wideep_eplb.rebalance_iterations",
     "eplb-min-rebalancing-utilization-threshold": "wideep_eplb.min_utilization",
     "eplb-rebalance-layers-per-chunk": "wideep_eplb.layers_per_chunk",
-}
-# All-to-alls of other GPUs or other weights.
-FOREIGN = {
-    "mori": "its expert kernels are AMD's (aiter)",
-    "megamoe": "its one kernel is known here with FP4 experts only",
 }
 
 
