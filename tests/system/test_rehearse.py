@@ -136,7 +136,7 @@ def rehearsed(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Ite
 
 
 SGLANG = ("deepseek_r1_sglang", {})
-TRTLLM = ("deepseek_r1_trtllm", {})
+TRTLLM = ("deepseek_r1_trtllm_h100", {})
 FIVE = {"prefill": 2, "decode": 3, "nodes": 2}
 
 
@@ -177,7 +177,7 @@ def test_deepseek_r1_on_tensorrt_llm(rehearsed: Rehearsal) -> None:
     ("rehearsed", "victims"),
     [
         (("deepseek_r1_sglang", FIVE), ("decode-1-rank-0", "decode-2-rank-1", "prefill-1-rank-0")),
-        (("deepseek_r1_trtllm", FIVE), ("decode-1-rank-1",)),
+        (("deepseek_r1_trtllm_h100", FIVE), ("decode-1-rank-1",)),
     ],
     indirect=["rehearsed"],
     ids=["sglang, 2 + 3 replicas", "trtllm, 2 + 3 replicas"],

@@ -22,7 +22,10 @@ SOURCE = REPOSITORY / "src" / "wideep"
 # Values of a variable: what dynamo.mocker can imitate.
 FLAVOURS = "inventory/settings.py"
 DOORS = {"cli.py", "runner.py", "rehearsal.py", "render.py"}
-INVENTORIES = ("local", "one_gpu", "sglang_single_node", "deepseek_r1_sglang", "deepseek_r1_trtllm")
+INVENTORIES = (
+    *("local", "one_gpu", "sglang_single_node"),
+    *("deepseek_r1_sglang", "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100"),
+)
 
 every_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 
@@ -89,7 +92,7 @@ def test_needs_are_plain_data() -> None:
             else value is None or type(value) in (str, int, float, bool)
         )
 
-    plan = make_plan(*inventory("deepseek_r1_trtllm"))
+    plan = make_plan(*inventory("deepseek_r1_trtllm_h100"))
     assert all(plain(own["needs"]) for own in plan.publish().to_dict()["hosts"].values())
 
 

@@ -91,7 +91,7 @@ def test_an_interface_that_is_not_named_is_found_on_the_host() -> None:
     assert all(config(launch).route is None for launch in workers(made()).values())
     # What a watcher does not start has to be told; Open MPI hands one name on to all hosts.
     with pytest.raises(RefusedError, match="wideep_interface"):
-        made("deepseek_r1_trtllm", wideep_interface="")
+        made("deepseek_r1_trtllm_h100", wideep_interface="")
 
 
 def test_the_words_of_a_replica_are_one_family() -> None:
@@ -108,7 +108,7 @@ def test_the_words_of_a_replica_are_one_family() -> None:
 
 
 def test_ranks_whose_processes_mpirun_starts_wait_for_its_words() -> None:
-    plan = made("deepseek_r1_trtllm")
+    plan = made("deepseek_r1_trtllm_h100")
     own, bare = workers(plan), engine_launches(plan)
     head, rank = own["decode01.example.com"], own["decode02.example.com"]
     place = "/var/lib/wideep/services"

@@ -259,7 +259,7 @@ SECRET = Launch(
 
 def test_no_launch_has_a_file_to_hide() -> None:
     """Secrets are in files of the role `secrets`, which launches only name."""
-    for name in ("local", "deepseek_r1_sglang", "deepseek_r1_trtllm"):
+    for name in ("local", "deepseek_r1_sglang", "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100"):
         made = make_plan(*(local() if name == "local" else inventory(name)))
         files = [file for own in made.launches.values() for launch in own for file in launch.files]
         assert {file.mode for file in files} <= {"0644", "0755"}, name

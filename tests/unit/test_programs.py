@@ -122,7 +122,10 @@ def test_which_programs_restart_workers_when_they_change(
 
 
 def test_every_path_of_a_program_is_one_that_the_launch_names() -> None:
-    for plan in (make_plan(*inventory("deepseek_r1_sglang")), make_plan(*inventory("deepseek_r1_trtllm"))):
+    for plan in (
+        make_plan(*inventory("deepseek_r1_sglang")),
+        make_plan(*inventory("deepseek_r1_trtllm_h100")),
+    ):
         for launch in (launch for own in plan.launches.values() for launch in own):
             words = " ".join([*launch.argv, *launch.cleanup, *launch.env.values()])
             called = set(re.findall(r"\S+/programs/\S+", words))

@@ -49,7 +49,9 @@ def test_each_prefill_head_is_tried_by_a_decode_host() -> None:
     assert tried == {"prefill01.example.com", "p5", "p9"}
 
 
-@pytest.mark.parametrize("name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node"])
+@pytest.mark.parametrize(
+    "name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100", "sglang_single_node"]
+)
 @pytest.mark.parametrize("engine", ["sglang", "trtllm"])
 def test_the_engine_is_one_variable(name: str, engine: str) -> None:
     # An inventory that installs from a lock file takes a second one: TensorRT-LLM has none.

@@ -19,7 +19,10 @@ from wideep.problems import RefusedError
 from wideep.rehearsal import Rehearsal, on_hosts, rehearse, retired
 
 DIRECTORY = "/home/somebody/.local/state/wideep-rehearsal"
-INVENTORIES = ("deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local")
+INVENTORIES = (
+    *("deepseek_r1_sglang", "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100"),
+    *("sglang_single_node", "local"),
+)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def test_the_engine_decides_the_flavour_and_its_options_stay_behind(name: str, f
 
 
 def test_one_variable_switches_the_engine_here_too() -> None:
-    groups, hosts = inventory("deepseek_r1_trtllm", wideep_engine="sglang", wideep_eplb={})
+    groups, hosts = inventory("deepseek_r1_trtllm_h100", wideep_engine="sglang", wideep_eplb={})
     pool = {"nodes_per_replica": 2, "options": {"data_parallel_size": 16}}
     for own in hosts.values():
         own["wideep_pools"] = {"prefill": pool, "decode": pool}
@@ -185,7 +188,7 @@ def test_the_action_writes_a_private_inventory(short: Path) -> None:
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]["wideep_engine"] == "mocker"
     assert run_action("rehearsal", arguments, inventory=source)["changed"] is False
     # The other inventory of the same deployment has fewer hosts: those that only the first had must go first.
-    other = run_action("rehearsal", arguments, inventory=source.with_name("deepseek_r1_trtllm"))
+    other = run_action("rehearsal", arguments, inventory=source.with_name("deepseek_r1_trtllm_h100"))
     assert Path(other["retired"]).read_text(encoding="utf-8") != path.read_text(encoding="utf-8")
     assert set(other["retired_hosts"]) == {
         f"{pool}0{n}.example.com" for pool in ("prefill", "decode") for n in (3, 4)

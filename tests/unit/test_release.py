@@ -167,7 +167,10 @@ def test_no_version_stands_anywhere_else() -> None:
 # ---- one inventory, either release ----
 
 
-@pytest.mark.parametrize("name", ["deepseek_r1_sglang", "deepseek_r1_trtllm", "sglang_single_node", "local"])
+@pytest.mark.parametrize(
+    "name",
+    ["deepseek_r1_sglang", "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100", "sglang_single_node", "local"],
+)
 def test_one_inventory_is_planned_for_either_release_and_mixes_nothing(name: str, release: Release) -> None:
     plan = make_plan(*inventory(name, wideep_release=release.dynamo)).publish().to_dict()
     text = json.dumps(plan)

@@ -667,11 +667,11 @@ MOVED = {"enabled": True, "redundant_experts": 16}
 
 def test_one_pool_with_eplb_does_without_deepep() -> None:
     names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
-    found = flags(workers(make_plan(*inventory("deepseek_r1_trtllm", **names)))["aggregated-1-rank-0"])
+    found = flags(workers(make_plan(*inventory("deepseek_r1_trtllm_h100", **names)))["aggregated-1-rank-0"])
     assert "--moe-a2a-backend" not in found
     assert found["--enable-eplb"] is True
     found = flags(
-        workers(make_plan(*inventory("deepseek_r1_trtllm", **names | {"wideep_eplb": {}})))[
+        workers(make_plan(*inventory("deepseek_r1_trtllm_h100", **names | {"wideep_eplb": {}})))[
             "aggregated-0-rank-0"
         ]
     )
@@ -681,7 +681,7 @@ def test_one_pool_with_eplb_does_without_deepep() -> None:
 
 def test_one_pool_with_eplb_and_deepep_is_refused() -> None:
     names = {"wideep_engine": "sglang", "wideep_aggregated": True, "wideep_eplb": MOVED}
-    groups, hosts = inventory("deepseek_r1_trtllm", **names)
+    groups, hosts = inventory("deepseek_r1_trtllm_h100", **names)
     for own in hosts.values():
         pools = own["wideep_pools"]
         aggregated = {**pools["aggregated"]}

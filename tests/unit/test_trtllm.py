@@ -273,7 +273,7 @@ def test_in_containers_the_ranks_are_in_them() -> None:
         assert "--entrypoint=python3" in one.argv
         assert {"--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=7"} <= set(one.argv)
     assert "--cap-add=SYS_PTRACE" in head.argv
-    by_tensors = replace(RIGHT["in containers"], both={"data_parallel_size": 1}, pool=P)
+    by_tensors = replace(RIGHT["in containers"], options={"data_parallel_size": 1})
     assert "--cap-add=SYS_PTRACE" not in launch(by_tensors).argv
     assert {"--env=OMPI_MCA_plm_rsh_agent", "--env=PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"} <= set(head.argv)
     assert "mpirun" in head.argv
@@ -459,36 +459,59 @@ def test_graph_sizes_end_at_the_largest() -> None:
 # ---- the repository's inventory ------------------------------------------------------------------
 
 
+H200, H100 = "deepseek_r1_trtllm", "deepseek_r1_trtllm_h100"
+
+
 @pytest.mark.parametrize(
-    ("name", "service", "aggregated"),
+    ("reference", "name", "service", "variables"),
     [
-        ("wide_ep_prefill", PREFILL, False),
-        ("wide_ep_decode", DECODE, False),
-        ("wide_ep_agg", "aggregated-0-rank-0", True),
+        ("dep8_prefill", H200, "prefill-0", {}),
+        ("dep8_decode", H200, "decode-3", {}),
+        ("wide_ep_prefill", H100, PREFILL, {}),
+        ("wide_ep_decode", H100, DECODE, {}),
+        ("wide_ep_agg", H100, "aggregated-0-rank-0", {"wideep_aggregated": True}),
+        ("eplb", H100, DECODE, {"wideep_eplb": {"redundant_experts": 16}}),
     ],
 )
-def test_the_reference_files_are_what_the_inventory_gives(name: str, service: str, aggregated: bool) -> None:
-    made = launches(make_plan(*inventory("deepseek_r1_trtllm", wideep_aggregated=aggregated)))
-    for file_name, reference in (("engine.yaml", name), ("eplb.yaml", "eplb")):
-        text = (REPOSITORY / "configs" / "trtllm" / f"{reference}.yaml").read_text(encoding="utf-8")
-        assert yaml.safe_load(text) == yaml.safe_load(file(made[service], file_name))
+def test_the_reference_files_are_what_the_inventories_give(
+    reference: str, name: str, service: str, variables: dict[str, Any]
+) -> None:
+    made = launches(make_plan(*inventory(name, **variables)))[service]
+    text = (REPOSITORY / "configs" / "trtllm" / f"{reference}.yaml").read_text(encoding="utf-8")
+    kind = "eplb.yaml" if reference == "eplb" else "engine.yaml"
+    assert yaml.safe_load(text) == yaml.safe_load(file(made, kind))
 
 
-def test_the_inventory_says_which_backend_which_image_and_that_copies_stay() -> None:
-    made = make_plan(*inventory("deepseek_r1_trtllm"))
+def test_on_h200_a_replica_is_a_host_and_nothing_is_to_be_said_but_the_image() -> None:
+    made = make_plan(*inventory(H200))
+    assert [(pool.name, len(pool.replicas)) for pool in made.deployment.pools] == [
+        ("prefill", 1),
+        ("decode", 4),
+    ]
+    assert {w.where for w in made.warnings} == {"wideep_image"}
+    for pool, budget in made.engine.memory(made.deployment).items():
+        # Most of what weights leave is used, and what comes later has room.
+        assert budget.rest > sum(budget.beside.values()), pool
+        assert budget.kv > 0.6 * (budget.memory - sum(budget.weights.values())), pool
+    assert not any(launch.gang for own in made.launches.values() for launch in own)
+
+
+def test_on_h100_the_plan_says_which_backend_and_hosts_talk_by_deepep() -> None:
+    made = make_plan(*inventory(H100))
     assert {w.where for w in made.warnings} == {
         "wideep_pools.prefill.options.trtllm.moe_backend",
         "wideep_pools.decode.options.trtllm.moe_backend",
-        "wideep_eplb.enabled",
         "wideep_image",
     }
-    [copies] = [w for w in made.warnings if w.where == "wideep_eplb.enabled"]
-    assert "stay where they begin" in copies.message
-    assert make_plan(*inventory("deepseek_r1_trtllm", wideep_gpu="h100-80gb"))
+    env = launches(made)[DECODE].env
+    assert env["TRTLLM_FORCE_COMM_METHOD"] == "DEEPEP"
+    assert env["NVSHMEM_HCA_LIST"].count("mlx5_") == 8
+    with pytest.raises(RefusedError, match=r"do not fit a GPU of 79\.6 GiB"):
+        make_plan(*inventory(H200, wideep_gpu="h100-80gb"))
 
 
 def test_one_variable_switches_to_aggregated_and_back() -> None:
-    groups, hosts = inventory("deepseek_r1_trtllm", wideep_aggregated=True)
+    groups, hosts = inventory(H100, wideep_aggregated=True)
     made = make_plan(groups, hosts)
     assert [(pool.name, len(pool.replicas)) for pool in made.deployment.pools] == [("aggregated", 2)]
     assert "cache_transceiver_config" not in file(launches(made)["aggregated-1-rank-0"], "engine.yaml")
@@ -497,10 +520,12 @@ def test_one_variable_switches_to_aggregated_and_back() -> None:
     deployment, _ = examine(shared, hosts)
     assert deployment
     assert [len(pool.replicas) for pool in deployment.pools] == [1]
+    made = make_plan(*inventory(H200, wideep_aggregated=True))
+    assert [(pool.name, len(pool.replicas)) for pool in made.deployment.pools] == [("aggregated", 5)]
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("deepseek_r1_trtllm", "sglang"), ("deepseek_r1_sglang", "trtllm")]
+    ("name", "other"), [(H200, "sglang"), (H100, "sglang"), ("deepseek_r1_sglang", "trtllm")]
 )
 def test_the_engine_alone_switches(name: str, other: str, tmp_path: Path) -> None:
     made = make_plan(*inventory(name, wideep_engine=other))
@@ -521,12 +546,12 @@ def test_the_single_node_inventory_switches_too() -> None:
 
 def test_the_mocker_takes_hosts_but_not_the_options_of_another_engine() -> None:
     with pytest.raises(RefusedError):
-        make_plan(*inventory("deepseek_r1_trtllm", wideep_engine="mocker"))
+        make_plan(*inventory(H200, wideep_engine="mocker"))
 
 
 def test_every_host_of_a_replica_has_a_service_and_needs_what_its_ranks_need(tmp_path: Path) -> None:
     online = {"wideep_eplb": {"enabled": True, "redundant_experts": 16}}
-    made = make_plan(*inventory("deepseek_r1_trtllm", **online))
+    made = make_plan(*inventory(H100, **online))
     [line] = [line for line in table(made).splitlines() if line.startswith("decode02")]
     assert f"{DECODE[:-1]}1" in line
     assert "1 of 2" in line

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from wideep.engines.rules import balanced_somewhere, longest_prompt, pair, same_drafts, same_layout
 from wideep.engines.trtllm.options import Case
+from wideep.inventory.settings import EplbSettings
 from wideep.problems import Problem
 
 
@@ -24,6 +25,7 @@ def handover(cases: Sequence[Case]) -> Iterator[Problem]:
     both = pair(cases)
     if both is None:
         return
+    yield from _attention_by_tensors(both)
     _, decode = both
     runtimes = {runtime(case) for case in both}
     if len(runtimes) > 1:
@@ -33,6 +35,19 @@ def handover(cases: Sequence[Case]) -> Iterator[Problem]:
             f"{decode.at('engine_args')}.cache_transceiver_config.transceiver_runtime",
             "set the same in both pools, or remove it",
         )
+
+
+def _attention_by_tensors(both: Sequence[Case]) -> Iterator[Problem]:
+    """What both pools share of balancing is for those with attention by data; one of them has to be so."""
+    asked = [case.asked_eplb for case in both if case.experts and case.ep > 1 and not case.pool.settings.eplb]
+    if len(asked) == len(both) and not any(case.balanced for case in both) and asked[0] != EplbSettings():
+        for case in both:
+            yield Problem(
+                "TensorRT-LLM would ignore the load balancer silently: it needs attention by data in pool"
+                f" {case.role}",
+                "wideep_eplb",
+                f"set {case.at('data_parallel_size')}: {case.tp}, or remove wideep_eplb",
+            )
 
 
 def runtime(case: Case) -> str:
