@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = (16, 32, 64, 128)
 SHIPPED = ("sglang_single_node", "deepseek_r1_sglang", "deepseek_r1_trtllm")
 SHIPPED_LIMIT_S = 3.0
-ENGINES = {"sglang": "deepseek_r1_sglang", "trtllm": "deepseek_r1_trtllm"}
+ENGINES = {"sglang": "deepseek_r1_sglang", "trtllm": "deepseek_r1_trtllm_h100"}
 LIMIT_S = 10.0
 
 

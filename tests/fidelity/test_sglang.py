@@ -60,6 +60,7 @@ TWO_ON_ONE = {"wideep_aggregated": False, "wideep_address": "192.0.2.7", "wideep
 SERVED: list[tuple[str, str, dict[str, Any]]] = [
     ("deepseek_r1_sglang", R1, {}),
     ("deepseek_r1_trtllm", R1, {}),
+    ("deepseek_r1_trtllm_h100", R1, {}),
     ("deepseek_r1_trtllm", R1, ONE_POOL),
     ("sglang_single_node", DENSE, {}),
     ("sglang_single_node", LITE, {}),
@@ -219,10 +220,10 @@ def test_every_command_of_our_inventories_is_accepted(
     models: Path, release: str, verdicts: dict[str, Any]
 ) -> None:
     names = list(inventory_commands(models, release))
-    assert len(names) == 8 + 4 + 4 + 2 + 2 + (1 + 2) * 2 + 8 + 4
+    assert len(names) == 8 + 5 + 4 + 5 + 2 + 2 + (1 + 2) * 2 + 8 + 4
     refused = {name: verdicts[name]["reason"] for name in names if not verdicts[name]["accepted"]}
     assert refused == {}
-    for inventory_name, size in (("deepseek_r1_sglang", 32), ("deepseek_r1_trtllm", 16)):
+    for inventory_name, size in (("deepseek_r1_sglang", 32), ("deepseek_r1_trtllm_h100", 16)):
         own = [verdicts[name]["resolved"]["ep_size"] for name in names if name.startswith(inventory_name)]
         assert set(own) == {size}
 
