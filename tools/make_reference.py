@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the reference of variables: docs/reference/variables.md, and what argument_specs say of nested ones.
+"""Make the reference of variables and of model cards, and what argument_specs say of nested variables.
 
 usage: make_reference.py [--check]      --check writes nothing; exit status 1 if a file is not current.
 
@@ -26,9 +26,13 @@ from wideep.engines import ENGINES
 from wideep.engines.base import Engine
 from wideep.engines.options import CommonOptions
 from wideep.inventory.settings import HOST_VARIABLES, HostSettings, Settings
+from wideep.reference.memory import WHOLE, weights
+from wideep.reference.models import FORMATS, MODELS, SCALES, Format, ModelCard
+from wideep.reference.models import WIDTH as WIDTH_OF
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "variables.md"
+CARDS = ROOT / "docs" / "reference" / "model-cards.md"
 SPECS = ROOT / "roles" / "wideep" / "meta" / "argument_specs.yml"
 # Ansible's name of a type that is no dict, list or choice.
 TYPES = {str: "str", int: "int", float: "float", bool: "bool", Any: "raw"}
@@ -44,6 +48,35 @@ a whole; most people need no other. A `wideep_` name that does not exist is refu
 The same text in a terminal: `ansible-doc -t role wideep.dynamo.ROLE`.
 
 A default *of the plan* follows from the deployment: leave it. Names that end in `_s` are seconds.
+"""
+CARDS_HEAD = """\
+# Model cards
+
+<!-- Made by tools/make_reference.py from src/wideep/reference/models.py and configs/models: edit those, then
+run it. -->
+
+A card says what a model is made of. The plan's rules about experts and kernels go by it, and so do the sums
+of memory. `wideep model add` makes one of a checkpoint:
+[Bring your own model](../how-to/bring-your-own-model.md).
+
+Cards are looked for in `models/` of the directory that `wideep_cards_dir` names, then beside the inventory's
+`hosts.yml`, then in the project's `configs/models`. `wideep_model_card` names the file; unset, it is the card
+whose `names` have `wideep_model`. A broken card is refused where it is used, with its file and fields.
+
+`weights` is enough for a checkpoint that is all of one kind; `formats` says the rest. Checkpoints of 4 bits
+mostly leave attention in 16 bits, and a card of 4 bits without `formats` counts it so. Bytes of a weight:
+"""
+FIELDS_HEAD = """\
+## Fields
+
+A field that is *needed* has to be there; one within an unset group only where the group is there.
+"""
+TOTALS_HEAD = """\
+## Computed and published totals
+
+Weights in billions, sizes of checkpoints in GB (10^9 bytes). Norms and biases are in no sum (below 0.1 %),
+nor are a checkpoint's own copies of embedding and head for its draft layers. A test holds each card to 0.5 %.
+Figures of layers are those of the models' own config.json, in public copies; no checkpoint was measured here.
 """
 OPTIONS_HEAD = """\
 ## Options of a pool
@@ -270,6 +303,72 @@ def engine_section(engine: Engine) -> str:
     return head + table(OPTION, option_rows(engine.options, CommonOptions.model_fields))
 
 
+def card_rows(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, ...]]:
+    """Return the rows of a card's fields; those of a list's or mapping's entries, too."""
+    rows: list[tuple[str, ...]] = []
+    for name, field in kind.model_fields.items():
+        text, place = prose(str(field.description)), f"{prefix}{name}"
+        entries = [part for part in get_args(plain(field.annotation)) if part not in (str, ...)]
+        entry = next((e for e in entries if isinstance(e, type) and issubclass(e, BaseModel)), None)
+        if inner := model_of(field):
+            rows.append((code(place), "dict", "needed" if field.is_required() else "unset", text))
+            rows += card_rows(inner, f"{place}.")
+        elif entry:
+            keyed = get_origin(plain(field.annotation)) is dict
+            rows.append((code(place), "dict" if keyed else "list of dict", "empty", text))
+            rows += card_rows(entry, f"{place}.<engine>." if keyed else f"{place}[].")
+        else:
+            kind = "a format" if plain(field.annotation) == Format else option_type(field.annotation)
+            rows.append((code(place), kind, option_default(field), text))
+    return rows
+
+
+def totals() -> list[tuple[str, ...]]:
+    """Return a row for each card that says what its publisher says."""
+    rows = []
+    for name, card in MODELS.all().items():
+        said = card.published
+        if said is None:
+            continue
+        for what, published, computed in (
+            ("weights", said.parameters, card.parameters + card.draft_parameters * said.with_draft),
+            ("checkpoint", said.checkpoint, sum(weights(card, WHOLE, drafts=True).values())),
+        ):
+            if published:
+                far = 100 * (computed / 1e9 / published - 1)
+                row = (f"{computed / 1e9:.2f}", f"{published:g}", f"{far:+.2f} %", said.source)
+                rows.append((code(name), what + (", with drafts" if said.with_draft else ""), *row))
+    return rows
+
+
+def formats() -> list[tuple[str, ...]]:
+    """Return a row for each format of weights."""
+    rows = []
+    for name in FORMATS:
+        scale, shared = SCALES.get(name, (0, 1))
+        said = f"{scale} for {shared} weights" if scale else "none, or one a row or tensor"
+        rows.append((code(name), f"{WIDTH_OF[name]:g}", said, f"{WIDTH_OF[name] + scale / shared:.4g}"))
+    return rows
+
+
+def render_cards() -> str:
+    """Return the page of model cards."""
+    without = sorted(name for name, card in MODELS.all().items() if not card.published)
+    return "\n".join(
+        [
+            CARDS_HEAD,
+            table(("format", "width", "scales", "together"), formats()),
+            FIELDS_HEAD,
+            table(("field", "type", "default", "meaning"), card_rows(ModelCard)),
+            TOTALS_HEAD,
+            table(("card", "what", "computed", "published", "apart", "by"), totals()),
+            "Further cards, of the same families or for our own tests: "
+            + ", ".join(map(code, without))
+            + ".\n",
+        ]
+    )
+
+
 def render() -> str:
     """Return the whole page."""
     roles = sorted(path.parents[1] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
@@ -294,7 +393,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not current")
     check, status = parser.parse_args(arguments).check, 0
-    for file, text in ((SPECS, render_specs(SPECS.read_text(encoding="utf-8"))), (PAGE, render())):
+    specs = render_specs(SPECS.read_text(encoding="utf-8"))
+    for file, text in ((SPECS, specs), (PAGE, render()), (CARDS, render_cards())):
         if not check:
             file.write_text(text, encoding="utf-8")
         elif not file.is_file() or file.read_text(encoding="utf-8") != text:

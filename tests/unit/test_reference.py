@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from wideep.deployment.launch import NOT_DECISIVE, File, Gang, Health, Launch, Listener, ProgramFile
 from wideep.engines import ENGINES
 from wideep.inventory.settings import parse
+from wideep.reference.models import ModelCard
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,15 @@ def test_page_and_argument_specs_are_current(tool: ModuleType) -> None:
     assert tool.PAGE.read_text(encoding="utf-8") == tool.render(), again
     specs = tool.SPECS.read_text(encoding="utf-8")
     assert specs == tool.render_specs(specs), again
+    assert tool.CARDS.read_text(encoding="utf-8") == tool.render_cards(), again
 
 
 def test_check_tells_a_file_that_is_not_current(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, specs = tmp_path / "variables.md", tmp_path / "argument_specs.yml"
+    monkeypatch.setattr(tool, "CARDS", tmp_path / "model-cards.md")
+    monkeypatch.setattr(tool, "render_cards", lambda: "cards\n")
     specs.write_text("before\n")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "PAGE", page)
@@ -67,6 +71,7 @@ def models(kind: type[BaseModel], tool: ModuleType) -> Iterator[type[BaseModel]]
 
 def test_every_field_says_what_it_means(tool: ModuleType) -> None:
     roots = [model for _, model in tool.nested().values()]
+    roots.append(ModelCard)
     roots += [engine.options for engine in ENGINES.values() if isinstance(engine.options, type)]
     assert len(roots) >= 7
     for root in roots:

@@ -6,6 +6,7 @@ else: a broken one disturbs no plan that has nothing to do with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,10 @@ from wideep.wording import explain
 
 Card = TypeVar("Card", bound=BaseModel)
 SUFFIXES = (".yml", ".yaml")
+# libyaml's, where PyYAML has it: ten times as fast.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Of documentation, as Ansible has it.
+MARKUP = re.compile(r"\b[CV]\(([^()]*)\)")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Shelf(Generic[Card]):
                 return path, unread
         return None, unread
 
+    def contents(self) -> list[Mapping[str, Any]]:
+        """Return what the project's own files have, not validated."""
+        return [_content(path, path.stat().st_mtime_ns) for path in self.files().values()]
+
     def all(self) -> dict[str, Card]:
         """Return the project's own cards by name. Raises ValidationError for a broken one."""
         return {
@@ -95,9 +104,7 @@ class Shelf(Generic[Card]):
             if item["type"] == "missing":
                 missing.append(name)
                 field = self._fields(place[:-1]).get(place[-1])
-                said = (
-                    (field.description or "").rstrip(".").replace("C(", "").replace(")", "") if field else ""
-                )
+                said = MARKUP.sub(r"\1", field.description or "").rstrip(".") if field else ""
                 remedies.append(f"write `{name}`" + (f" ({said})" if said else ""))
             elif item["type"] == "extra_forbidden":
                 wrong.append(f"a card has no field `{name}`")
@@ -137,7 +144,7 @@ def _entries(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=512)
 def _content(path: Path, _changed: int) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506  a safe one
 
 
 @lru_cache(maxsize=512)

@@ -169,6 +169,17 @@ class Draft(_Card):
     moe: bool = Field(default=True, description="Whether they have experts, as the main layers have.")
 
 
+class Published(_Card):
+    """What the model's publisher says of its size, which the figures above have to add up to."""
+
+    parameters: float | None = Field(default=None, gt=0, description="Weights in billions.")
+    with_draft: bool = Field(default=False, description="Whether draft layers are among them.")
+    checkpoint: float | None = Field(
+        default=None, gt=0, description="Size of the checkpoint's weights in GB (10^9 bytes)."
+    )
+    source: str = Field(description="Who says it.")
+
+
 class Parsers(_Card):
     """An engine's names of the parsers for this model's answers."""
 
@@ -214,6 +225,9 @@ class ModelCard(_Card):
         default=None,
         description="Whether configuration or tokenizer are code in the repository (trust_remote_code);"
         " unset, unknown.",
+    )
+    published: Published | None = Field(
+        default=None, description="Totals of the publisher's, which tests hold the sums to within 0.5 %."
     )
     parsers: dict[str, Parsers] = Field(default={}, description="By engine, names of the parsers of answers.")
 
@@ -493,7 +507,7 @@ def of_another_model(directory: str, model: str) -> list[Problem]:
     """Return a warning where a model directory has the name of another model that we know."""
     name = PurePosixPath(directory).name
     mine = model.rpartition("/")[2]
-    known = {full.rpartition("/")[2] for found in MODELS.all().values() for full in found.names}
+    known = {full.rpartition("/")[2] for found in MODELS.contents() for full in found["names"]}
     if name == mine or name not in known:
         return []
     return [
