@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from example_inventories import inventory as example
 from sglang_cases import R1, Combination, D, P, deployment
 
 from wideep import published
+from wideep.deployment.launch import Launch
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
+from wideep.programs import program
 from wideep.reference.hardware import GpuCard, find_gpu
 
 MODELS = "/models"
@@ -143,3 +148,76 @@ def test_an_operators_card_comes_through_the_published_plan(tmp_path: Path) -> N
     again = published.read(json.loads(json.dumps(made.publish().to_dict())))
     found = [on.needs.gpu.own_card for on in again.hosts.values() if on.needs.gpu]
     assert set(found) == {GpuCard.model_validate(OWN | {"product": "NVIDIA H200 of ours"})}
+
+
+NICS = [f"mlx5_{n}" for n in (3, 0, 5, 4, 9, 6, 11, 10)]
+NAMED = {"link": "ib", "rdma_devices": sorted(NICS), "gpu_devices": NICS}
+
+
+def workers(made: Plan) -> dict[str, Launch]:
+    return {x.name: x for each in made.launches.values() for x in each if x.component == "worker"}
+
+
+def flag(launch: Launch, name: str) -> str:
+    return launch.argv[launch.argv.index(name) + 1]
+
+
+def test_mooncake_has_the_device_of_each_gpu() -> None:
+    network = {"wideep_network": NAMED, "wideep_kv_transfer": "mooncake"}
+    made = plan(R1, P, variables=network)
+    for launch in workers(made).values():
+        devices = json.loads(flag(launch, "--disaggregation-ib-device"))
+        assert devices == {str(n): name for n, name in enumerate(NICS)}
+    assert not [p for p in made.warnings if "gpu_devices" in p.where]
+    made = plan(R1, P, variables=network | {"wideep_network": {**NAMED, "gpu_devices": []}})
+    assert flag(workers(made)["prefill-0-rank-1"], "--disaggregation-ib-device") == ",".join(sorted(NICS))
+
+
+def test_ucx_of_sglang_has_all_devices_and_the_plan_says_so() -> None:
+    made = plan(R1, P, variables={"wideep_network": NAMED})
+    assert {len(env["UCX_NET_DEVICES"].split(",")) for env in envs(made)} == {8}
+    (told,) = [p for p in made.warnings if "gpu_devices" in p.where]
+    assert "chooses by PCI distance" in told.message
+
+
+def test_a_rank_of_tensorrt_llm_has_its_own_device() -> None:
+    groups, hosts = example("deepseek_r1_trtllm_h100", wideep_network=NAMED)
+    made = make_plan(groups, hosts)
+    found = workers(made)
+    heads = [launch for launch in found.values() if "mpirun" in " ".join(launch.argv)]
+    assert heads
+    for launch in heads:
+        at = launch.argv.index("trtllm-llmapi-launch")
+        assert launch.argv[at - 3 : at - 1] == ("python3", "-IS")
+        assert launch.argv[at - 1].endswith(program("rank_devices").file)
+    for launch in found.values():
+        assert launch.env["WIDEEP_RANK_DEVICES"] == ",".join(f"{name}:1" for name in NICS)
+        assert "rank_devices" in {each.name for each in launch.programs}
+    assert not [p for p in made.warnings if "gpu_devices" in p.where]
+
+
+def test_tensorrt_llm_on_one_host_starts_its_ranks_itself() -> None:
+    made = make_plan(*example("deepseek_r1_trtllm", wideep_network=NAMED))
+    (told,) = [p for p in made.warnings if "gpu_devices" in p.where]
+    assert "TensorRT-LLM starts the ranks" in told.message
+
+
+@pytest.mark.parametrize(("rank", "device"), [("0", "a:1"), ("1", "b:1"), ("2", "all:1"), ("", "all:1")])
+def test_the_program_before_a_rank_sets_its_device_and_becomes_the_command(
+    rank: str, device: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rank_devices.py"
+    path.write_bytes(program("rank_devices").content)
+    given = {"WIDEEP_RANK_DEVICES": "a:1,b:1", "UCX_NET_DEVICES": "all:1", "OMPI_COMM_WORLD_LOCAL_RANK": rank}
+    shown = "import os; print(os.environ['UCX_NET_DEVICES'])"
+    words = [sys.executable, "-IS", str(path), sys.executable, "-c", shown]
+    assert subprocess.check_output(words, env=given, text=True).strip() == device
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(NICS[:4], "4 devices for 8 GPUs"), ([*NICS[:7], "mlx5_2"], "mlx5_2 is not in rdma")]
+)
+def test_a_wrong_list_of_devices_is_refused(names: list[str], words: str) -> None:
+    found = refused(R1, P, variables={"wideep_network": {**NAMED, "gpu_devices": names}})
+    assert all(p.where.startswith("wideep_network.gpu_devices") for p in found)
+    assert words in found[0].message

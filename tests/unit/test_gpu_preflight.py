@@ -487,3 +487,21 @@ def test_imex_has_a_channel(
     facts = replace(recorded("gb200"), imex="active", imex_channels=channels)
     needs = replace(NEEDS, card="gb200-nvl72", gpus=4, rdma_devices=DEVICES[:4])
     assert findings(one(facts, needs)) == expected
+
+
+def test_the_device_of_each_gpu_is_printed_and_judged(recorded: Recorded) -> None:
+    def check(*names: str) -> tuple[str, str, str]:
+        report = one(recorded_facts, replace(NEEDS, gpu_devices=names))
+        (found,) = [c for c in report.checks if c.topic == "gpu to nic"]
+        return found.status, found.seen, found.remedy
+
+    recorded_facts = recorded("h100-ib")
+    listed = ", ".join(DEVICES)
+    assert check()[:2] == ("ok", f"each GPU has its own near by: gpu_devices: [{listed}]")
+    assert check(*DEVICES)[:2] == ("ok", "each GPU has the one that is named")
+    swapped = (DEVICES[1], DEVICES[0], *DEVICES[2:])
+    assert check(*swapped) == (
+        "warn",
+        "GPUs 0, 1: mlx5_1 NODE, mlx5_0 NODE",
+        f"set gpu_devices of wideep_network to [{listed}]",
+    )

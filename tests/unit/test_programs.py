@@ -37,7 +37,7 @@ LARGEST_PLAN = 123 * 1024
 
 
 def test_every_program_of_the_room_is_known() -> None:
-    assert names() == ["deregister", "launch_agent", "rank", "rank_stand_in"]
+    assert names() == ["deregister", "launch_agent", "rank", "rank_devices", "rank_stand_in"]
 
 
 @pytest.mark.parametrize("name", names())

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from wideep.deployment.model import Host, Replica
+from wideep.deployment.model import Host, Node, Replica
 from wideep.problems import Problem, some_hosts
 from wideep.programs.rank import ROUTE
 from wideep.reference.hardware import GpuCard
@@ -66,6 +66,14 @@ SOURCES: dict[str, tuple[str, Callable[[Host], bool]]] = {
     "UCX_IB_GID_INDEX": ("wideep_network.gid_index", _gid),
     "MC_GID_INDEX": ("wideep_network.gid_index", _gid),
 }
+
+
+def worker_environment(node: Node, **what: Any) -> dict[str, str]:
+    """Return `environment` of a node's host; a node of one rank has that rank's own device for UCX."""
+    env, own = environment(node.host, **what), devices_of_ranks(node)
+    if len(own) == 1 and "UCX_NET_DEVICES" in env:
+        env["UCX_NET_DEVICES"] = f"{own[0]}:{node.host.network.rdma_port}"
+    return env
 
 
 def environment(
@@ -150,6 +158,29 @@ def ucx_transports(value: str) -> frozenset[str]:
 def sees_gpus(value: str) -> bool:
     """Whether UCX knows GPU memory with a UCX_TLS: without its CUDA transports NIXL registers none."""
     return bool(ucx_transports(value) & {"cuda_copy", "cuda_ipc"})
+
+
+def devices_of_ranks(node: Node) -> list[str]:
+    """Return the device of each of a node's GPUs, in order of its ranks; [] where none is named."""
+    named = node.host.network.gpu_devices
+    return [named[gpu] for gpu in node.gpus] if named and max(node.gpus) < len(named) else []
+
+
+def shared_by_ranks(replicas: Sequence[Replica], engine: str) -> list[Problem]:
+    """Return the note that the ranks of a host have all its devices, where a device is named for each."""
+    named = {node.host.name: None for r in replicas for node in r.nodes if devices_of_ranks(node)}
+    if not named or all(len(node.gpus) == 1 for replica in replicas for node in replica.nodes):
+        return []
+    return [
+        Problem(
+            f"{engine} starts the ranks of a host itself, so UCX gives each of them all devices and chooses"
+            " by PCI distance",
+            f"wideep_network.gpu_devices on {some_hosts(list(named))}",
+            "nothing, where `nvidia-smi topo -m` shows the distances; virtual machines hide them. It counts"
+            " for Mooncake (SGLang) and for TensorRT-LLM's replicas on several hosts",
+            "warning",
+        )
+    ]
 
 
 def by_tcp(name: str, value: str, *, gpu: GpuCard | None, efa: bool) -> Severity | None:
@@ -244,6 +275,20 @@ def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str
             "AWS's adapters have one address each, gid_index is for RoCE",
             "wideep_network.gid_index",
             "remove gid_index",
+            "error",
+        )
+    if network.gpu_devices and len(network.gpu_devices) != host.gpus:
+        yield (
+            f"{len(network.gpu_devices)} devices for {host.gpus} GPUs",
+            "wideep_network.gpu_devices",
+            "name one for each GPU of the host (wideep_gpus_per_node), by their numbers, or remove it",
+            "error",
+        )
+    if unnamed := sorted({*network.gpu_devices} - {*network.rdma_devices}):
+        yield (
+            f"{', '.join(unnamed)} is not in rdma_devices, which preflight and NCCL go by",
+            "wideep_network.gpu_devices",
+            "add it to rdma_devices, or correct it",
             "error",
         )
     if network.link != "none" and not network.rdma_devices:

@@ -186,6 +186,7 @@ class HostPlan:
             link=network.link,
             rdma_devices=network.rdma_devices,
             rdma_port=network.rdma_port,
+            gpu_devices=network.gpu_devices,
             gid_index=network.gid_index,
             nvshmem=any(name in launch.env for launch in self.workers for name in NVSHMEM_BETWEEN_HOSTS),
             online_eplb=any(moved),

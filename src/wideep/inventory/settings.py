@@ -182,6 +182,12 @@ class NetworkSettings(_Strict):
     rdma_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = Field(
         default=(), description="Names of the devices, such as V(mlx5_0)."
     )
+    gpu_devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = Field(
+        default=(),
+        description="The device of each GPU, in order of their numbers, one of C(rdma_devices) each"
+        " (C(nvidia-smi topo -m); preflight prints it). Each rank gets its own where the transport takes it;"
+        " unset, ranks have all devices, and libraries choose by PCI distance.",
+    )
     rdma_port: int = Field(default=1, ge=1, le=4, description="Port of each device.")
     gid_index: int | None = Field(
         default=None, ge=0, description="Index of the address in a port's table, for RoCE only."

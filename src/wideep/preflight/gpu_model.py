@@ -171,12 +171,12 @@ class GpuNeeds:
     """What the plan needs of a GPU host.
 
     gpus: how many, from index 0. card: its name in `configs/hardware`, empty where the inventory names none.
-    own_card: the card itself where it is the operator's.
-    link, rdma_devices, rdma_port, gid_index: `wideep_network`. nvshmem: experts talk between hosts through
-    NVSHMEM (DeepEP). online_eplb: the engine moves experts through the host's memory. GB are 10^9 bytes.
-    python: an interpreter that exists already. packages: what it has to have; an empty version: the same on
-    all hosts. modules: further packages of it, in any version. interface: `wideep_interface`. ranks: hosts of
-    the same replicas that this one meets at the start (its head, or a rank of the head).
+    own_card: the card itself where it is the operator's. link, rdma_devices, rdma_port, gid_index,
+    gpu_devices: `wideep_network`. nvshmem: experts talk between hosts through NVSHMEM (DeepEP). online_eplb:
+    the engine moves experts through the host's memory. GB are 10^9 bytes. python: an interpreter that exists
+    already. packages: what it has to have; an empty version: the same on all hosts. modules: further
+    packages of it, in any version. interface: `wideep_interface`. ranks: hosts of the same replicas that
+    this one meets at the start (its head, or a rank of the head).
     """
 
     engine: str
@@ -196,6 +196,7 @@ class GpuNeeds:
     interface: str = ""
     ranks: tuple[str, ...] = ()
     own_card: GpuCard | None = None
+    gpu_devices: tuple[str, ...] = ()
 
     @property
     def system(self) -> GpuCard | None:

@@ -11,7 +11,7 @@ from wideep.preflight.model import Check, Host, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from wideep.preflight.gpu_model import GpuFacts, GpuNeeds, RdmaPort
+    from wideep.preflight.gpu_model import Gpu, GpuFacts, GpuNeeds, RdmaPort
 
 LINKS = {"ib": "InfiniBand", "roce": "RoCE", "efa": "EFA", "": "unknown"}
 # What lists a host's devices.
@@ -177,6 +177,9 @@ def affinity(host: Host, _settings: Settings) -> Iterator[Check]:
     mine = [gpu for gpu in used(needs, facts) if set(needs.rdma_devices) & set(gpu.nics)]
     if len(needs.rdma_devices) < needs.gpus or not mine:
         return  # shared devices cannot be beside every GPU
+    if needs.gpu_devices:
+        yield from _named(host, needs, mine)
+        return
     far = [gpu for gpu in mine if not any(gpu.nics.get(name) in NEAR for name in needs.rdma_devices)]
     expected = "a device of wideep_network below each GPU's PCI switch (PIX, PXB)"
     if far:
@@ -190,7 +193,36 @@ def affinity(host: Host, _settings: Settings) -> Iterator[Check]:
         seen = f"{numbers(far)}: reached through {', '.join(ways)}"
         yield Check(host.name, "gpu to nic", "warn", seen, expected, remedy)
     else:
-        yield Check(host.name, "gpu to nic", "ok", "each GPU has its own near by", expected)
+        order = _one_each(needs, mine)
+        seen = f"each GPU has its own near by: gpu_devices: [{', '.join(order)}]" if order else ""
+        yield Check(host.name, "gpu to nic", "ok", seen or "each GPU has one near by", expected)
+
+
+def _one_each(needs: GpuNeeds, mine: Sequence[Gpu]) -> list[str]:
+    """Return a device near by for each GPU, none twice; [] where the first ones found do not do."""
+    order: list[str] = []
+    for gpu in mine:
+        near = [name for name in needs.rdma_devices if gpu.nics.get(name) in NEAR and name not in order]
+        order += near[:1]
+    return order if len(order) == needs.gpus else []
+
+
+def _named(host: Host, needs: GpuNeeds, mine: Sequence[Gpu]) -> Iterator[Check]:
+    """Judge the device that the inventory names for each GPU."""
+    named = dict(enumerate(needs.gpu_devices))
+    expected = "the device that gpu_devices names is below the GPU's PCI switch (PIX, PXB)"
+    if far := [gpu for gpu in mine if gpu.nics.get(named.get(gpu.index, "")) not in NEAR]:
+        names = [(gpu, named.get(gpu.index, "none")) for gpu in far]
+        ways = ", ".join(f"{name} {gpu.nics.get(name, 'not shown')}" for gpu, name in names)
+        order = _one_each(needs, mine)
+        remedy = (
+            f"set gpu_devices of wideep_network to [{', '.join(order)}]"
+            if order
+            else ("compare gpu_devices of wideep_network with nvidia-smi topo -m")
+        )
+        yield Check(host.name, "gpu to nic", "warn", f"{numbers(far)}: {ways}", expected, remedy)
+    else:
+        yield Check(host.name, "gpu to nic", "ok", "each GPU has the one that is named", expected)
 
 
 def gpu_direct(host: Host, _settings: Settings) -> Iterator[Check]:

@@ -92,6 +92,8 @@ class Sglang(Engine):
             disaggregated=deployment.disaggregated,
             routed=not deployment.settings.on_kubernetes,
         )
+        if deployment.disaggregated and deployment.settings.kv_transfer in network.UCX_TRANSFERS:
+            problems += network.shared_by_ranks(replicas, "SGLang")
         return list(dict.fromkeys(problems))
 
     def memory(self, deployment: Deployment) -> dict[str, Budget]:
@@ -183,7 +185,7 @@ class Sglang(Engine):
             if pool.name == "prefill":
                 flags["disaggregation-bootstrap-port"] = head.port("bootstrap")
             if settings.kv_transfer == "mooncake" and node.host.network.rdma_devices:
-                flags["disaggregation-ib-device"] = ",".join(node.host.network.rdma_devices)
+                flags["disaggregation-ib-device"] = _mooncake_devices(node)
         if _publishes(pool, settings.router_mode):
             # A wildcard is what makes SGLang bind; each DP rank adds its number to the port.
             events = {
@@ -213,14 +215,21 @@ class Sglang(Engine):
             env[dispatch] = str(options.dispatch_tokens_per_rank)
         if options.a2a_backend == "nixl":
             env["SGLANG_TCP_STORE_PORT"] = str(replica.head.port("tcp_store"))
-        return env | network.environment(
-            host,
+        return env | network.worker_environment(
+            node,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
             all_to_all=options.a2a_backend in ("deepep", "pplx"),
             spans_hosts=len(replica.nodes) > 1,
             gpu=host.card,
             routed=not case.settings.on_kubernetes,
         )
+
+
+def _mooncake_devices(node: Node) -> str:
+    """Return Mooncake's devices: of each GPU as its process counts them, else one list for all."""
+    if own := network.devices_of_ranks(node):
+        return json.dumps({str(rank): device for rank, device in enumerate(own)}, separators=(",", ":"))
+    return ",".join(node.host.network.rdma_devices)
 
 
 def _options(case: Case, catalogue: Catalogue) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import SYSTEM_PATH, Site
 from wideep.engines.base import Engine
-from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun
+from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun, rank_devices
 from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of
 from wideep.engines.trtllm.rules import check
 from wideep.engines.trtllm.rules.mpi import one_mpirun
@@ -71,6 +71,9 @@ class Trtllm(Engine):
         problems += check(cases)
         problems += one_mpirun(deployment)
         problems += network.check(replicas, disaggregated=deployment.disaggregated)
+        alone = [r for r in replicas if len(r.nodes) == 1 or deployment.settings.on_kubernetes]
+        if deployment.disaggregated:
+            problems += network.shared_by_ranks(alone, "TensorRT-LLM")
         return list(dict.fromkeys(problems))
 
     def memory(self, deployment: Deployment) -> dict[str, Budget]:
@@ -97,6 +100,8 @@ class Trtllm(Engine):
         rank = f", rank {node.rank} of {case.nodes}" if case.spans_hosts else ""
         command, files, agent, mpi = self._head(case, site, replica) if is_head else ((), (), (), {})
         cleanup, programs = site.deregister(node) if is_head else ((), ())
+        if case.spans_hosts and not site.wires_ranks:  # mpirun calls it on every host
+            programs += rank_devices(case, site)[1]
         return Launch(
             name=name,
             component="worker",
@@ -142,7 +147,7 @@ class Trtllm(Engine):
             return worker, tuple(files), (), {}
         agent, program = site.launch_agent(replica.service(replica.head))
         hosts = File(f"{place}/hosts", host_file(replica))
-        command = (*mpirun(case, site, hosts.path), *worker)
+        command = (*mpirun(case, site, hosts.path, rank_devices(case, site)[0]), *worker)
         environment = mpi_env(case, agent, replica.head.host.interface)
         return command, (*files, hosts), (program,), environment
 
@@ -181,8 +186,12 @@ class Trtllm(Engine):
         if case.options.all_to_all != "auto":
             forced = case.facts.all_to_all
             env[forced.variable] = forced.words[case.options.all_to_all][0]
-        return env | network.environment(
-            node.host,
+        if case.spans_hosts and not site.wires_ranks and rank_devices(case, site)[0]:
+            port = node.host.network.rdma_port
+            named = (f"{device}:{port}" for device in network.devices_of_ranks(node))
+            env["WIDEEP_RANK_DEVICES"] = ",".join(named)
+        return env | network.worker_environment(
+            node,
             kv_transfer=case.settings.kv_transfer if case.disaggregated else "",
             all_to_all=case.may_deep_ep,
             spans_hosts=case.spans_hosts,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from wideep.deployment import network
+from wideep.deployment.launch import ProgramFile
 from wideep.deployment.model import Pool, Replica
 from wideep.deployment.site import Site
 from wideep.engines.options import parse_options
@@ -24,8 +26,8 @@ def mpi_programs(pool: Pool, *, head: bool) -> tuple[tuple[str, ...], ...]:
     return (*([(mpirun,)] if head else []), daemon, ("trtllm-llmapi-launch",))
 
 
-def mpirun(case: Case, site: Site, hosts: str) -> tuple[str, ...]:
-    """Return the words before Dynamo's own."""
+def mpirun(case: Case, site: Site, hosts: str, before: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the words before Dynamo's own. before: those that a rank is started with."""
     return (
         case.options.mpirun,
         "-n",
@@ -42,8 +44,21 @@ def mpirun(case: Case, site: Site, hosts: str) -> tuple[str, ...]:
         *("--wdir", site.state_dir),
         # Else the daemons detach themselves: from their services, and from the logs.
         "--leave-session-attached",
+        *before,
         "trtllm-llmapi-launch",
     )
+
+
+def rank_devices(case: Case, site: Site) -> tuple[tuple[str, ...], tuple[ProgramFile, ...]]:
+    """Return what mpirun starts before a rank to give it its own device, and its program.
+
+    Nothing unless the inventory names a device for each GPU (`wideep_network.gpu_devices`).
+    """
+    if not (case.disaggregated and all(map(network.devices_of_ranks, case.replica.nodes))):
+        return (), ()
+    program = site.program("rank_devices")
+    # By the service's PATH: it needs the standard library only.
+    return ("python3", "-IS", program.path), (program,)
 
 
 def mpi_env(case: Case, agent: str, interface: str) -> dict[str, str]:
