@@ -23,6 +23,9 @@ SGLANG = {
 }
 
 
+R1_VARIABLES = {"wideep_model": "deepseek-ai/DeepSeek-R1", "wideep_model_path": "/data/DeepSeek-R1"}
+
+
 def write(place: Path, name: str = "own", text: str = R1, **changes: Any) -> Path:
     """Write a card below a directory, and return that directory."""
     content = yaml.safe_load(text) | {"names": ["lab/own"]} | changes
@@ -134,5 +137,43 @@ def test_a_broken_card_refuses_the_plan_that_uses_it_and_no_other(tmp_path: Path
     assert result["failed"]
     [problem] = result["problems"]
     assert problem["where"].endswith("inv/models/broken.yml")
-    other = {"wideep_model": "deepseek-ai/DeepSeek-R1", "wideep_model_path": "/data/DeepSeek-R1"}
-    assert "problems" not in run_action("plan", {}, inventory=folder / "hosts.yml", **other)
+    assert "problems" not in run_action("plan", {}, inventory=folder / "hosts.yml", **R1_VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("own_code", "trusted", "said"),
+    [
+        (None, True, ""),
+        (None, False, ""),
+        (True, True, ""),
+        (False, False, ""),
+        (False, True, "needs no code of its own"),
+        (True, False, "are code in its directory"),
+    ],
+)
+def test_code_of_the_repository_is_judged_where_the_card_knows(
+    tmp_path: Path, own_code: bool | None, trusted: bool, said: str
+) -> None:
+    pools = {"aggregated": {"options": {"trust_remote_code": trusted}}}
+    folder = write(inventory(tmp_path / "inv", wideep_pools=pools), own_code=own_code)
+    told = [
+        note["message"]
+        for note in run_action("plan", {}, inventory=folder / "hosts.yml")["notes"]
+        if note["where"].endswith("trust_remote_code")
+    ]
+    assert [said in message for message in told] == ([True] if said else [])
+
+
+def test_other_weights_by_flag_are_counted_as_such_or_not_at_all(tmp_path: Path) -> None:
+    # R1 in FP8 does not fit eight GPUs of 80 GB, with experts of 4 bits it does.
+    def planned(**flags: str) -> dict[str, Any]:
+        pools = {"aggregated": {"options": {"data_parallel_size": 8}, "extra_args": flags}}
+        own = {"wideep_pools": pools, "wideep_gpu": "h100-80gb"}
+        folder = inventory(tmp_path / "inv", **own)
+        return run_action("plan", {}, inventory=folder / "hosts.yml", **R1_VARIABLES)
+
+    assert "do not fit" in planned()["msg"]
+    for flag, said in (("w4afp8", "computed for experts in w4afp8"), ("awq", "memory is not checked")):
+        told = [n["message"] for n in planned(quantization=flag)["notes"] if "quantization" in n["where"]]
+        assert len(told) == 1
+        assert said in told[0]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wideep.reference.hardware import GIB, hardware_cards
 from wideep.reference.memory import (
+    WHOLE,
     Budget,
     Layout,
     activations,
     gib,
+    kv_bytes_per_sequence,
     kv_bytes_per_token,
     listed,
     low_latency_buffers,
+    quantized,
     weights,
 )
-from wideep.reference.models import find_model
+from wideep.reference.models import MODELS, Formats, find_model
 
 R1, V2_LITE, LLAMA = (
     find_model(name, "")[0] for name in ("deepseek-r1", "deepseek-v2-lite", "deepseek-r1-distill-llama-8b")
@@ -108,3 +113,90 @@ def test_a_budget_in_one_line() -> None:
         "of 80.0 GiB: weights 40.0 GiB, KV cache 28.0 GiB (28672 tokens), beside them 12.0 GiB, of which an"
         " estimated 2.0 GiB are needed"
     )
+
+
+NAMED = MODELS.all()
+
+
+def divided(gpus: int, stages: int = 1) -> Layout:
+    """Return tensor parallelism alone, in each stage of a pipeline."""
+    return Layout(
+        tensor=gpus, attention=gpus, dense=gpus, shared=gpus, embedding=gpus, head=gpus, stages=stages
+    )
+
+
+def test_scales_and_what_stays_in_16_bits_are_counted() -> None:
+    # R1 in NVFP4: experts at 0.5625 bytes, attention whole in 16 bits on each GPU with DP attention.
+    parts = weights(NAMED["deepseek-r1-nvfp4"], wide(16))
+    assert parts["attention"] == 2 * parts_of_fp8(wide(16))["attention"] / (1 + 4 / 128**2)
+    assert round(parts["attention"] / GIB, 1) == 21.3
+    assert parts["experts"] == round(16 * 58 * 3 * 7168 * 2048 * 0.5625)
+    # A card that says `fp4` alone counts the same.
+    short = NAMED["deepseek-r1-nvfp4"].model_copy(update={"formats": Formats()})
+    assert {k: weights(short, wide(16))[k] for k in ("experts", "attention")} == {
+        k: parts[k] for k in ("experts", "attention")
+    }
+
+
+def parts_of_fp8(layout: Layout) -> dict[str, int]:
+    return weights(NAMED["deepseek-r1"], layout)
+
+
+@given(st.sampled_from(sorted(NAMED)), st.sampled_from([2, 3, 4, 8]))
+def test_the_fullest_stage_of_a_pipeline_has_its_part_and_no_stage_more(name: str, stages: int) -> None:
+    card = NAMED[name]
+    whole, part = (sum(weights(card, divided(1, n)).values()) for n in (1, stages))
+    # Its layers may be those with experts, one more than the others', with the embedding or the head.
+    ends = 2 * 2 * card.embedding_parameters + 2 * card.other_parameters
+    assert whole / stages * 0.95 <= part + ends
+    assert part <= whole * math.ceil(card.layers / stages) / (card.moe_layers or card.layers) + ends
+    one, each = (kv_bytes_per_token(card, "auto", 1, stages=n) for n in (1, stages))
+    assert one / stages <= each + 1 <= one * math.ceil(card.layers / stages) / card.layers + 2
+
+
+def test_two_stages_of_deepseek_r1_take_the_larger_half_of_61_layers() -> None:
+    assert kv_bytes_per_token(R1, "auto", 1, stages=2) == round(70272 * 31 / 61)
+    halves, whole = weights(R1, divided(8, 2)), weights(R1, divided(8))
+    assert halves["experts"] == pytest.approx(whole["experts"] * 31 / 58, rel=1e-6)
+    assert "dense layers" not in halves  # the first three layers have them, the fullest stage is the last
+
+
+def test_draft_layers_are_counted_where_a_pool_drafts() -> None:
+    # 61 layers and one more: 11.6 billion weights in FP8, but for its projection and router.
+    more = sum(weights(R1, divided(8), drafts=True).values()) - sum(weights(R1, divided(8)).values())
+    whole = R1.attention_layer[1] + 2 * 7168**2 * 2
+    assert more == pytest.approx((11.61e9 - whole) / 8 + whole, rel=0.01)
+    assert kv_bytes_per_token(R1, "auto", 1, drafts=True) == 62 * 1152
+    assert weights(V2_LITE, divided(2), drafts=True) == weights(V2_LITE, divided(2))
+    # The draft layer of NVIDIA's NVFP4 is in 16 bits.
+    four = NAMED["deepseek-r1-nvfp4"]
+    assert weights(four, WHOLE, drafts=True)["draft layers"] == pytest.approx(2 * 11.61e9, rel=0.001)
+
+
+def test_states_and_windows_take_their_part_of_each_sequence() -> None:
+    next_ = NAMED["qwen3-next-80b-a3b"]
+    assert kv_bytes_per_sequence(next_, "auto", 1) == 36 * (32 * 128 * 128 * 4 + 3 * 2 * 8192)
+    assert kv_bytes_per_sequence(R1, "auto", 1) == 0
+    budget = Budget(100, 0.8, {"a": 30}, 4, states=10)
+    assert (budget.kv_tokens, budget.lowest_fraction(5)) == (10, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("card", "flag", "experts", "said"),
+    [
+        ("deepseek-r1", "w4afp8", "w4afp8", "experts in w4afp8"),
+        ("deepseek-r1", "modelopt_fp4", "nvfp4", "experts in nvfp4"),
+        ("deepseek-r1", "fp8", "fp8-block", ""),
+        ("glm-4.6-fp8", "w8a8_fp8", "fp8-channel", ""),
+        ("deepseek-r1-nvfp4", "modelopt_fp4", "nvfp4", ""),
+        ("qwen3-235b-a22b", "fp8", "fp8", "experts in fp8"),
+        ("deepseek-r1", "awq", None, "memory is not checked"),
+    ],
+)
+def test_a_quantization_by_flag_is_computed_or_not_checked(
+    card: str, flag: str, experts: str | None, said: str
+) -> None:
+    found, words = quantized(NAMED[card], flag)
+    assert (found.format_of("experts") if found else None) == experts
+    assert said in words
+    assert bool(words) == bool(said)
