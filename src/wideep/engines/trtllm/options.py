@@ -331,7 +331,8 @@ def _with_defaults(case: Case) -> Case:
     ep = given.get("expert_parallel_size", tp if experts else 1)
     context = given.get("context_length", case.card.context_length if case.card else None)
     hopper_mla = case.card and case.card.attention.kind == "mla" and case.gpu and case.gpu.compute == 90
-    sizes = given.get("cuda_graph_batch_sizes") or graph_sizes(given.get("cuda_graph_max_bs", GRAPH_MAX_BS))
+    largest = given.get("cuda_graph_max_bs", given.get("max_batch_size", GRAPH_MAX_BS))
+    sizes = given.get("cuda_graph_batch_sizes") or graph_sizes(largest)
     batch = given.get("max_batch_size", max(sizes) if case.decodes else PREFILL_BATCH)
     chunked = given.get("chunked_prefill", case.prefills and (context or 0) > LONGEST_WHOLE)
     tokens = CHUNK if chunked or context is None else context
