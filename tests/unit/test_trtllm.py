@@ -301,6 +301,17 @@ def test_two_mpirun_in_containers_of_one_host_are_refused() -> None:
     assert make_plan(groups, {name: own | existing for name, own in hosts.items()})
 
 
+def test_sequences_divided_over_gpus_count_in_the_world() -> None:
+    groups, hosts = deployment(Change(both={"data_parallel_size": 1}, variables=NO_EPLB))
+    for own in hosts.values():
+        for pool in own["wideep_pools"].values():
+            divided = {"context_parallel_size": 2, "cp_config": {"cp_type": "HELIX"}}
+            pool["options"].setdefault("trtllm", {})["engine_args"] = divided
+    head = launches(make_plan(groups, hosts))[DECODE]
+    assert yaml.safe_load(file(head, "engine.yaml"))["tensor_parallel_size"] == 8
+    assert head.argv[head.argv.index("-n") + 1] == "16"
+
+
 def test_a_replica_of_one_host_needs_no_mpirun() -> None:
     worker = launch(Change(model=LITE, variables=NO_EPLB), "decode-0")
     assert worker.argv[0] == "/opt/trtllm/bin/python3"

@@ -146,8 +146,14 @@ class Case(PoolCase[TrtllmOptions]):
 
     @property
     def stages(self) -> int:
-        """See `PoolCase`."""
-        return self.options.pipeline_parallel_size
+        """See `PoolCase`; GPUs that a sequence is divided over count alike."""
+        return self.options.pipeline_parallel_size * self.parts
+
+    @property
+    def parts(self) -> int:
+        """Return the context parallel size: GPUs that each sequence is divided over."""
+        size = self.options.engine_args.get("context_parallel_size")
+        return size if isinstance(size, int) and size > 0 else 1
 
     @property
     def eplb(self) -> EplbSettings:
@@ -323,7 +329,7 @@ def _with_defaults(case: Case) -> Case:
     """Fill in what the operator left out; nothing that was set is changed."""
     given = case.options.model_dump(exclude_none=True)
     role = case.role
-    tp = given.get("tensor_parallel_size", max(1, case.world_size // case.options.pipeline_parallel_size))
+    tp = given.get("tensor_parallel_size", max(1, case.world_size // case.stages))
     dp = given.get("data_parallel_size", tp if given.get("dp_attention") else 1)
     eplb = case.asked_eplb
     seems = eplb.enabled or eplb.redundant_experts > 0
