@@ -451,6 +451,7 @@ def test_small_packets_of_roce(recorded: Recorded) -> None:
         (("NVIDIA A800-SXM4-80GB", 81920), "a100-80gb", ("fail", "a800")),
         (("NVIDIA H100 NVL", 95830), "h100-80gb", ("fail", "h100-nvl")),
         (("NVIDIA H100 PCIe", 81559), "h100-80gb", ("warn", "h100-pcie")),
+        (("NVIDIA A100 80GB PCIe", 81920), "a100-80gb", ("warn", "write a hardware card")),
         (("NVIDIA L40S", 46068), "h100-80gb", ("fail", "write a hardware card of NVIDIA L40S")),
     ],
 )

@@ -121,6 +121,11 @@ def test_aws_has_transports_of_its_own() -> None:
     assert found["UCX_TLS"] == "srd,cuda_copy,cuda_ipc"
     assert found["UCX_NET_DEVICES"] == "rdmap85s0:1,rdmap86s0:1"
     assert by_tcp("NCCL_IB_DISABLE", "1", gpu=None, efa=True) is None
+    assert (
+        env(host(link="efa", rdma_devices=("rdmap85s0",)), kv_transfer="mooncake")["MOONCAKE_PROTOCOL"]
+        == "efa"
+    )
+    assert "MOONCAKE_PROTOCOL" not in env(host(**IB), kv_transfer="mooncake")
 
 
 def test_a_device_named_as_aws_names_them_is_one() -> None:

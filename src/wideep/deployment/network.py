@@ -76,7 +76,7 @@ def worker_environment(node: Node, **what: Any) -> dict[str, str]:
     return env
 
 
-def environment(
+def environment(  # noqa: PLR0912 - a library after the other
     host: Host,
     *,
     kv_transfer: Literal["", "nixl", "mooncake", "ucx"],
@@ -119,6 +119,8 @@ def environment(
             env["UCX_IB_GID_INDEX"] = gid
         elif kv_transfer == "mooncake":
             env["MC_GID_INDEX"] = gid
+    if kv_transfer == "mooncake" and network.efa:
+        env["MOONCAKE_PROTOCOL"] = "efa"  # SGLang reads it: Mooncake's rdma has no SRD
     if spans_hosts and gpu and gpu.multi_node_nvlink:
         env |= {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1"}
     return env

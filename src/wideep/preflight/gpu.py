@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from wideep.preflight.model import Check, Host, Settings, Status
-from wideep.reference.hardware import cards_of
+from wideep.reference.hardware import cards_of, hardware_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +98,8 @@ def gpus(host: Host, _settings: Settings) -> Iterator[Check]:
 
 def _right_card(gpu: Gpu) -> str:
     """Return how to name what a host has."""
-    if fitting := cards_of(gpu.name, gpu.memory_mib or 0):
+    fitting = cards_of(gpu.name, gpu.memory_mib or 0)
+    if fitting and hardware_cards()[fitting[0]].same_build(gpu.name):
         return f"set wideep_gpu of this host to {fitting[0]}, or move the host"
     return f"write a hardware card of {gpu.name} and name it in wideep_gpu of this host, or move the host"
 
