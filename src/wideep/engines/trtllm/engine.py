@@ -18,6 +18,8 @@ from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import SYSTEM_PATH, Site
 from wideep.engines.base import Engine
+from wideep.engines.importing import Dialect, Reading, Worker
+from wideep.engines.trtllm import importing
 from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun, rank_devices
 from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of
 from wideep.engines.trtllm.rules import check
@@ -26,6 +28,8 @@ from wideep.engines.trtllm.yaml import engine_args, load_balancer, text
 from wideep.problems import Problem, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import Budget
+from wideep.reference.models import ModelCard
+from wideep.reference.release import Release
 
 # Dynamo's words for the pools.
 MODES = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
@@ -48,6 +52,11 @@ class Trtllm(Engine):
         "dynamo.trtllm",
         "tensorrt_llm.llmapi.mgmn_leader_node",
         "tensorrt_llm.llmapi.mgmn_worker_node",
+    )
+    dialect = Dialect(
+        (program, importing.SERVE),
+        fields=True,
+        field_files=frozenset({"--extra-engine-args", "--extra-llm-api-options", "--config"}),
     )
 
     def check(self, deployment: Deployment) -> list[Problem]:
@@ -88,6 +97,14 @@ class Trtllm(Engine):
     def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of all routed experts: from there online balancing copies them to GPUs."""
         return case_of(deployment, pool, self._catalogue(deployment))[0].host_memory
+
+    def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
+        """See `Engine`."""
+        return importing.read(worker, release, card)
+
+    def told(self, launch: Launch) -> dict[str, Any]:
+        """See `Engine`."""
+        return importing.told(launch)
 
     def launch(self, site: Site, pool: Pool, replica: Replica, node: Node) -> Launch | None:
         """Return one node's service: the head runs `mpirun`, the others what it starts on their hosts."""

@@ -1,0 +1,370 @@
+"""Command lines of workers, in scripts: which engine, which role, how many of which size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wideep.engines import ENGINES
+from wideep.engines.importing import Dialect, Gone, Row, Setting, State, Worker, resolve, words_to_settings
+from wideep.hosts.control_plane import OWN_FRONTEND_FLAGS
+from wideep.importing import shell
+from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
+from wideep.reference.release import find_release
+
+ASSIGNED = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+# Flags of the frontend that are variables of the deployment.
+FRONTEND_VARIABLES = {
+    flag: OWN_FRONTEND_FLAGS[flag]
+    for flag in ("router-mode", "migration-limit", "request-plane", "event-plane")
+}
+FRONTENDS = ("dynamo.frontend", "dynamo.http")
+ROLES = {
+    "prefill": "prefill",
+    "context": "prefill",
+    "decode": "decode",
+    "generation": "decode",
+    "agg": "aggregated",
+    "aggregated": "aggregated",
+    "null": "aggregated",
+    "prefill_and_decode": "aggregated",
+}
+ROLE_WORDS = {"prefill": ("prefill", "context", "ctx"), "decode": ("decode", "generation", "gen")}
+# What of a command differs between the ranks and replicas of one pool.
+OF_A_RANK = frozenset(
+    {
+        "node-rank",
+        "host",
+        "port",
+        "nccl-port",
+        "dist-init-addr",
+        "base-gpu-id",
+        "disaggregation-bootstrap-port",
+        "endpoint",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Started:
+    """One start of a worker in a script."""
+
+    engine: str
+    program: str
+    role: str
+    flags: tuple[Setting, ...]
+    fields: tuple[Setting, ...]
+    env: tuple[Setting, ...]
+    launcher: tuple[str, ...]
+    where: str
+    own: frozenset[str] = frozenset()
+
+    def value(self, *names: str) -> Any:
+        """Return a flag's value; None where it is not given."""
+        plain = {setting.name.lstrip("-").replace("_", "-"): setting.value for setting in self.flags}
+        return next((plain[name] for name in names if name in plain), None)
+
+    def number(self, *names: str, default: int = 0) -> int:
+        """Return a flag's whole number."""
+        value = self.value(*names)
+        return int(value) if isinstance(value, str) and value.isdecimal() else default
+
+
+def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str]) -> Recipe | None:
+    """Return what scripts start; None where they start no worker.
+
+    sources: role (empty: the command says it) and file. given: values of variables.
+    """
+    started: list[Started] = []
+    rows: list[Row] = []
+    variables: dict[str, Any] = {}
+    for role, path in sources:
+        script = shell.read(read_text(path), str(path), given)
+        for command in script.commands:
+            started += _started(command, script, path, role=role, rows=rows, variables=variables)
+    if not started:
+        return None
+    engines = {one.engine for one in started}
+    if len(engines) > 1:
+        raise refuse(
+            f"workers of several engines: {', '.join(sorted(engines))}",
+            str(sources[0][1]),
+            "give the commands of one engine",
+        )
+    started = _roles(started, sources)
+    groups = [_group([one for one in started if one.role == role], rows) for role in _in_order(started)]
+    first = started[0]
+    name = _text(first.value("served-model-name"))
+    path_name = _text(first.value("model-path", "model"))
+    return Recipe(
+        PurePosixPath(name or path_name or sources[0][1].stem).name,
+        first.engine,
+        groups,
+        models=[known for known in (name, path_name) if known],
+        path=path_name,
+        variables=variables,
+        rows=rows,
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and "$" not in value else ""
+
+
+def _in_order(started: Sequence[Started]) -> list[str]:
+    there = {one.role for one in started}
+    if "aggregated" in there and len(there) > 1:
+        wrong = next(one for one in started if one.role == "aggregated")
+        raise refuse(
+            "a worker without a role beside prefill or decode workers",
+            wrong.where,
+            "give it --disaggregation-mode, or name its file with --role prefill=FILE or --role decode=FILE",
+        )
+    return [role for role in ("prefill", "decode", "aggregated") if role in there]
+
+
+def _started(
+    command: shell.Command,
+    script: shell.Script,
+    path: Path,
+    *,
+    role: str,
+    rows: list[Row],
+    variables: dict[str, Any],
+) -> list[Started]:
+    words, where = command.words, f"{command.file}:{command.line}"
+    found = program_of(words)
+    if found is None:
+        inner = [word for word in words if " " in word and any(name in word for name in _names())]
+        return [
+            one
+            for word in inner
+            for nested in shell.read(word, command.file, dict(command.env)).commands
+            for one in _started(
+                replace(nested, env={**command.env, **nested.env}, line=command.line),
+                script,
+                path,
+                role=role,
+                rows=rows,
+                variables=variables,
+            )
+        ]
+    if found[0] == "":
+        _frontend(words[found[2] :], where, rows, variables)
+        return []
+    return [replace(started_of(command, found, script, path), role=role)]
+
+
+def started_of(
+    command: shell.Command, found: tuple[str, str, int], script: shell.Script, path: Path
+) -> Started:
+    """Return a worker's start. found: as `program_of` returns it. path: beside which its files lie."""
+    engine, program, at = found
+    dialect = dialects()[engine]
+    where = f"{command.file}:{command.line}"
+    launcher, flags = command.words[:at], words_to_settings(command.words[at:], where)
+    fields: list[Setting] = []
+    kept: list[Setting] = []
+    for setting in flags:
+        name = setting.name.replace("_", "-")
+        if name in dialect.field_files and isinstance(setting.value, str):
+            fields += _engine_file(setting, script, path)
+        if name in dialect.flag_files and isinstance(setting.value, str):
+            lines = _file(setting, script, path)
+            tree = lines.documents[0] if lines.documents and isinstance(lines.documents[0], dict) else {}
+            kept += [Setting(f"--{s.name}", s.value, s.where) for s in tree_settings(tree, lines.of)]
+        else:
+            kept.append(setting)
+    env = dict(command.env) | dict(_launcher_env(launcher))
+    settings = tuple(Setting(name, value, where) for name, value in env.items())
+    return Started(
+        engine, program, "", tuple(kept), tuple(fields), settings, launcher, where, frozenset(script.used)
+    )
+
+
+def dialects() -> dict[str, Dialect]:
+    """Return engine -> how sources speak of it."""
+    return {engine.name: engine.dialect for engine in ENGINES.values() if engine.dialect}
+
+
+def _names() -> list[str]:
+    return [name for dialect in dialects().values() for name in dialect.commands]
+
+
+def program_of(words: Sequence[str]) -> tuple[str, str, int] | None:
+    """Return engine, program and where its arguments begin; an empty engine for Dynamo's frontend."""
+    for at, word in enumerate(words):
+        module = words[at + 1] if word == "-m" and at + 1 < len(words) else ""
+        if module in FRONTENDS:
+            return "", module, at + 2
+        for engine, dialect in dialects().items():
+            for name in dialect.commands:
+                own = name.split()
+                if module and (module == name or module.startswith(f"{name}.")):
+                    return engine, module, at + 2
+                if "." not in name and [PurePosixPath(word).name, *words[at + 1 : at + len(own)]] == own:
+                    return engine, own[0], at + len(own)
+    return None
+
+
+def _launcher_env(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return environment that launchers hand on: `env A=b`, `-e A=b`, `-x A=b`, `--env=A=b`."""
+    return [
+        (name, value)
+        for word in words
+        for name, _, value in [word.removeprefix("--env=").removeprefix("-e").partition("=")]
+        if ASSIGNED.fullmatch(word.removeprefix("--env=").removeprefix("-e")) and not word.startswith("--nv")
+    ]
+
+
+def _frontend(words: Sequence[str], where: str, rows: list[Row], variables: dict[str, Any]) -> None:
+    for setting in words_to_settings(words, where):
+        frontend_flag(setting, rows, variables)
+
+
+def frontend_flag(setting: Setting, rows: list[Row], variables: dict[str, Any]) -> None:
+    """Read a flag of Dynamo's frontend."""
+    release = find_release()
+    found = resolve(release.catalogue("dynamo.frontend"), release, setting)
+
+    def row(state: State, becomes: str) -> None:
+        rows.append(Row("", setting.name, setting.value, state, becomes, setting.where))
+
+    if isinstance(found, Gone):
+        row(found.state, found.why)
+        return
+    for one in found:
+        flag = one.flag.flag.removeprefix("--")
+        if flag in FRONTEND_VARIABLES:
+            variables[FRONTEND_VARIABLES[flag]] = one.value
+            row("renamed", FRONTEND_VARIABLES[flag])
+        elif flag in OWN_FRONTEND_FLAGS or flag == "model-name":
+            row("set by wideep", OWN_FRONTEND_FLAGS.get(flag, "wideep_model"))
+        else:
+            variables.setdefault("wideep_frontend_args", {})[flag] = one.value
+            row("renamed" if one.was else "kept", f"wideep_frontend_args.{flag}")
+
+
+def _written(name: str, script: shell.Script) -> str:
+    """Return under which name a script has written a file; empty where it has not."""
+    return next((one for one in (name, PurePosixPath(name).name) if one in script.files), "")
+
+
+def _file(setting: Setting, script: shell.Script, source: Path) -> Lines:
+    """Return the YAML that a flag names: written by the script, or beside it."""
+    name = str(setting.value)
+    written = _written(name, script)
+    if written:
+        text, line = script.files[written]
+        return Lines(text, str(source), line)
+    found = shell.beside(source, name)
+    if found is None:
+        raise refuse(
+            f"{setting.name} names {name}, which is neither written by the script nor beside it",
+            setting.where,
+            f"put a copy of it beside {source.name}, as {PurePosixPath(name).name}",
+        )
+    return Lines(read_text(found), str(found))
+
+
+def _engine_file(setting: Setting, script: shell.Script, source: Path) -> list[Setting]:
+    lines = _file(setting, script, source)
+    tree = lines.documents[0] if lines.documents else {}
+    if not isinstance(tree, dict):
+        raise refuse("the engine's YAML is not a mapping of fields", lines.file, "write `field: value` lines")
+    balancer = (
+        (tree.get("moe_config") or {}).get("load_balancer")
+        if isinstance(tree.get("moe_config"), dict)
+        else None
+    )
+    settings = tree_settings(tree, lines.of)
+    if isinstance(balancer, str) and (_written(balancer, script) or shell.beside(source, balancer)):
+        inner = _file(replace(setting, value=balancer), script, source)
+        below = inner.documents[0] if inner.documents and isinstance(inner.documents[0], dict) else {}
+        settings = [s for s in settings if s.name != "moe_config.load_balancer"]
+        settings += [
+            replace(s, name=f"moe_config.load_balancer.{s.name}") for s in tree_settings(below, inner.of)
+        ]
+    return settings
+
+
+# ---- roles and sizes ---------------------------------------------------------------------------------
+
+
+def _roles(started: Sequence[Started], sources: Sequence[tuple[str, Path]]) -> list[Started]:
+    """Give every start its role: of --role, of its flag, or of its file's name where there are several."""
+    found = []
+    for one in started:
+        said = one.value("disaggregation-mode", "server-role", "disaggregation-role")
+        role = one.role or ROLES.get(str(said).lower(), "") if said or one.role else ""
+        if not role and len(sources) > 1:
+            stem = one.where.rpartition("/")[2].lower()
+            role = next((r for r, words in ROLE_WORDS.items() if any(w in stem for w in words)), "")
+        found.append(replace(one, role=role or "aggregated"))
+    return found
+
+
+def _group(started: Sequence[Started], rows: list[Row]) -> Group:
+    """Return a role's workers: replicas by the commands of rank 0, whose settings are all replicas'."""
+    heads = [one for one in started if not one.number("node-rank")]
+    first = (heads or started)[0]
+    nodes = first.number("nnodes", default=0) or None
+    for other in started:
+        if other is not first:
+            _differences(first, other, rows)
+    if first.launcher and (plain := _launcher(first.launcher)):
+        rows.append(Row(first.role, plain, "", "set by wideep", "how hosts start workers", first.where))
+    taken = tuple(gpu for one in heads for gpu in _gpus_taken(one))
+    sizes = {len(_gpus_taken(one)) for one in heads}
+    worker = Worker(first.role, first.program, first.flags, first.fields, first.env, first.own)
+    return Group(
+        worker,
+        max(1, len(heads)),
+        nodes=nodes,
+        taken=taken if not nodes and len(sizes) == 1 and len(set(taken)) == len(taken) else (),
+    )
+
+
+def _launcher(words: Sequence[str]) -> str:
+    names = {
+        "mpirun",
+        "srun",
+        "numactl",
+        "docker",
+        "podman",
+        "nsys",
+        "trtllm-llmapi-launch",
+        "ssh",
+        "torchrun",
+    }
+    return " ".join(PurePosixPath(w).name for w in words if PurePosixPath(w).name in names)
+
+
+def _gpus_taken(one: Started) -> list[int]:
+    visible = next((s.value for s in one.env if s.name == "CUDA_VISIBLE_DEVICES"), "")
+    if re.fullmatch(r"\d+(,\d+)*", str(visible)):
+        return [int(gpu) for gpu in str(visible).split(",")]
+    if one.value("base-gpu-id") is not None:
+        size = one.number("tp-size", "tp", "tensor-parallel-size", default=1)
+        base = one.number("base-gpu-id")
+        return list(range(base, base + size))
+    return []
+
+
+def _differences(first: Started, other: Started, rows: list[Row]) -> None:
+    """Say where a rank or replica is told otherwise: a pool's workers are all alike."""
+    mine, theirs = ({s.name: s for s in (*one.flags, *one.env)} for one in (first, other))
+    for name in [*theirs, *(n for n in mine if n not in theirs)]:
+        plain = name.lstrip("-").replace("_", "-")
+        alike = name in mine and name in theirs and mine[name].value == theirs[name].value
+        if plain in OF_A_RANK or name == "CUDA_VISIBLE_DEVICES" or alike:
+            continue
+        there = mine.get(name)
+        value = theirs[name].value if name in theirs else "(not given)"
+        becomes = (
+            f"all workers of a pool are alike: {there.value if there else 'not given'}, as at {first.where}"
+        )
+        rows.append(Row(first.role, name, value, "changed", becomes, other.where))
