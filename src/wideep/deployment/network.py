@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from wideep.deployment.model import Host, Node, Replica
+from wideep.inventory.settings import NetworkSettings
 from wideep.problems import Problem, some_hosts
 from wideep.programs.rank import ROUTE
 from wideep.reference.hardware import GpuCard
@@ -76,7 +77,7 @@ def worker_environment(node: Node, **what: Any) -> dict[str, str]:
     return env
 
 
-def environment(  # noqa: PLR0912 - a library after the other
+def environment(
     host: Host,
     *,
     kv_transfer: Literal["", "nixl", "mooncake", "ucx"],
@@ -106,23 +107,31 @@ def environment(  # noqa: PLR0912 - a library after the other
             env |= {} if network.efa else _nccl(with_port)
             if all_to_all:
                 env["NVSHMEM_HCA_LIST"] = ",".join(with_port)
-        if kv_transfer in UCX_TRANSFERS:
-            env["UCX_NET_DEVICES"] = ",".join(with_port)
-            env["UCX_TLS"] = UCX_TLS_EFA if network.efa else UCX_TLS
     if network.gid_index is not None:
         gid = str(network.gid_index)
         if spans_hosts:
             env["NCCL_IB_GID_INDEX"] = gid
             if all_to_all:
                 env["NVSHMEM_IB_GID_INDEX"] = gid
-        if kv_transfer in UCX_TRANSFERS:
-            env["UCX_IB_GID_INDEX"] = gid
-        elif kv_transfer == "mooncake":
-            env["MC_GID_INDEX"] = gid
-    if kv_transfer == "mooncake" and network.efa:
-        env["MOONCAKE_PROTOCOL"] = "efa"  # SGLang reads it: Mooncake's rdma has no SRD
+    env |= _of_cache(network, kv_transfer)
     if spans_hosts and gpu and gpu.multi_node_nvlink:
         env |= {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1"}
+    return env
+
+
+def _of_cache(network: NetworkSettings, kv_transfer: str) -> dict[str, str]:
+    """Return what the carrier of the KV cache reads."""
+    env: dict[str, str] = {}
+    gid = "" if network.gid_index is None else str(network.gid_index)
+    if kv_transfer in UCX_TRANSFERS:
+        if network.rdma_devices:
+            env["UCX_NET_DEVICES"] = ",".join(f"{name}:{network.rdma_port}" for name in network.rdma_devices)
+            env["UCX_TLS"] = UCX_TLS_EFA if network.efa else UCX_TLS
+        env |= {"UCX_IB_GID_INDEX": gid} if gid else {}
+    elif kv_transfer == "mooncake":
+        env |= {"MC_GID_INDEX": gid} if gid else {}
+        # SGLang reads it: Mooncake's rdma has no SRD.
+        env |= {"MOONCAKE_PROTOCOL": "efa"} if network.efa else {}
     return env
 
 
