@@ -77,6 +77,9 @@ TOTALS_HEAD = """\
 Weights in billions, sizes of checkpoints in GB (10^9 bytes). Norms and biases are in no sum (below 0.1 %),
 nor are a checkpoint's own copies of embedding and head for its draft layers. A test holds each card to 0.5 %.
 Figures of layers are those of the models' own config.json, in public copies; no checkpoint was measured here.
+The classes of transformers, made of the same configurations without weights, have as many, to 0.1 %
+(DeepSeek-V3, V3.2, V4-Flash and V4-Pro, GLM-5 and 5.2, gpt-oss-120b, MiniMax-M2.5, Qwen3-235B, the text
+parts of Qwen3.5-397B and Llama 4 Maverick, Mixtral 8x22B).
 """
 OPTIONS_HEAD = """\
 ## Options of a pool

@@ -118,6 +118,9 @@ def test_layers_that_cache_less_cost_less() -> None:
     assert oss.sequence_bytes(1, 2) == 18 * 128 * 2 * 8 * 64 * 2
     assert qwen.kv_bytes(1, 2) == 15 * 2 * 2 * 256 * 2
     assert qwen.sequence_bytes(1, 2) == 45 * (64 * 128 * 128 * 4 + 3 * (64 + 2 * 16) * 128 * 2)
+    # DeepSeek-V4: entries of 584 bytes for 4 or 128 tokens, and an index key of 132 for 4.
+    assert card("deepseek-v4-pro").kv_bytes(8, 1) == (30 / 4 + 31 / 128) * 584 + 30 / 4 * 132
+    assert card("deepseek-v4-pro").sequence_bytes(8, 2) == 61 * 128 * 584
     # The index of DeepSeek-V3.2 keeps a key of 128 bytes and its scale for each token and layer.
     assert card("deepseek-v3.2").kv_bytes(8, 1) - card("deepseek-r1").kv_bytes(8, 1) == 61 * 132
 

@@ -468,6 +468,8 @@ class _Reader:
             "kv_lora_rank": head - rope,
             "rope_head_dim": rope,
             "v_head_dim": head,
+            # Eight bits a number, sixteen for the rotary part, scales of eight bytes (SGLang's pool).
+            "entry_bytes": head - rope + 2 * rope + 8,
             "compressed": [
                 {"every": ratio, "layers": ratios.count(ratio), "window": window}
                 for ratio in sorted(set(ratios) - {0})
@@ -478,7 +480,7 @@ class _Reader:
             found["window"] = {"tokens": window, "layers": near}
         if sparse:
             topk = _count(text, ("index_topk",))
-            found["index"] = {"layers": sparse, "heads": index, "head_dim": keys, "tokens": topk}
+            found["index"] = {"layers": sparse, "heads": index, "head_dim": keys, "tokens": topk, "every": 4}
         return found
 
     # ---- formats ----

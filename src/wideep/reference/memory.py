@@ -253,8 +253,8 @@ def kv_bytes_per_token(
     """
     each = KV_BYTES[dtype]
     own = math.ceil(card.layers / stages) / card.layers
-    guessed = card.draft_layers * card.kv_layer(attention_tp) * each if drafts else 0
-    return round(card.kv_bytes(attention_tp, each) * own) + guessed
+    guessed = card.draft_layers * card.entry(attention_tp, each) if drafts else 0
+    return round(card.kv_bytes(attention_tp, each) * own + guessed)
 
 
 def kv_bytes_per_sequence(card: ModelCard, dtype: KvType, attention_tp: int, *, stages: int = 1) -> int:

@@ -110,6 +110,7 @@ class Index(_Card):
     heads: Count = Field(description="Heads of the index.")
     head_dim: Count = Field(description="Size of such a head, and of the key that is cached for each token.")
     tokens: Count = Field(description="Tokens that are picked.")
+    every: Count = Field(default=1, description="Tokens that share a cached key.")
 
 
 class Totals(_Card):
@@ -138,6 +139,11 @@ class Attention(_Card):
     )
     kv_lora_rank: Amount = Field(default=0, description="Rank of keys and values, for C(mla).")
     rope_head_dim: Amount = Field(default=0, description="Rotary part of a head, for C(mla).")
+    entry_bytes: Count | None = Field(
+        default=None,
+        description="Bytes of what one layer caches for a token, where that has a form of its own whatever"
+        " C(kv_cache_dtype) says (DeepSeek-V4, C(584)).",
+    )
     window: Window | None = Field(default=None, description="Layers with a sliding window.")
     compressed: tuple[Compressed, ...] = Field(
         default=(), description="Layers with one entry for several tokens."
@@ -478,11 +484,16 @@ class ModelCard(_Card):
             return a.kv_lora_rank + a.rope_head_dim
         return max(1, a.kv_heads // attention_tp) * (a.head_dim + (a.v_head_dim or a.head_dim))
 
+    def entry(self, attention_tp: int, each: float) -> float:
+        """Return the bytes that one GPU caches for a token in one layer. each: bytes of a number."""
+        return self.attention.entry_bytes or self.kv_layer(attention_tp) * each
+
     def kv_bytes(self, attention_tp: int, each: float) -> float:
         """Return the bytes that a token takes on one GPU for good. each: bytes of a cached number."""
-        index = self.attention.index
-        keys = index.layers * index.head_dim * (1 + INDEX_SCALE) if index else 0.0
-        return self.kv_values_per_token(attention_tp) * each + keys
+        a = self.attention
+        keys = a.index.layers * a.index.head_dim * (1 + INDEX_SCALE) / a.index.every if a.index else 0.0
+        entries = self.full_layers + sum(kind.layers / kind.every for kind in a.compressed)
+        return entries * self.entry(attention_tp, each) + keys
 
     def sequence_bytes(self, attention_tp: int, each: float) -> float:
         """Return the bytes that a sequence takes on one GPU beside: full windows, and states."""
@@ -491,10 +502,10 @@ class ModelCard(_Card):
             w, key = a.window, a.window.head_dim or a.head_dim
             heads = max(1, (w.kv_heads or a.kv_heads) // attention_tp)
             value = w.v_head_dim or a.v_head_dim or key
-            values = heads * (key + value) if a.kind == "gqa" else self.kv_layer(attention_tp)
-            total += w.layers * w.tokens * values * each
+            own = heads * (key + value) * each if a.kind == "gqa" else self.entry(attention_tp, each)
+            total += w.layers * w.tokens * own
         for kind in a.compressed:
-            total += kind.layers * kind.window * self.kv_layer(attention_tp) * each
+            total += kind.layers * kind.window * self.entry(attention_tp, each)
         if a.linear:
             total += a.linear.layers * a.linear.state_bytes / attention_tp
         return total
