@@ -10,6 +10,7 @@ import pytest
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
 from wideep.reference.models import MODELS, Format, Formats, ModelCard
+from wideep.reference.release import releases
 
 R1 = MODELS.all()["deepseek-r1"]
 MODEL = R1.names[0]
@@ -252,3 +253,38 @@ def test_what_is_estimated_refuses_nothing(serve: Serve) -> None:
 def test_weights_that_do_not_fit_are_exact(serve: Serve) -> None:
     found = refusal(lambda: serve(card(), hosts=1, gpu="h100-80gb"))
     assert any("do not fit" in p.message or "nothing is left" in p.message for p in found)
+
+
+# ---- defaults ------------------------------------------------------------------------------------
+
+# What the engine itself would say of such a model on so many of such GPUs.
+OF_THE_SHAPE = (
+    "do not fit",
+    "nothing is left",
+    "do not divide",
+    "not whole FP8 blocks",
+    "has no FP8 arithmetic",
+)
+SHAPES = ((1, 8), (2, 8), (3, 4), (4, 2), (4, 4), (1, 2), (4, 8))
+GPUS = ("h100-80gb", "h200-141gb", "b200-180gb", "gb300-nvl72", "a100-80gb")
+
+
+@pytest.mark.parametrize("name", MODELS.all())
+@pytest.mark.parametrize("release", releases())
+def test_what_the_plan_chooses_is_not_refused(serve: Serve, name: str, release: str) -> None:
+    of = MODELS.all()[name]
+    first = list(MODELS.all()).index(name)
+    for position, (hosts, gpus) in enumerate(SHAPES[first % 2 :: 2]):
+        gpu = GPUS[(first + position) % len(GPUS)]
+        try:
+            serve(of, hosts=hosts, gpu=gpu, wideep_gpus_per_node=gpus, wideep_release=release)
+        except RefusedError as refused:
+            said = [p.message for p in refused.problems if not any(s in p.message for s in OF_THE_SHAPE)]
+            assert said == [], f"{hosts} x {gpus} {gpu}"
+
+
+def test_the_share_of_memory_is_raised_for_weights_that_need_it(serve: Serve) -> None:
+    (budget,) = (made := serve(card(), hosts=1)).engine.memory(made.deployment).values()
+    assert budget.fraction == 0.8
+    (budget,) = (made := serve(card(), hosts=1, gpu="h20-96gb")).engine.memory(made.deployment).values()
+    assert (budget.fraction, budget.kv > 0) == (0.92, True)

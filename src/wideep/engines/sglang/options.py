@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,6 +52,8 @@ GRAPH_MAX_BS = 128
 PAGE_SIZE = 64
 PAGE_SIZE_OF = {"cutlass_mla": 128}
 FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
+# The most that is asked for, and the most that is chosen here.
+HIGHEST_FRACTION, RAISED_FRACTION = 0.95, 0.92
 DEEPEP_MODE = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
 PLACEMENT_FLAG = "init-expert-location"
 # Architectures whose FP8 checkpoints have MXFP4 experts, which SGLang serves as FP8 (its Fp8Config).
@@ -419,7 +422,7 @@ def _with_defaults(case: Case) -> Case:
         "expert_parallel_size": ep,
         "a2a_backend": a2a,
         "moe_dense_tp_size": 1
-        if experts and dp_attention and (a2a != "none" or _whole_dense_layers(case, tp))
+        if experts and ((dp_attention and a2a != "none") or _whole_dense_layers(case, tp))
         else None,
         "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
         "mem_fraction_static": FRACTION[role],
@@ -444,4 +447,11 @@ def _with_defaults(case: Case) -> Case:
     if case.prefills:
         defaults["chunked_prefill_size"] = CHUNK_PER_RANK * ranks
     options = SglangOptions.model_validate(defaults | given)
-    return replace(case, options=options)
+    made = replace(case, options=options)
+    if "mem_fraction_static" in given or not (budget := made.budget()) or budget.kv > 0:
+        return made
+    # Weights that the usual share is too small for, and a GPU is not.
+    share = min(RAISED_FRACTION, math.floor(100 * budget.highest_fraction()) / 100)
+    if share <= max(FRACTION[role], budget.lowest_fraction(0)):
+        return made
+    return replace(made, options=options.model_copy(update={"mem_fraction_static": share}))

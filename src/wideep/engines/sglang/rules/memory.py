@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case
+from wideep.engines.sglang.options import HIGHEST_FRACTION, Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 from wideep.reference.memory import gib, listed
@@ -15,7 +15,7 @@ DAY_S = 86400
 SHARE = shared.Share(
     "mem_fraction_static",
     *(0.5, "the GPU half empty"),
-    *(0.95, "nothing for activations, graphs and communication"),
+    *(HIGHEST_FRACTION, "nothing for activations, graphs and communication"),
     ", usually 0.80 to 0.88",
 )
 
@@ -48,7 +48,7 @@ def memory(case: Case) -> Iterator[Problem]:
     gpu, share, where = gib(budget.memory), budget.fraction, case.at("mem_fraction_static")
     held, context = sum(budget.weights.values()), case.options.context_length or case.card.context_length
     beside = sum(budget.beside.values())
-    if held > budget.memory:
+    if held > budget.memory * HIGHEST_FRACTION:
         yield Problem(
             f"weights of {gib(held)} ({listed(budget.weights)}) do not fit a GPU of {gpu}"
             f" ({case.gpu.product})",
