@@ -173,6 +173,14 @@ def test_nvfp4_before_blackwell_is_unpacked_or_refused(serve: Serve) -> None:
     assert not any("NVFP4" in p.message for p in made.warnings)
 
 
+def test_deepseek_v4_has_pages_of_one_size(serve: Serve) -> None:
+    v4 = card("mxfp4", block=1, architecture="DeepseekV4ForCausalLM")
+    assert "--page-size 256" in worker(serve(v4, gpu="b300"))
+    warnings = serve(v4, gpu="b300", options={"page_size": 64}).warnings
+    (said,) = [p for p in warnings if "pages of 256" in p.message]
+    assert said.where == "wideep_pools.aggregated.options.page_size"
+
+
 # ---- layers, windows -----------------------------------------------------------------------------
 
 

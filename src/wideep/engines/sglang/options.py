@@ -51,6 +51,8 @@ CHUNK_PER_RANK = 8192
 GRAPH_MAX_BS = 128
 PAGE_SIZE = 64
 PAGE_SIZE_OF = {"cutlass_mla": 128}
+# Beginnings of architectures whose attention knows one page size only (model_overrides/deepseek_v4.py).
+PAGE_SIZE_OF_MODEL = {"DeepseekV4": 256}
 FRACTION = {"prefill": 0.85, "decode": 0.82, "aggregated": 0.80}
 # The most that is asked for, and the most that is chosen here.
 HIGHEST_FRACTION, RAISED_FRACTION = 0.95, 0.92
@@ -240,6 +242,13 @@ class Case(PoolCase[SglangOptions]):
         return deepep.objection(size, nodes=self.nodes, each=each, linked=linked, mode=mode)
 
     @property
+    def only_page_size(self) -> int | None:
+        """Return the page size that SGLang takes for the model, whatever is asked for; None where any."""
+        names = self.card.architectures if self.card else ()
+        sizes = (size for start, size in PAGE_SIZE_OF_MODEL.items() for n in names if n.startswith(start))
+        return next(sizes, None)
+
+    @property
     def runner(self) -> str:
         """Return the kernels of the experts that are asked for."""
         return self.options.moe_runner_backend or "auto"
@@ -424,7 +433,7 @@ def _with_defaults(case: Case) -> Case:
         "moe_dense_tp_size": 1
         if experts and ((dp_attention and a2a != "none") or _whole_dense_layers(case, tp))
         else None,
-        "page_size": PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
+        "page_size": case.only_page_size or PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
         "mem_fraction_static": FRACTION[role],
         "dispatch_tokens_per_rank": min(DISPATCH_LIMIT, DISPATCH_TOKENS * case.draft_tokens),
     }

@@ -54,6 +54,12 @@ def page_size(case: Case) -> Iterator[Problem]:
             case.at("page_size"),
             f"set page_size: {PAGES[backend][-1]} in all pools",
         )
+    if case.only_page_size and page != case.only_page_size:
+        yield warn(
+            f"SGLang gives {case.settings.model} pages of {case.only_page_size} tokens, whatever is asked for",
+            case.at("page_size"),
+            f"remove page_size, or set it to {case.only_page_size} in all pools",
+        )
     if page < 16 and case.settings.router_mode == "kv":
         yield warn(
             f"pages of {page} tokens make a KV event of nearly every token",
