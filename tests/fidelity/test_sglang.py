@@ -16,6 +16,7 @@ from example_inventories import inventory
 from places import REPOSITORY
 from sglang_cases import (
     DENSE,
+    KIMI,
     LITE,
     NAMES,
     R1,
@@ -59,6 +60,9 @@ ONE_POOL = {"wideep_aggregated": True}
 TWO_ON_ONE = {"wideep_aggregated": False, "wideep_address": "192.0.2.7", "wideep_discovery": "file"}
 SERVED: list[tuple[str, str, dict[str, Any]]] = [
     ("deepseek_r1_sglang", R1, {}),
+    ("deepseek_r1_h100_sglang", R1, {}),
+    ("deepseek_r1_h200_sglang", R1, {}),
+    ("kimi_k2_h200_sglang", KIMI, {}),
     ("deepseek_r1_trtllm", R1, {}),
     ("deepseek_r1_trtllm_h100", R1, {}),
     ("deepseek_r1_trtllm", R1, ONE_POOL),
@@ -220,7 +224,7 @@ def test_every_command_of_our_inventories_is_accepted(
     models: Path, release: str, verdicts: dict[str, Any]
 ) -> None:
     names = list(inventory_commands(models, release))
-    assert len(names) == 8 + 5 + 4 + 5 + 2 + 2 + (1 + 2) * 2 + 8 + 4
+    assert len(names) == 8 + 8 + 7 + 6 + 5 + 4 + 5 + 2 + 2 + (1 + 2) * 2 + 8 + 4
     refused = {name: verdicts[name]["reason"] for name in names if not verdicts[name]["accepted"]}
     assert refused == {}
     for inventory_name, size in (("deepseek_r1_sglang", 32), ("deepseek_r1_trtllm_h100", 16)):

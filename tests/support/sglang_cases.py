@@ -17,11 +17,13 @@ from wideep.reference.release import releases
 R1, LITE, DENSE = "deepseek-r1", "deepseek-v2-lite", "deepseek-r1-0528-qwen3-8b"
 LLAMA = "deepseek-r1-distill-llama-8b"
 SHAPE_MOE, SHAPE_DENSE = "shape-deepseek-v3", "shape-llama-8b"
+KIMI = "kimi-k2-instruct"
 NAMES = {
     R1: "deepseek-ai/DeepSeek-R1",
     LITE: "deepseek-ai/DeepSeek-V2-Lite-Chat",
     DENSE: "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B",
     LLAMA: "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    KIMI: "moonshotai/Kimi-K2-Instruct",
     SHAPE_MOE: "wideep/deepseek-v3-shape",
     SHAPE_DENSE: "wideep/llama-8b-shape",
 }
@@ -138,10 +140,8 @@ RIGHT = [
           options={"a2a_backend": "flashinfer", "moe_runner_backend": "deep_gemm"}),
     right("DeepGEMM by name", R1, P, options={"moe_runner_backend": "deep_gemm"}),
     right("pipeline of two", R1, P, options=HALF_TP, extra={"pp-size": 2}),
-    right("DeepEP's second version", R1, P, releases=("1.6.1",),
+    right("DeepEP's second version", R1, D, releases=("1.6.1",),
           options={"a2a_backend": "deepep_v2", "two_batch_overlap": False}),
-    right("megamoe of FP8 on Hopper", R1, D, releases=("1.6.1",),
-          options={"a2a_backend": "megamoe", "two_batch_overlap": False}),
     right("pplx", R1, D, options={"a2a_backend": "pplx"}),
     right("ranks may leave", R1, D, extra={"elastic-ep-backend": "mooncake"}),
     right("V2-Lite prefill", LITE, P),
@@ -192,7 +192,7 @@ WRONG = [
     wrong("V2-Lite, 3 spares", LITE, P, variables=eplb(redundant_experts=3)),
     wrong("EPLB without spread experts", LITE, D, options={"expert_parallel_size": 1},
           eplb={"enabled": True}),
-    wrong("EPLB on a dense model", DENSE, P, variables=eplb(redundant_experts=0)),
+    wrong("EPLB on a dense model", DENSE, P, eplb={"enabled": True}),
     wrong("recorder's buffer larger", R1, P, extra={"expert-distribution-recorder-buffer-size": 2000}),
     wrong("balanced by stale records", R1, D, variables=eplb(rebalance_iterations=50),
           extra={"expert-distribution-recorder-buffer-size": 100}),

@@ -100,6 +100,31 @@ def test_our_inventories_are_accepted_and_warn_of_nothing_but_the_images_tag() -
     assert make_plan(*inventory("deepseek_r1_sglang", wideep_gpu="h200-141gb"))
 
 
+# Inventory -> pools, replicas of each, GPUs of one, and words of its workers.
+READY: dict[str, tuple[dict[str, tuple[int, int]], str]] = {
+    "deepseek_r1_h100_sglang": ({"prefill": (2, 16), "decode": (2, 16)}, "--moe-a2a-backend deepep"),
+    "deepseek_r1_h200_sglang": ({"prefill": (1, 8), "decode": (6, 8)}, "--speculative-algorithm NEXTN"),
+    "deepseek_v4_gb300_sglang": ({"prefill": (2, 8), "decode": (1, 16)}, "--moe-a2a-backend megamoe"),
+    "kimi_k2_h200_sglang": ({"prefill": (1, 16), "decode": (2, 16)}, "--trust-remote-code"),
+    "qwen3_5_h200_sglang": ({"aggregated": (2, 8)}, "--tp-size 8"),
+    "glm_5_b200_sglang": ({"prefill": (1, 8), "decode": (2, 8)}, "--speculative-num-draft-tokens 2"),
+}
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_inventories_are_what_they_are_called_and_warn_of_nothing_but_the_images_tag(name: str) -> None:
+    pools, words = READY[name]
+    made = make_plan(*inventory(name))
+    assert [w.where for w in made.warnings] == ["wideep_image"]
+    assert pools == {
+        pool.name: (len(pool.replicas), pool.replicas[0].world_size) for pool in made.deployment.pools
+    }
+    budgets = made.engine.memory(made.deployment)
+    assert budgets.keys() == pools.keys()
+    assert all(budget.kv > 0 for budget in budgets.values())
+    assert all(words in " ".join(launch.argv) for launch in workers(made).values())
+
+
 OPTIONS = "wideep_pools.decode.options"
 EXTRA = "wideep_pools.decode.extra_args"
 PREFILL = "wideep_pools.prefill"

@@ -173,6 +173,27 @@ def test_nvfp4_before_blackwell_is_unpacked_or_refused(serve: Serve) -> None:
     assert not any("NVFP4" in p.message for p in made.warnings)
 
 
+def test_megamoe_is_of_fp8_on_hopper_and_of_four_bits_on_blackwell(serve: Serve) -> None:
+    asked = WIDE | {"a2a_backend": "megamoe"}
+    assert "--moe-a2a-backend megamoe" in worker(serve(card(), options=asked))
+    assert "FP4 experts only" in refusal(lambda: serve(card(), gpu="b200-180gb", options=asked))[0].message
+    four = card("mxfp4", block=1)
+    assert serve(four, gpu="b200-180gb", options=asked)
+    assert "FP8 in blocks on Hopper" in refusal(lambda: serve(four, options=asked))[0].message
+    older = refusal(lambda: serve(card(), options=asked, wideep_release=releases()[-1]))
+    assert "needs Blackwell" in older[0].message
+
+
+def test_an_all_to_all_of_later_releases_is_named(serve: Serve) -> None:
+    asked = WIDE | {"a2a_backend": "deepep_v2"}
+    words = serve(card(), options=asked)
+    assert "--moe-a2a-backend deepep_v2" in worker(words)
+    env = next(x.env for own in words.launches.values() for x in own if x.component == "worker")
+    assert env["SGLANG_DEEPEP_V2_NUM_MAX_DISPATCH_TOKENS_PER_RANK"] == "8192"  # a chunk of a rank
+    (said,) = refusal(lambda: serve(card(), options=asked, wideep_release=releases()[-1]))
+    assert "'deepep_v2' is not one of none, deepep" in said.message
+
+
 def test_deepseek_v4_has_pages_of_one_size(serve: Serve) -> None:
     v4 = card("mxfp4", block=1, architecture="DeepseekV4ForCausalLM")
     assert "--page-size 256" in worker(serve(v4, gpu="b300"))

@@ -56,7 +56,7 @@ def page_size(case: Case) -> Iterator[Problem]:
         )
     if case.only_page_size and page != case.only_page_size:
         yield warn(
-            f"SGLang gives {case.settings.model} pages of {case.only_page_size} tokens, whatever is asked for",
+            f"SGLang gives {case.settings.model} pages of {case.only_page_size} tokens, whatever is asked",
             case.at("page_size"),
             f"remove page_size, or set it to {case.only_page_size} in all pools",
         )
