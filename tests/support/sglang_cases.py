@@ -348,7 +348,7 @@ STRICTER = [
              both={"attention_backend": "fa3"}, variables=A100),
     stricter("Mooncake in venv", LITE, D, "ImportError at start", variables=VENV | {"wideep_kv_transfer": "mooncake"}),
     stricter("prompts longer than decode's sequences", R1, D, "decode refuses them when they are computed",
-             options={"context_length": 8192}),
+             both={"context_length": 16384}, options={"context_length": 8192}),
     stricter("drafts in prefill alone", LITE, P, "decode registers fewer regions of KV cache: each request fails",
              extra=DRAFTS),
     stricter("stages in decode alone", R1, D, "asserted at the first request", options=HALF_TP, extra={"pp-size": 2}),

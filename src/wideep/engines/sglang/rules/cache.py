@@ -116,8 +116,12 @@ def chunked_prefill(case: Case) -> Iterator[Problem]:
 
 @rule
 def context_length(case: Case) -> Iterator[Problem]:
-    """SGLang refuses a longer one than the model's, unless the operator insists by environment."""
-    yield from shared.context_length(case, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN")
+    """SGLang refuses a longer one than the model's, unless the operator insists by environment.
+
+    With words of another config.json (rope_scaling for YaRN) the model's own length is another, too.
+    """
+    if "json-model-override-args" not in case.extra:
+        yield from shared.context_length(case, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN")
 
 
 @rule
