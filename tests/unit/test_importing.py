@@ -105,6 +105,19 @@ def test_roles_of_files_that_do_not_say_them(tmp_path: Path) -> None:
         read([], roles={"prefil": tmp_path / "one.sh"})
 
 
+def test_a_switch_that_became_an_all_to_all(tmp_path: Path) -> None:
+    text = (
+        "SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE=1 python -m sglang.launch_server --model-path"
+        " deepseek-ai/DeepSeek-V4-Pro --tp 8 --dp 8 --enable-dp-attention --moe-a2a-backend deepep"
+    )
+    inventory = imported(tmp_path, text, gpu="b300")
+    assert inventory.variables["wideep_pools"]["aggregated"]["options"]["sglang"]["a2a_backend"] == "megamoe"
+    assert "changed" in {
+        row.state for row in inventory.rows if row.name == "SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE"
+    }
+    check_round_trip(inventory)
+
+
 def test_one_host_for_workers_that_name_their_gpus(tmp_path: Path) -> None:
     text = "".join(
         f"CUDA_VISIBLE_DEVICES={gpus} python3 -m dynamo.sglang --model-path /data/m --served-model-name"

@@ -45,6 +45,7 @@ VARIABLES = {
     "request-plane": "wideep_request_plane",
     "event-plane": "wideep_event_plane",
 }
+MEGA_MOE = "SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE"
 # What the launch sets itself.
 OWN_ENV = {
     "SGLANG_HOST_IP": "wideep_address",
@@ -72,6 +73,7 @@ def read(worker: Worker, release: Release) -> Reading:
                 reading.row(setting, found.state, found.why)
             else:
                 _place(reading, catalogue, setting, found)
+    _mega_moe(reading, worker, release)
     _pin(reading)
     read_env(
         reading,
@@ -81,6 +83,22 @@ def read(worker: Worker, release: Release) -> Reading:
         options=dict.fromkeys(DISPATCH_ENV.values(), "dispatch_tokens_per_rank"),
     )
     return reading
+
+
+def _mega_moe(reading: Reading, worker: Worker, release: Release) -> None:
+    on = ("1", "true")
+    switch = next((s for s in worker.env if s.name == MEGA_MOE and str(s.value).lower() in on), None)
+    switch = next(
+        (s for s in worker.env if s.name == MEGA_MOE and str(s.value).lower() in ("1", "true")), None
+    )
+    known = release.catalogue(PROGRAM).find("--moe-a2a-backend")
+    if not switch or not known or known.refuses("megamoe") or reading.options.get("a2a_backend") != "deepep":
+        return
+    reading.options["a2a_backend"] = "megamoe"
+    reading.options.pop("deepep_mode", None)
+    for flag in ("moe-a2a-backend", "deepep-mode"):
+        reading.said.pop(flag, None)
+    reading.row(switch, "changed", "a2a_backend: megamoe, where the command says deepep")
 
 
 def _place(reading: Reading, catalogue: Catalogue, setting: Setting, found: list[Found]) -> None:
