@@ -3,7 +3,8 @@
 .venv/bin/python -m tests.system.kills --release 1.6.1 --router kv --killed decode --runs 8 --clients 8
 
 Deploys inventories/local in a directory and on ports of its own, and removes it. Prints a JSON line a run and
-the row for docs/explanation/failures.md. Statuses of 503 are counted apart: the frontend itself refused.
+the row for docs/explanation/failures.md. Statuses of 503 are counted apart: the frontend itself refused; from
+the first of them to the last is the outage.
 """
 
 from __future__ import annotations
@@ -73,17 +74,20 @@ def main() -> None:
         deployment.run("site").raise_for_status()
         for role in given.killed or ("decode", "prefill"):
             total: Counter[str] = Counter()
-            failed = []
+            failed, longest = [], 0.0
             for run in range(given.runs):
                 answers = one(deployment, f"{role}-{run % 2}", given.clients)
                 kinds = Counter(answer.kind for answer in answers)
                 total += kinds
                 failed.append(len(answers) - kinds["complete"])
-                print(json.dumps({"killed": role, "run": run, **kinds}), flush=True)
+                refused = [answer.start for answer in answers if answer.kind == "refused"]
+                outage = round(max(refused) - min(refused), 1) if refused else 0.0
+                longest = max(longest, outage)
+                print(json.dumps({"killed": role, "run": run, "outage_s": outage, **kinds}), flush=True)
             lost = ", ".join(f"{total[kind]} {kind}" for kind in ("refused", "failed", "empty", "cut"))
             print(
                 f"| {given.release} | {given.router} | {role} | {sum(failed)} of {sum(total.values())}"
-                f" ({lost}) | {' '.join(map(str, failed))} |",
+                f" ({lost}) | {' '.join(map(str, failed))} | {longest} s |",
                 flush=True,
             )
     finally:
