@@ -6,7 +6,7 @@ usage: cluster.py up|down
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import signal
 import subprocess
@@ -23,13 +23,9 @@ CONTROLLER = str(ROOT / "tests" / "cluster" / "controller.py")
 
 def dynamo_python() -> Path:
     """Return a Python that has Dynamo: that of the tests, made when it is missing."""
-    path = ROOT / "tests" / "integration" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("integration_conftest", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Path(module.dynamo_bin.__wrapped__()) / "python"
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    environments = importlib.import_module("environments")
+    return Path(environments.dynamo()) / "python"
 
 
 def is_controller(pid: int) -> bool:

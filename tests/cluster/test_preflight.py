@@ -335,11 +335,14 @@ def test_another_gpu_than_planned() -> None:
 
 
 def test_pods_of_others(api: client.ApiClient) -> None:
-    """Their quantities are of all forms; a worker of ours elsewhere keeps its node."""
+    """Their quantities are of all forms; a worker that bears no other beside it keeps its node."""
     labels = {"wideep.dynamo/role": "worker", "wideep.dynamo/deployment": "chat"}
     container = {"name": "a", "image": "registry.example.com/a"}
     container["resources"] = {"requests": {"memory": "129e6", "cpu": "500u"}}
+    term = {"topologyKey": "kubernetes.io/hostname", "namespaceSelector": {}}
+    term["labelSelector"] = {"matchLabels": {"wideep.dynamo/role": "worker"}}
     spec = {"nodeName": "gpu-0", "containers": [container], "tolerations": [{"operator": "Exists"}]}
+    spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
     core = client.CoreV1Api(api)
     core.create_namespaced_pod("default", {"metadata": {"name": "theirs", "labels": labels}, "spec": spec})
     try:

