@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from typer import rich_utils
 
-from wideep import __version__, own_card, runner
+from wideep import __version__, runner
 from wideep.console.progress import LiveProgress, Progress, recap
 from wideep.console.result import Result
 from wideep.problems import Problem, RefusedError
@@ -194,6 +194,8 @@ def _model_add(
         raise RefusedError(
             [Problem("no such inventory", str(inventory), "name a directory or file that is there")]
         )
+    from wideep import own_card  # noqa: PLC0415 - a tenth of a second that no other verb should pay
+
     print(own_card.add(path, name, place, overwrite=overwrite).text)
     return 0
 

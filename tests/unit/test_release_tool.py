@@ -113,7 +113,9 @@ def test_what_wideep_gives_its_processes_is_read_by_them(one: Release) -> None:
     """Names of variables in our code that begin as Dynamo's, NATS', etcd's or SGLang's do."""
     found = json.loads((one.path / "environment.json").read_text())
     known = {name for names in found.values() for name in names}
-    sources = [path.read_text() for path in (ROOT / "src" / "wideep").rglob("*.py")]
+    files = (ROOT / "src" / "wideep").rglob("*.py")
+    # What is imported has variables of engines older than any release of ours.
+    sources = [path.read_text() for path in files if path.name != "importing.py"]
     ours = {name for text in sources for name in environment_names.QUOTED.findall(text)}
     assert {"DYN_SYSTEM_PORT", "ETCD_ENDPOINTS", "NATS_SERVER", "SGLANG_HOST_IP"} <= ours
     backends = next(
