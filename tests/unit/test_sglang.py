@@ -775,6 +775,16 @@ def test_what_only_a_benchmark_may_do_has_to_be_said(name: str, value: str) -> N
     assert "accepted for a benchmark" in said.message
 
 
+def test_more_requests_than_deepep_carries_are_a_benchmarks_own_matter() -> None:
+    groups, hosts = deployment(Combination("", R1, D, options={"max_running_requests": 4128}), MODELS)
+    with pytest.raises(RefusedError, match="wideep_benchmark_only: true"):
+        make_plan(groups, hosts)
+    for own in hosts.values():
+        own["wideep_benchmark_only"] = True
+    said = [problem for problem in make_plan(groups, hosts).warnings if "129 sequences" in problem.message]
+    assert [problem.where for problem in said] == [f"{OPTIONS}.max_running_requests"]
+
+
 def test_patience_that_hides_dead_peers_is_said() -> None:
     names = ("SGLANG_DISAGGREGATION_WAITING_TIMEOUT", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT")
     for name in names:

@@ -142,7 +142,8 @@ class Case(PoolCase[TrtllmOptions]):
     @property
     def longest_prompt(self) -> int:
         """Return the tokens of the longest prompt, 0 if unknown. Decode's own limit is prompt and answer."""
-        return min(self.of_prefill or self.longest, self.longest)
+        own = _in_a_step(self.options, self.longest) if self.role == "prefill" else self.longest
+        return min(self.of_prefill or own, own)
 
     @property
     def stages(self) -> int:
@@ -315,9 +316,16 @@ def _prompts(deployment: Deployment, card: ModelCard | None) -> int | None:
     """Return the longest sequence of the prefill pool."""
     for pool in deployment.pools:
         if pool.name == "prefill":
-            length = parse_options(pool, "trtllm", TrtllmOptions)[0].context_length
-            return length or (card.context_length if card else None)
+            options = parse_options(pool, "trtllm", TrtllmOptions)[0]
+            length = options.context_length or (card.context_length if card else 0)
+            return _in_a_step(options, length) or None
     return None
+
+
+def _in_a_step(options: TrtllmOptions, length: int) -> int:
+    """Return the tokens of the longest prompt that is taken: without chunks, it is computed in one step."""
+    step = options.max_num_tokens if not options.chunked_prefill else None
+    return min(length, step or length)
 
 
 def graph_sizes(largest: int) -> list[int]:

@@ -26,7 +26,7 @@ def transfer_buffer(case: Case) -> Iterator[Problem]:
     """A prompt longer than the buffer blocks the transfer: workers hang later, under load, and stay so."""
     o, prompt = case.options, case.longest_prompt
     if case.disaggregated and (o.max_tokens_in_buffer or 0) < prompt:
-        whose = "context_length of prefill" if prompt == case.of_prefill else "context_length"
+        whose = "longest of prefill" if prompt == case.of_prefill else "longest"
         yield Problem(
             f"max_tokens_in_buffer {o.max_tokens_in_buffer} is less than a prompt can be"
             f" ({whose} {prompt}): transfers would hang under load",
