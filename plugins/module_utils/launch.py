@@ -102,6 +102,7 @@ class Launch(TypedDict):
     open_files: int
     lock_memory: bool
     shares_descriptors: bool
+    reads: list[str]
     gang: Gang | None
 
 

@@ -282,6 +282,14 @@ def test_in_containers_the_ranks_are_in_them() -> None:
     assert not any(word.startswith("--env=PATH") for word in (*head.argv, *rank.argv))
 
 
+def test_a_draft_model_is_there_in_containers() -> None:
+    eagle = {"algorithm": "eagle3", "steps": 2, "draft_model": "/data/models/eagle"}
+    change = replace(RIGHT["in containers"], both={"speculative": eagle})
+    assert "--volume=/data/models/eagle:/data/models/eagle:ro" in launch(change).argv
+    beside = replace(change, both={"speculative": {**eagle, "draft_model": "/data/models/it/eagle"}})
+    assert not any("it/eagle" in word for word in launch(beside).argv if word.startswith("--volume"))
+
+
 def test_two_mpirun_in_containers_of_one_host_are_refused() -> None:
     change = replace(RIGHT["in containers"], both={"data_parallel_size": 8})
     groups, hosts = deployment(change)

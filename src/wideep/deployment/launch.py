@@ -129,7 +129,8 @@ class Launch:
     `depends_on` names services of the same host that must be started before. `cleanup` is a command that is
     run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
     does not matter. `shares_descriptors`: its processes take file descriptors from each other (pidfd_getfd),
-    for which a container needs SYS_PTRACE. Times are in seconds.
+    for which a container needs SYS_PTRACE. `reads`: what the operator has put on the host beside the model's
+    directory (a draft model, a file of placements). Times are in seconds.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Launch:
     open_files: int = 65536
     lock_memory: bool = False
     shares_descriptors: bool = False
+    reads: tuple[str, ...] = ()
     gang: Gang | None = None
 
     @cached_property

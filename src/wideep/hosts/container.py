@@ -134,7 +134,12 @@ def _mounts(site: Site, launch: Launch) -> Iterator[str]:
             yield f"{path}:{path}"
     model = PurePosixPath(site.model_path)
     if launch.component == "worker" and not any(model.is_relative_to(known) for known in inside):
+        inside.append(model)
         yield f"{model}:{model}:ro"
+    for path in map(PurePosixPath, launch.reads):
+        if not any(path.is_relative_to(known) for known in inside):
+            inside.append(path)
+            yield f"{path}:{path}:ro"
     for file in map(PurePosixPath, tls.files(site.deployment.settings, launch.component)):
         if not any(file.is_relative_to(known) for known in inside):
             yield f"{file}:{file}:ro"

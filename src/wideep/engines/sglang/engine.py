@@ -122,6 +122,7 @@ class Sglang(Engine):
             | dict(case.extra)
         )
         cleanup, programs = site.deregister(node) if node == head else ((), ())
+        drafts = case.speculative
         cache = f"{site.state_dir}/cache/sglang-{deployment.release.engines['sglang']}"
         return Launch(
             name=name,
@@ -153,6 +154,7 @@ class Sglang(Engine):
             cleanup=cleanup,
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
+            reads=tuple(path for path in (drafts.draft_model if drafts else "", case.placement) if path),
         )
 
     def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:

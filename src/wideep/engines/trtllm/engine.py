@@ -147,6 +147,7 @@ class Trtllm(Engine):
             stop_timeout_s=site.stop_timeout_s,
             lock_memory=True,
             # So its all-to-all over NVLink maps memory of other GPUs, where NVLink does not span hosts.
+            reads=(drafts.draft_model,) if (drafts := case.speculative) and drafts.draft_model else (),
             shares_descriptors=case.exchanges and not (case.gpu and case.gpu.multi_node_nvlink),
         )
 
