@@ -433,6 +433,16 @@ def test_decode_buffers_what_prefill_may_send() -> None:
     assert engine(change)["max_seq_len"] == 9472
 
 
+def test_where_only_decode_says_a_length_prefill_takes_no_longer_prompts() -> None:
+    groups, hosts = deployment(Change(options={"context_length": 2088}))
+    for own in hosts.values():
+        own["wideep_pools"]["prefill"]["options"].pop("context_length", None)
+    made = launches(make_plan(groups, hosts))
+    for name in (PREFILL, DECODE):
+        tree = yaml.safe_load(file(made[name], "engine.yaml"))
+        assert tree["max_seq_len"] == tree["cache_transceiver_config"]["max_tokens_in_buffer"] == 2088
+
+
 def test_the_load_balancer_counts_slots() -> None:
     online = launch(Change())
     assert yaml.safe_load(file(online, "eplb.yaml")) == {"num_slots": 272, "layer_updates_per_iter": 1}

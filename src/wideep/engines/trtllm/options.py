@@ -309,7 +309,16 @@ def case_of(deployment: Deployment, pool: Pool, catalogue: Catalogue) -> tuple[C
     case = replace(case, given=frozenset(case.options.model_fields_set))
     if case.role == "decode":
         case = replace(case, of_prefill=_prompts(deployment, case.card))
-    return _with_defaults(case), problems
+    return _with_defaults(case, _own_length(deployment, case.card)), problems
+
+
+def _own_length(deployment: Deployment, card: ModelCard | None) -> int | None:
+    """Return the longest sequence of a pool that sets none: the model's, or what decode is set to take."""
+    lengths = [card.context_length] if card else []
+    for pool in deployment.pools:
+        if pool.name == "decode" and (own := parse_options(pool, "trtllm", TrtllmOptions)[0].context_length):
+            lengths.append(own)
+    return min(lengths, default=None)
 
 
 def _prompts(deployment: Deployment, card: ModelCard | None) -> int | None:
@@ -317,7 +326,7 @@ def _prompts(deployment: Deployment, card: ModelCard | None) -> int | None:
     for pool in deployment.pools:
         if pool.name == "prefill":
             options = parse_options(pool, "trtllm", TrtllmOptions)[0]
-            length = options.context_length or (card.context_length if card else 0)
+            length = options.context_length or _own_length(deployment, card) or 0
             return _in_a_step(options, length) or None
     return None
 
@@ -333,8 +342,11 @@ def graph_sizes(largest: int) -> list[int]:
     return [*(1 << n for n in range(largest.bit_length()) if 1 << n < largest), largest]
 
 
-def _with_defaults(case: Case) -> Case:
-    """Fill in what the operator left out; nothing that was set is changed."""
+def _with_defaults(case: Case, own_length: int | None) -> Case:
+    """Fill in what the operator left out; nothing that was set is changed.
+
+    own_length: the longest sequence, where none is set.
+    """
     given = case.options.model_dump(exclude_none=True)
     role = case.role
     tp = given.get("tensor_parallel_size", max(1, case.world_size // case.stages))
@@ -343,7 +355,7 @@ def _with_defaults(case: Case) -> Case:
     seems = eplb.enabled or eplb.redundant_experts > 0
     experts = case.card.experts is not None if case.card else seems
     ep = given.get("expert_parallel_size", tp if experts else 1)
-    context = given.get("context_length", case.card.context_length if case.card else None)
+    context = given.get("context_length", own_length)
     hopper_mla = case.card and case.card.attention.kind == "mla" and case.gpu and case.gpu.compute == 90
     largest = given.get("cuda_graph_max_bs", given.get("max_batch_size", GRAPH_MAX_BS))
     sizes = given.get("cuda_graph_batch_sizes") or graph_sizes(largest)
