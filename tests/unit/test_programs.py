@@ -25,7 +25,7 @@ from example_inventories import inventory, local
 from wideep import programs
 from wideep.deployment.launch import Health, Launch, ProgramFile
 from wideep.plan import Plan, make_plan
-from wideep.programs import Program, names, program
+from wideep.programs import Program, names, program, rank_devices
 
 SOURCES = Path(programs.__file__).parent
 # JSON of the plan of inventories/deepseek_r1_sglang, bytes: it had 409 KiB with a copy of each script in each
@@ -265,3 +265,29 @@ def test_a_service_without_programs_has_none() -> None:
     own = {launch.name: launch for launch in make_plan(*local()).launches["localhost"]}
     assert own["nats"].programs == own["etcd"].programs == own["frontend"].programs == ()
     assert [file.name for file in own["decode-0"].programs] == ["deregister"]
+
+
+# ---- before a rank -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "rank", "expected"),
+    [
+        ("a:1,b:1", "1", "b:1"),
+        ("a:1,b:1", "2", None),
+        ("a:1", "x", None),
+        ("", "0", None),
+        (",b:1", "0", "b:1"),
+    ],
+)
+def test_a_rank_gets_the_device_of_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, devices: str, rank: str, expected: str | None
+) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr(os, "execvp", lambda name, words: became.append((name, words)))
+    monkeypatch.setenv("WIDEEP_RANK_DEVICES", devices)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", rank)
+    monkeypatch.setenv("UCX_NET_DEVICES", "")
+    rank_devices.main("engine", "--tp", "2")
+    assert os.environ["UCX_NET_DEVICES"] == (expected or "")
+    assert became == [("engine", ("engine", "--tp", "2"))]

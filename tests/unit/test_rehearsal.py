@@ -21,6 +21,7 @@ from wideep.rehearsal import Rehearsal, on_hosts, rehearse, retired
 DIRECTORY = "/home/somebody/.local/state/wideep-rehearsal"
 INVENTORIES = (
     *("deepseek_r1_sglang", "deepseek_v4_gb300_sglang", "qwen3_5_h200_sglang"),
+    *("deepseek_r1_h100_sglang", "deepseek_r1_h200_sglang", "glm_5_b200_sglang", "kimi_k2_h200_sglang"),
     *("deepseek_r1_trtllm", "deepseek_r1_trtllm_h100"),
     *("sglang_single_node", "local"),
 )

@@ -60,9 +60,9 @@ def read_graph(path: Path) -> Recipe:
         raise refuse("the graph has no worker whose command is known", str(path), remedy)
     groups.sort(key=lambda group: POOLS.index(group.worker.role))
     roles = [group.worker.role for group in groups]
-    if len(set(roles)) != len(roles):
+    if twice := next((role for role in POOLS if roles.count(role) > 1), None):
         remedy = "give a graph with one component of a role"
-        raise refuse(f"several components are {roles[0]} workers", str(path), remedy)
+        raise refuse(f"several components are {twice} workers", str(path), remedy)
     return reader.recipe
 
 

@@ -18,17 +18,16 @@ def variants(document: Mapping[str, Any], lines: Lines) -> Iterator[tuple[str, d
         return
     base = document["base"]
     names = [key for key in document if key.startswith(("override_", "zip_override_"))]
-    if not names:
-        yield from _sweep("base", base)
     for key in names:
+        over = document[key] or {}
+        if not isinstance(over, Mapping):
+            raise refuse(f"{key} is not a mapping", lines.of(key), "write the keys of base that it changes")
         if key.startswith("override_"):
-            yield from _sweep(key, merged(base, document[key] or {}))
+            yield from _sweep(key, merged(base, over))
             continue
-        count = _rounds(document[key], lines, key)
-        for number in range(count):
-            yield from _sweep(f"{key}[{number}]", merged(base, _slice(document[key], number)))
-    if names:
-        yield "base", base
+        for number in range(_rounds(over, lines, key)):
+            yield from _sweep(f"{key}[{number}]", merged(base, _slice(over, number)))
+    yield from _sweep("base", base)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
