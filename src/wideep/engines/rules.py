@@ -341,13 +341,15 @@ def balanced_somewhere(cases: Sequence[Case]) -> Iterator[Problem]:
 def longest_prompt(cases: Sequence[Case], at: PoolName) -> Iterator[Problem]:
     """A prompt that prefill takes has to fit decode, which refuses it later. at: the pool to change.
 
-    Where that pool has the model's own length, nobody said that such prompts come: a warning.
+    Where prefill has the model's own length, nobody said that such prompts come: a warning.
     """
     if both := pair(cases):
         prefill, decode = both
         if decode.longest and prefill.longest > decode.longest:
-            blamed, other = (prefill, decode) if at == "prefill" else (decode, prefill)
-            said = blamed.options.context_length is not None
+            written = prefill.pool.settings.options
+            sections = (part for part in written.values() if isinstance(part, Mapping))
+            said = any("context_length" in part for part in (written, *sections))
+            blamed, other = (decode, prefill) if said and at == "decode" else (prefill, decode)
             yield Problem(
                 f"prefill takes prompts of {prefill.longest} tokens, and decode sequences of {decode.longest}"
                 " only",

@@ -384,17 +384,20 @@ def _replaced(case: Case) -> Case:
         return case
 
 
-def takes_deepep(case: Case) -> bool:
-    """Whether DeepEP can serve the model's experts on the pool's hosts, where nothing else is asked for."""
+def against_deepep(case: Case) -> str:
+    """Return why DeepEP cannot serve the model's experts on the pool's hosts by itself; empty if it can."""
     mode = case.options.deepep_mode or DEEPEP_MODE[case.role]
-    against = case.deepep_objection(case.options.tensor_parallel_size or case.world_size, mode)
-    return (
-        case.expert_format in (None, *deepep.BY_DEFAULT)
-        and case.runner in case.deepep_runners
-        and (case.gpu is None or case.gpu.deep_gemm)
-        and not any(network.foreign(host) for host in case.hosts)
-        and (against is None or against.severity == "warning")
-    )
+    objection = case.deepep_objection(case.options.tensor_parallel_size or case.world_size, mode)
+    device = next((device for host in case.hosts if (device := network.foreign(host))), "")
+    if case.expert_format not in (None, *deepep.BY_DEFAULT):
+        return f"DeepEP is not chosen for {case.expert_format} experts"
+    if case.runner not in case.deepep_runners:
+        return f"moe_runner_backend {case.runner} cannot take tokens from DeepEP"
+    if case.gpu and not case.gpu.deep_gemm:
+        return f"{case.gpu.product} does not run DeepEP's kernels"
+    if device:
+        return f"DeepEP drives NVIDIA's devices, not {device}"
+    return objection.message if objection and objection.severity == "error" else ""
 
 
 def _whole_dense_layers(case: Case, tp: int) -> bool:
@@ -419,7 +422,7 @@ def _with_defaults(case: Case) -> Case:
     # DeepEP is a package that the official image brings, and pays between hosts. Where one pool does both,
     # EPLB counts in one of its modes only.
     counted = role != "aggregated" or not case.asked_eplb.enabled
-    chosen = spread and counted and takes_deepep(case)
+    chosen = spread and counted and not against_deepep(case)
     a2a = given.get("a2a_backend", "deepep" if chosen else "none")
     most = DISPATCH_LIMIT // case.draft_tokens if a2a in DISPATCH_ENV else GRAPH_MAX_BS
     graph_max_bs = given.get("cuda_graph_max_bs", min(GRAPH_MAX_BS, most))

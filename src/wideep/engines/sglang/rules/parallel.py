@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case, takes_deepep
+from wideep.engines.sglang.options import Case, against_deepep
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
@@ -92,8 +92,9 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
         balanced = case.role == "aggregated" and case.eplb.enabled
         deepep = f"{case.eplb_at('enabled')}: false, for DeepEP" if balanced else "a2a_backend: deepep"
         remedy = f"set {deepep}: then each GPU has them whole"
-        if not takes_deepep(case):
-            remedy = f"give a replica {columns // card.block} GPUs or fewer (nodes_per_replica)"
+        if why := against_deepep(case):
+            fewer = f"give a replica {columns // card.block} GPUs or fewer (nodes_per_replica)"
+            remedy = f"{fewer}; with DeepEP each GPU would have them whole, but {why}"
         parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
     yield from shared.blocks_divide(case, *parts)
 
