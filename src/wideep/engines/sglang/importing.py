@@ -173,7 +173,9 @@ def _option(reading: Reading, option: str, flag: str, one: Found) -> tuple[State
     elif option == "cuda_graph_max_bs" and reading.role == "prefill":
         return "left out", "of decode's CUDA graphs: a prefill worker runs none"
     elif option.endswith("_s") and isinstance(value, float):
-        value = round(value)
+        reading.options[option] = seconds = max(1, round(value))
+        reading.said[flag] = seconds
+        return ("renamed" if seconds == value else "changed"), f"{option}: whole seconds"
     reading.options[option] = value
     if not same(one.value, one.flag.default):  # no command says what is the engine's own
         reading.said[flag] = one.value

@@ -111,6 +111,8 @@ def read(worker: Worker, release: Release, card: ModelCard | None) -> Reading:
     reading.gpus = tp * stages
     if reading.options.get("dp_attention"):
         reading.options["data_parallel_size"] = tp
+        if tp == 1:  # one GPU divides nothing, and the launch says so
+            reading.said.pop("enable_attention_dp", None)
     read_env(reading, worker, release, own=OWN_ENV, options={})
     return reading
 
