@@ -243,8 +243,6 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "UCX by itself": (Change(variables={"wideep_kv_transfer": "ucx"}), "warning", "wideep_kv_transfer", "with ucx TensorRT-LLM moves the KV cache by its CPP", "use nixl"),
     "Mooncake's variables with UCX": (Change(env={"MC_GID_INDEX": "3"}, variables={"wideep_kv_transfer": "ucx"}), "warning", "wideep_pools.decode.env.MC_GID_INDEX",
         "ucx does not read it", "wideep_kv_transfer"),
-    "decode is shorter than the model, and prefill has the model's own": (Change(both={"context_length": None}, options={"context_length": 8448}), "warning",
-        "wideep_pools.prefill.options.context_length", "decode sequences of 8448 only", "set it to 8448"),
     "decode is shorter": (Change(options={"context_length": 4096}), "error", f"{OPTIONS}.context_length", "decode sequences of 4096 only", "same context_length"),
     "the lab's --engine-dir": (Change(extra={"engine-dir": "/x"}), "error", f"{EXTRA}.engine-dir", "is gone", "use --model"),
     "the lab's --config-path": (Change(extra={"config-path": "/x"}), "error", f"{EXTRA}.config-path", "is gone", "use --extra-engine-args"),

@@ -228,6 +228,8 @@ SAID: list[tuple[Combination, str, str, str]] = [
     (Combination("", R1, D, variables=VENV,
                  options={"a2a_backend": "mooncake"}, extra={"elastic-ep-backend": "mooncake"}),
      "wideep_runtime", "a2a_backend mooncake needs the package Mooncake", "container"),
+    (Combination("", LITE, D, both={"speculative": {"algorithm": "mtp", "steps": 1}}),
+     f"{OPTIONS}.speculative", "has no draft layers", "give the card `draft`"),
     (Combination("", R1, D, options={"context_length": 8192}), f"{PREFILL}.options.context_length",
      "prefill takes prompts of 163840 tokens, and decode sequences of 8192", "set it to 8192"),
     (Combination("", LITE, P, extra=DRAFTS), f"{PREFILL}.extra_args.speculative-algorithm",

@@ -324,6 +324,18 @@ def same_drafts(cases: Sequence[Case], *, decode_alone: bool) -> Iterator[Proble
     )
 
 
+def own_drafts(case: PoolCase[Any]) -> Iterator[Problem]:
+    """The model's own draft layers have to be there. A warning: a card may not know them."""
+    drafts, card = case.speculative, case.card
+    if card and drafts and drafts.algorithm == "mtp" and not (drafts.draft_model or card.draft_layers):
+        yield warn(
+            f"the card of {case.settings.model} has no draft layers, and mtp drafts with them: the engine"
+            " would end while it loads the model",
+            case.at("speculative"),
+            "remove it, or give the card `draft` if the checkpoint has such layers",
+        )
+
+
 def balanced_somewhere(cases: Sequence[Case]) -> Iterator[Problem]:
     """What both pools share of balancing is for those that spread experts; one of them has to."""
     both = pair(cases)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wideep.engines import rules as shared
 from wideep.engines.sglang.options import ALGORITHMS, Case
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
@@ -26,6 +27,12 @@ def drafts_of_the_release(case: Case) -> Iterator[Problem]:
         there = ", ".join(ours for ours, theirs in ALGORITHMS.items() if theirs in known)
         where = f"{case.at('speculative')}.algorithm"
         yield Problem(f"this release's SGLang does not know {drafts.algorithm}", where, f"use one of {there}")
+
+
+@rule
+def own_drafts(case: Case) -> Iterator[Problem]:
+    """See `wideep.engines.rules.own_drafts`."""
+    yield from shared.own_drafts(case)
 
 
 @rule

@@ -275,6 +275,7 @@ def _or(numbers: tuple[int, ...]) -> str:
 @rule
 def drafts(case: Case) -> Iterator[Problem]:
     """TensorRT-LLM drafts one token after the other, and refuses what it does not know at its start."""
+    yield from shared.own_drafts(case)
     given, known = case.options.speculative, case.facts.drafts
     if given is None:
         return
