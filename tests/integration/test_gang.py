@@ -654,6 +654,8 @@ def test_a_worker_that_its_launcher_outlives_breaks_the_replica(make: Callable[.
     until_launched(gang, 2)
     assert f"rank 0 on host0: stand_in.worker (pid {pid}) ended, and the launcher goes on" in gang.log(0)
     assert gang.state(0)["breaks"] == 1
+    until("the next worker", lambda: worker(gang) != pid)
+    os.kill(worker(gang), signal.SIGKILL)  # it stays, as an engine that hangs does
 
 
 def test_so_does_a_rank_on_another_host(make: Callable[..., Replica]) -> None:
