@@ -8,6 +8,7 @@ the sums to the published totals.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, get_args
 
@@ -514,12 +515,17 @@ class ModelCard(_Card):
 MODELS: Shelf[ModelCard] = Shelf(ModelCard, "models", "model", "docs/reference/model-cards.md")
 
 
+@lru_cache(maxsize=1)
+def _known_names() -> frozenset[str]:
+    """Return what the project's cards call their models, without owners: asked for each worker of a plan."""
+    return frozenset(full.rpartition("/")[2] for found in MODELS.contents() for full in found["names"])
+
+
 def of_another_model(directory: str, model: str) -> list[Problem]:
     """Return a warning where a model directory has the name of another model that we know."""
     name = PurePosixPath(directory).name
     mine = model.rpartition("/")[2]
-    known = {full.rpartition("/")[2] for found in MODELS.contents() for full in found["names"]}
-    if name == mine or name not in known:
+    if name == mine or name not in _known_names():
         return []
     return [
         Problem(
