@@ -10,7 +10,7 @@ from typing import Any
 from ansible import constants
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 
-from wideep.cluster import downloads, objects
+from wideep.cluster import downloads, graphs, objects
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.kubernetes.names import GRAPHS, GROUP, env_secret
 from wideep.problems import describe
@@ -52,6 +52,7 @@ class ActionModule(ControllerAction):
         problems = []
         if there:
             problems = objects.foreign(cluster, [*model, *graph]) + downloads.other_models(cluster, model)
+            problems = problems or graphs.unchangeable(cluster, graph)
         if problems:
             return {"failed": True, "wideep_refused": True, "msg": describe(problems)}
         # Applied by cluster_secrets, whose values are not in the plan.

@@ -25,7 +25,7 @@ class ActionModule(ControllerAction):
                 "target": {"choices": ["graph", "job", "operator"], "required": True},
                 "name": {"type": "str", "default": ""},
                 "namespace": {"type": "str", "required": True},
-                "version": {"type": "str", "default": "v1alpha1"},
+                "version": {"type": "str", "default": "v1beta1"},
                 "deadline_s": {"type": "float", "required": True},
                 "because": {"type": "str", "default": ""},
             }

@@ -27,7 +27,7 @@ options:
   version:
     description: Version of the DynamoGraphDeployment's API.
     type: str
-    default: v1alpha1
+    default: v1beta1
   deadline_s:
     description: Seconds to wait.
     type: float

@@ -20,7 +20,9 @@ from places import REPOSITORY, program
 from waiting import until
 
 HERE = Path(__file__).resolve().parent
-BED = (sys.executable, str(REPOSITORY / "tools" / "kube" / "bed.py"), "--offset", "700")
+# Two runs on one machine need different ports.
+OFFSET = os.environ.get("WIDEEP_BED_OFFSET", "700")
+BED = (sys.executable, str(REPOSITORY / "tools" / "kube" / "bed.py"), "--offset", OFFSET)
 DGD = "dynamographdeployments.nvidia.com"
 
 
@@ -90,10 +92,10 @@ def namespace(api: client.ApiClient, empty_namespace: str) -> Iterator[str]:
 
 
 @contextmanager
-def crd(api: client.ApiClient, version: str) -> Iterator[None]:
-    """Serve DynamoGraphDeployments in one version."""
+def crd(api: client.ApiClient, stored: str, *others: str) -> Iterator[None]:
+    """Serve DynamoGraphDeployments in one version, or in several that nothing converts."""
     extensions = client.ApiextensionsV1Api(api)
-    body = make_crd.crd(version)
+    body = make_crd.crd(stored, *others)
     extensions.create_custom_resource_definition(body)
     plural, _, group = DGD.partition(".")
 

@@ -31,8 +31,8 @@ def structural(schema: Any) -> Any:
     return made
 
 
-def crd(version: str) -> dict[str, Any]:
-    """Return the CRD that serves one version: the operator converts between versions, the chart does not."""
+def crd(stored: str, *others: str) -> dict[str, Any]:
+    """Return the CRD that stores one version and serves others: nothing converts between them here."""
     schema = find_release().graph_schema()
     names, group = schema["names"], schema["group"]
     columns = [
@@ -56,7 +56,7 @@ def crd(version: str) -> dict[str, Any]:
                 {
                     "name": version,
                     "served": True,
-                    "storage": True,
+                    "storage": version == stored,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
                     "schema": {
@@ -66,6 +66,7 @@ def crd(version: str) -> dict[str, Any]:
                         }
                     },
                 }
+                for version in (stored, *others)
             ],
         },
     }

@@ -40,7 +40,7 @@ def apply(kubeconfig: str, *objects: dict[str, Any]) -> None:
     subprocess.run(command, input=to_yaml(objects), text=True, check=True, stdout=subprocess.DEVNULL)
 
 
-def graph_status(api: client.ApiClient, name: str, version: str = "v1alpha1") -> dict[str, Any]:
+def graph_status(api: client.ApiClient, name: str, version: str = "v1beta1") -> dict[str, Any]:
     custom = client.CustomObjectsApi(api)
     found = custom.get_namespaced_custom_object(
         "nvidia.com", version, "dynamo", "dynamographdeployments", name
@@ -48,7 +48,7 @@ def graph_status(api: client.ApiClient, name: str, version: str = "v1alpha1") ->
     return dict(found.get("status", {}))
 
 
-def ready(api: client.ApiClient, name: str, version: str = "v1alpha1") -> bool:
+def ready(api: client.ApiClient, name: str, version: str = "v1beta1") -> bool:
     conditions = graph_status(api, name, version).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
@@ -101,7 +101,7 @@ def test_pod_templates_are_accepted_as_pods(api: client.ApiClient, namespace: st
 
 
 def test_who_may_not_is_told(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
-    with crd(api, "v1alpha1"):
+    with crd(api, "v1beta1"):
         guest = config.new_client_from_config(str(Path(kubeconfig).with_name("kubeconfig-guest")))
         problems = server.dry_run(guest, manifests("trtllm").graph)
         assert len(problems) == 3
@@ -110,7 +110,7 @@ def test_who_may_not_is_told(kubeconfig: str, api: client.ApiClient, namespace: 
 
 def test_cluster_without_the_platform(api: client.ApiClient, namespace: str) -> None:
     (problem,) = server.dry_run(api, manifests("sglang").graph)
-    assert "does not know nvidia.com/v1alpha1" in problem.message
+    assert "does not know nvidia.com/v1beta1" in problem.message
 
 
 # ---- what becomes of it --------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_a_forwarded_request_is_answered(
     model = REPOSITORY / "configs" / "models" / "rehearsal"
     etcd = f"http://127.0.0.1:{23790 + int(BED[-1])}"
     serve = ("--serve", str(tmp_path), "--python", str(dynamo_bin / "python"), "--model", str(model))
-    with crd(api, "v1alpha1"), controller(kubeconfig, *serve, "--etcd", etcd):
+    with crd(api, "v1beta1"), controller(kubeconfig, *serve, "--etcd", etcd):
         name = made.graph[-1]["metadata"]["name"]
         apply(kubeconfig, *made.model, *made.graph)
         until("the graph is ready", lambda: ready(api, name), 120)
@@ -310,7 +310,7 @@ def test_the_controllers_processes_are_those_of_its_pods(
         well = ready(api, name) and len(running()) == len(heads) == len(uids)
         return set(uids.values()) if well and not before & set(uids.values()) else set()
 
-    with crd(api, "v1alpha1"):
+    with crd(api, "v1beta1"):
         with controller(kubeconfig, *serve, "--etcd", etcd):
             apply(kubeconfig, *made.model, *made.graph)
             first = until("the graph is ready", lambda: anew(set()), 120)
@@ -325,7 +325,7 @@ def test_the_controllers_processes_are_those_of_its_pods(
         with controller(kubeconfig, *serve, "--etcd", etcd):
             until("the heads run again", lambda: anew(second | first), 120)
             client.CustomObjectsApi(api).delete_namespaced_custom_object(
-                "nvidia.com", "v1alpha1", namespace, "dynamographdeployments", name
+                "nvidia.com", "v1beta1", namespace, "dynamographdeployments", name
             )
             until("they end with their graph", lambda: not running())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import HERE, REPOSITORY, crd, granted, kind, make_manifests
+from conftest import DGD, HERE, REPOSITORY, crd, granted, kind, make_manifests
+from example_playbook import run_action
 from kubernetes import client
 from waiting import until
 
+from wideep.cluster import objects
 from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.inventory.secrets import Secrets
+from wideep.kubernetes.manifests import to_yaml
 from wideep.preflight.model import Check
 from wideep.published import Published
 from wideep.reference.release import find_release
@@ -52,8 +56,6 @@ def failures(
 
 def refused(**own: Any) -> str:
     """Return what the role says itself (`--tags platform` leaves preflight out)."""
-    from example_playbook import run_action
-
     given = {"namespace": "dynamo-system", "release": "dynamo-platform", "chart_ref": CHART}
     done = run_action("cluster_platform", {"platform": {**given, **own}}, wideep_plan=plan().to_dict())
     assert done["failed"]
@@ -85,8 +87,6 @@ def test_what_is_right_is_accepted() -> None:
 def test_no_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(tmp_path / "none"))
     only(failures(), "api", f"no usable kubeconfig at {tmp_path / 'none'}: ", "kubectl version")
-    from example_playbook import run_action
-
     done = run_action("cluster_status", {}, wideep_plan=plan().to_dict())
     assert "fix: correct ~/.kube/config" in done["msg"]
 
@@ -204,7 +204,7 @@ def test_planes_of_an_operator_of_others(api: client.ApiClient) -> None:
     labels = {"app.kubernetes.io/name": "dynamo-operator"}
     core = client.CoreV1Api(api)
     body = {"metadata": {"name": "config", "labels": labels}, "data": {"config.yaml": "infrastructure:\n"}}
-    with crd(api, "v1alpha1"), kind(api, "podcliquesets", "PodCliqueSet", "grove.io"), operator(api):
+    with crd(api, "v1beta1"), kind(api, "podcliquesets", "PodCliqueSet", "grove.io"), operator(api):
         report = judge(plan(**own), THEIRS, Secrets(TOKEN))
         assert any("nothing tells whether the operator knows nats" in c.seen for c in report.checks)
         core.create_namespaced_config_map("default", body)
@@ -225,8 +225,40 @@ def test_an_address_that_nothing_uses() -> None:
 
 
 def test_crd_of_another_version(api: client.ApiClient) -> None:
-    with crd(api, "v1beta1"):
-        only(failures(), "crd", "serves v1beta1", "wideep_graph_api: v1beta1")
+    with crd(api, "v1alpha1"):
+        only(failures(), "crd", "serves v1alpha1", "wideep_graph_api: v1alpha1")
+
+
+@contextmanager
+def running(kubeconfig: str, made: Published, **metadata: Any) -> Iterator[None]:
+    """Have the graph of a plan in the cluster, as a run applied it."""
+    graph = objects.marked(made.objects.graph[-1], made.deployment)
+    graph["metadata"] |= metadata
+    kubectl = ["kubectl", f"--kubeconfig={kubeconfig}"]
+    words = ["apply", "--server-side", "--field-manager=wideep", "--filename=-"]
+    subprocess.run([*kubectl, *words], input=to_yaml([graph]), text=True, check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        words = ["delete", DGD, made.deployment, f"--namespace={made.namespace}"]
+        subprocess.run([*kubectl, *words], check=True, capture_output=True)
+
+
+def refused_graph(made: Published) -> str:
+    """Return what the role says of a graph (`--tags graph` leaves preflight out)."""
+    done = run_action("cluster_objects", {}, wideep_plan=made.to_dict())
+    assert done["failed"]
+    assert done["wideep_refused"]
+    return str(done["msg"])
+
+
+def test_a_running_graph_keeps_its_api(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
+    before = plan(wideep_graph_api="v1alpha1")
+    with crd(api, "v1alpha1", "v1beta1"), running(kubeconfig, before):
+        words = "made in nvidia.com/v1alpha1", "run teardown", "wideep_graph_api: v1alpha1"
+        only(failures(), "manifests", *words)
+        assert words[0] in refused_graph(plan())
+        assert failures(wideep_graph_api="v1alpha1") == []
 
 
 @contextmanager

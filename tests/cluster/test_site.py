@@ -84,7 +84,7 @@ class Site:
 
     def graph(self) -> dict[str, Any]:
         found = self.custom.get_namespaced_custom_object(
-            "nvidia.com", "v1alpha1", NAMESPACE, "dynamographdeployments", NAME
+            "nvidia.com", "v1beta1", NAMESPACE, "dynamographdeployments", NAME
         )
         return dict(found)
 
@@ -216,7 +216,7 @@ def site(
         with ExitStack() as rights:
             rights.enter_context(granted(api, NAMESPACE, RIGHTS))
             said["download"] = failed(made.run("site", NO_HUB, tags="graph"))
-            graphs = made.custom.list_cluster_custom_object("nvidia.com", "v1alpha1", DGD.partition(".")[0])
+            graphs = made.custom.list_cluster_custom_object("nvidia.com", "v1beta1", DGD.partition(".")[0])
             said["graphs"] = graphs["items"]
             # The same Job, once the hub is there. Nobody looks at the graph yet.
             said["graph"] = gave_up(made.run("site", {"graph_deadline_s": 1}, tags="graph"))

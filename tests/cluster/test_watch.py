@@ -42,7 +42,7 @@ def says(cluster: Cluster, *words: str) -> None:
         return all(word in text for word in words)
 
     until(f"the report says {words}", told)
-    assert not watch.graph(cluster, "dynamo", NAME, "v1alpha1").done
+    assert not watch.graph(cluster, "dynamo", NAME, "v1beta1").done
 
 
 def test_a_missing_right_ends_a_wait(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_image_that_cannot_be_pulled(
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with crd(api, "v1alpha1"), controller(kubeconfig):
+    with crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig, frontend_image=f"registry.example.com/no-such-image:{RELEASE.dynamo}")
         event(api, "Pod", f"{NAME}-frontend-0", "Failed", "of a predecessor", uid="2")
         says(cluster, f"pod {NAME}-frontend-0 on cpu-0: ImagePullBackOff", "Failed to pull image: not found")
@@ -83,11 +83,11 @@ def test_image_that_cannot_be_pulled(
         monkeypatch.setattr(watch, "PULL_S", 2)
         why = "no use: pod deepseek-r1-wideep-frontend-0 has been without its image for 0 minutes"
         assert f"{why} (ImagePullBackOff)" in wait_for_graph()
-        assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
+        assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1beta1").progress
 
 
 def test_crash_loop(kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
-    with crd(api, "v1alpha1"), controller(kubeconfig):
+    with crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig, annotations={"bed.wideep/crashes": "CUDA out of memory"})
         says(cluster, "CrashLoopBackOff", "exit code 1 (Error) CUDA out of memory", "event BackOff")
         said = wait_for_graph()
@@ -96,7 +96,7 @@ def test_crash_loop(kubeconfig: str, api: client.ApiClient, namespace: str, clus
 
 
 def test_no_gpus_are_free(kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
-    with crd(api, "v1alpha1"), controller(kubeconfig):
+    with crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig, tolerations=[])
         says(cluster, "unschedulable", "untolerated taint", "event FailedScheduling")
 
@@ -104,10 +104,10 @@ def test_no_gpus_are_free(kubeconfig: str, api: client.ApiClient, namespace: str
 def test_operator_that_does_not_answer(
     kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
 ) -> None:
-    with crd(api, "v1alpha1"):
+    with crd(api, "v1beta1"):
         put(kubeconfig)
         says(cluster, "there are no pods", "does not answer", "operator's log")
-        assert watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress == (
+        assert watch.graph(cluster, "dynamo", NAME, "v1beta1").progress == (
             "the operator has not looked at it yet"
         )
 
@@ -116,13 +116,13 @@ def test_operator_that_does_not_see_a_change(
     kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
 ) -> None:
     """All was well, and its last word says so: of the version before."""
-    with crd(api, "v1alpha1"):
+    with crd(api, "v1beta1"):
         with controller(kubeconfig):
             put(kubeconfig)
             until("the graph is ready", lambda: ready(api, NAME))
         put(kubeconfig, frontend_replicas=2)
         behind = "the operator has not seen the change (generation 2, it reports on 1)"
-        look = watch.graph(cluster, "dynamo", NAME, "v1alpha1")
+        look = watch.graph(cluster, "dynamo", NAME, "v1beta1")
         assert look == watch.Look(False, f"{behind}; pods: 9 ready")
         assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
         made = make_manifests.plan("kubernetes_sglang").publish()
@@ -143,10 +143,10 @@ def test_the_operators_own_reason(
     """Without pods it is all there is: what the operator, Grove or a quota refuses has none."""
     message = "no multinode orchestrator available"
     status = {"conditions": [{"type": "Ready", "status": "False", "reason": "failed", "message": message}]}
-    with crd(api, "v1alpha1"):
+    with crd(api, "v1beta1"):
         put(kubeconfig)
         client.CustomObjectsApi(api).patch_namespaced_custom_object_status(
-            "nvidia.com", "v1alpha1", "dynamo", "dynamographdeployments", NAME, {"status": status}
+            "nvidia.com", "v1beta1", "dynamo", "dynamographdeployments", NAME, {"status": status}
         )
         event(api, "DynamoGraphDeployment", NAME, "Refused", "it is not valid")
         event(api, "PodClique", f"{NAME}-0-prefill-0-prefill-ldr", "FailedCreate", "exceeded quota: gpus")
@@ -161,7 +161,7 @@ def test_the_operators_own_reason(
         assert "somebody else" not in text
         assert "predecessor" not in text
         assert "does not answer" not in text
-        assert message in watch.graph(cluster, "dynamo", NAME, "v1alpha1").progress
+        assert message in watch.graph(cluster, "dynamo", NAME, "v1beta1").progress
 
 
 def test_an_operator_that_is_being_replaced(api: client.ApiClient) -> None:
@@ -218,11 +218,11 @@ def test_teardown_knows_what_is_its_own(
     kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
 ) -> None:
     core = client.CoreV1Api(api)
-    with crd(api, "v1alpha1"), controller(kubeconfig):
+    with crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig)
         until("the graph is ready", lambda: ready(api, NAME))
-        assert watch.graph(cluster, "dynamo", NAME, "v1alpha1").done
-        owned = objects.owned(cluster, "dynamo", "v1alpha1", NAME)
+        assert watch.graph(cluster, "dynamo", NAME, "v1beta1").done
+        owned = objects.owned(cluster, "dynamo", "v1beta1", NAME)
         kinds = [item["kind"] for item in owned]
         assert kinds == ["DynamoGraphDeployment", "Job", "PersistentVolumeClaim"]
         assert "mpi-run-ssh-secret" in {s.metadata.name for s in core.list_namespaced_secret("dynamo").items}
@@ -260,15 +260,15 @@ def test_teardown_knows_what_is_its_own(
         assert f"DynamoGraphDeployment {NAME}" in left
         # The platform is ours where the namespace is, or where it is marked; and stays for graphs of others.
         mine = "dynamo", NAME
-        assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
+        assert leftover.platform_kept(cluster, "dynamo", "v1beta1", mine) == ""
         core.patch_namespace("dynamo", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
-        kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine)
+        kept = leftover.platform_kept(cluster, "dynamo", "v1beta1", mine)
         assert kept == "the platform stays: wideep did not install the platform in dynamo"
         core.create_namespaced_config_map("dynamo", objects.platform_mark("dynamo"))
-        assert leftover.platform_kept(cluster, "dynamo", "v1alpha1", mine) == ""
-        kept = leftover.platform_kept(cluster, "dynamo", "v1alpha1", ("dynamo", "chat"))
+        assert leftover.platform_kept(cluster, "dynamo", "v1beta1", mine) == ""
+        kept = leftover.platform_kept(cluster, "dynamo", "v1beta1", ("dynamo", "chat"))
         assert kept == f"the platform stays: DynamoGraphDeployment {NAME} in dynamo needs it"
-        kept = leftover.platform_kept(cluster, "none", "v1alpha1", mine)
+        kept = leftover.platform_kept(cluster, "none", "v1beta1", mine)
         assert kept == "there is no platform: there is no namespace none"
         assert leftover.namespace_kept(cluster, "none") == "there is no namespace none"
         # With a second deployment in the namespace the volume stays, and that it was filled.
@@ -276,14 +276,14 @@ def test_teardown_knows_what_is_its_own(
         # As k8s/README.md says, by hand: refused, never taken over, and it may read the volume.
         apply(kubeconfig, *other)
         assert len(objects.foreign(cluster, other)) == len(other)
-        assert objects.owned(cluster, "dynamo", "v1alpha1", "deepseek-r1-trtllm") == []
-        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
+        assert objects.owned(cluster, "dynamo", "v1beta1", "deepseek-r1-trtllm") == []
+        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1beta1", NAME)]
         assert left == ["DynamoGraphDeployment"]
         apply(kubeconfig, *(objects.marked(item, "deepseek-r1-trtllm") for item in other))
-        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1alpha1", NAME)]
+        left = [item["kind"] for item in objects.owned(cluster, "dynamo", "v1beta1", NAME)]
         assert left == ["DynamoGraphDeployment"]
         # What the last version had: a ConfigMap that this one has not.
-        trtllm = objects.owned(cluster, "dynamo", "v1alpha1", "deepseek-r1-trtllm")
+        trtllm = objects.owned(cluster, "dynamo", "v1beta1", "deepseek-r1-trtllm")
         stale = objects.stale(trtllm, [item for item in other if item["kind"] != "ConfigMap"])
         assert {item["kind"] for item in stale} == {"ConfigMap"}
         assert len(stale) == 2

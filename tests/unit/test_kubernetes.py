@@ -168,7 +168,7 @@ def test_both_apis_say_the_same(engine: str) -> None:
 
 
 def test_roles_of_the_two_apis() -> None:
-    alpha = components(made())
+    alpha = components(made(wideep_graph_api="v1alpha1"))
     assert [p["whole"]["componentType"] for p in alpha.values()] == ["frontend", "worker", "worker"]
     assert [p["whole"].get("subComponentType") for p in alpha.values()] == [None, "prefill", "decode"]
     beta = components(made(wideep_graph_api="v1beta1"))
@@ -481,9 +481,11 @@ def test_replicas_and_single_node() -> None:
     assert found.expected["prefill"] == Expected("prefill", "dynamo-deepseek-r1-wideep", 3)
 
 
-def test_image_without_version_needs_the_override() -> None:
-    image = "registry.example.com/sglang@sha256:" + "0" * 64
-    manifests = made(wideep_graph_api="v1beta1", **cluster(image=image))
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("rest", ["@sha256:" + "0" * 64, ":latest", ""])
+def test_image_without_version_needs_the_override(api: str, rest: str) -> None:
+    manifests = made(wideep_graph_api=api, **cluster(image=f"registry.example.com/sglang{rest}"))
+    assert schema.check(manifests.graph, RELEASE) == []
     parts = components(manifests)
     assert parts["decode"]["whole"]["runtimeVersionOverride"] == RELEASE.dynamo
     assert "runtimeVersionOverride" not in parts["frontend"]["whole"]
@@ -696,11 +698,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "it has 8",
     ),
     "replicas share a node": (pools(replicas_per_node=2), "wideep_pools.prefill.replicas_per_node", "itself"),
-    "tag without a version": (
-        cluster(image="registry.example.com/sglang:latest"),
-        "wideep_kubernetes.image",
-        "no version",
-    ),
     "another Dynamo": (
         cluster(frontend_image="registry.example.com/frontend:1.5.0"),
         "wideep_kubernetes.frontend_image",

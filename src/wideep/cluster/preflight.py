@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wideep.cluster import downloads, helm, nodes, objects, server
+from wideep.cluster import downloads, graphs, helm, nodes, objects, server
 from wideep.cluster import platform as values
 from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError, is_ours, labels_of
 from wideep.cluster.platform import Platform
@@ -465,6 +465,7 @@ def _names(case: _Case, checks: _Checks) -> None:
 def _dry_run(case: _Case, checks: _Checks) -> None:
     """Let the API server judge the manifests, where their namespace and kind are known to it."""
     problems = objects.foreign(case.cluster, case.plan.objects.all)
+    problems = problems or graphs.unchangeable(case.cluster, case.plan.objects.graph)
     checks.problems("manifests", problems)
     if problems or case.cluster.get(f"/api/v1/namespaces/{case.namespace}") is None:
         return

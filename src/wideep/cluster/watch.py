@@ -41,7 +41,7 @@ class Target:
     kind: str
     namespace: str
     name: str = ""
-    version: str = "v1alpha1"
+    version: str = "v1beta1"
 
     @property
     def labels(self) -> dict[str, str]:

@@ -143,16 +143,9 @@ def _devices(added: PodAdditions) -> bool:
 
 
 def _images(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
-    settings = deployment.settings
     for variable, image in images(deployment, engine).items():
         version = tag_version(image)
-        if image and not version and settings.graph_api == "v1alpha1":
-            yield Problem(
-                f"the tag of {image} is no version, so the operator refuses it (v1alpha1 has no other place)",
-                f"{WHERE}.{variable}",
-                f"tag the image {deployment.release.dynamo}, or set wideep_graph_api: v1beta1",
-            )
-        elif version and version != deployment.release.dynamo:
+        if version and version != deployment.release.dynamo:
             yield Problem(
                 f"{image} has Dynamo {version}, the plan is checked against {deployment.release.dynamo}",
                 f"{WHERE}.{variable}",

@@ -465,6 +465,10 @@ class _Writer:
     def multinode(part: Component) -> dict[str, int]:
         return {"nodeCount": part.nodes} if part.nodes > 1 else {}
 
+    def runtime_version(self, part: Component) -> str:
+        """Return Dynamo's version where the image's tag names none; the operator injects by it."""
+        return "" if tag_version(part.image) else self.deployment.release.dynamo
+
     def alpha(self, part: Component) -> dict[str, Any]:
         """Return a service of v1alpha1."""
         requests, limits = self.ordinary(part)
@@ -475,6 +479,7 @@ class _Writer:
                 "subComponentType": part.name if part.name in {"prefill", "decode"} else None,
                 "replicas": part.replicas,
                 "multinode": self.multinode(part),
+                "runtimeVersionOverride": self.runtime_version(part),
                 "resources": _set(
                     {
                         "requests": requests,
@@ -520,7 +525,7 @@ class _Writer:
                 "type": part.name if disaggregated else part.launch.component,
                 "replicas": part.replicas,
                 "multinode": self.multinode(part),
-                "runtimeVersionOverride": None if tag_version(part.image) else self.deployment.release.dynamo,
+                "runtimeVersionOverride": self.runtime_version(part),
                 "sharedMemorySize": self.own.shared_memory if part.works else None,
                 "podTemplate": {
                     "metadata": self.pod_metadata(part),
