@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imports import check_round_trip, check_rows, imported, plan_rows, states
+from imports import check_round_trip, check_rows, imported, plan_rows, states, told
 
 from wideep import cli
 from wideep.engines import ENGINES
@@ -138,6 +138,73 @@ def test_replicas_that_are_told_otherwise_are_in_the_table(tmp_path: Path) -> No
     assert len(inventory.groups["aggregated"]) == 2
     changed = [row for row in inventory.rows if row.state == "changed"]
     assert [(row.name, row.value) for row in changed] == [("--page-size", "32")]
+
+
+PAIR = """
+python3 -m dynamo.sglang --model-path /data/m --served-model-name deepseek-ai/DeepSeek-R1 \\
+  --disaggregation-mode prefill --tp-size 8 {}
+python3 -m dynamo.sglang --model-path /data/m --served-model-name deepseek-ai/DeepSeek-R1 \\
+  --disaggregation-mode decode --tp-size 8 {}
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--speculative-algorithm EAGLE --speculative-num-steps 3 --speculative-eagle-topk 1"
+        " --speculative-num-draft-tokens 4",
+        "--speculative-algo NEXTN --speculative-draft-model /data/draft",
+        "--disaggregation-transfer-backend nixl --enable-metrics",
+        "--page-size 64 --mem-fraction-static 0.8 --chunked-prefill-size 8192 --disable-radix-cache",
+        "--enable-eplb --ep-num-redundant-experts 32 --moe-a2a-backend deepep --deepep-mode normal",
+    ],
+)
+def test_what_the_source_says_is_not_added(tmp_path: Path, flags: str) -> None:
+    inventory = imported(tmp_path, PAIR.format(flags, flags), gpu="h200-141gb", benchmark=True)
+    words = tuple(flag.removeprefix("--") for flag in flags.split() if flag.startswith("--"))
+    for role, again in told(inventory).items():
+        mine = {name for name in again if name.startswith(words)}
+        assert len(mine) == len(words)
+        assert mine <= inventory.readings[role].said.keys()
+
+
+def test_numbers_of_drafts_that_nothing_makes_are_left_out(tmp_path: Path) -> None:
+    flags = "--speculative-num-steps 3"
+    inventory = imported(tmp_path, PAIR.format(flags, flags), gpu="h200-141gb")
+    assert states(inventory, "decode")["--speculative-num-steps"] == "left out"
+    assert "speculative" not in inventory.variables["wideep_pools"]["decode"]["options"]
+    check_round_trip(inventory)
+
+
+def test_a_transfer_that_the_source_leaves_open_is_the_engines_own(tmp_path: Path) -> None:
+    open_, mixed = PAIR.format("", ""), PAIR.format("--disaggregation-transfer-backend nixl", "")
+    inventory = imported(tmp_path, open_, gpu="h200-141gb")
+    assert inventory.variables["wideep_kv_transfer"] == "mooncake"
+    assert states(inventory)["wideep_kv_transfer"] == "default"
+    added = plan_rows(inventory)
+    assert ("decode", "disaggregation-transfer-backend") not in added
+    # What is ours is told, of the frontend and the workers.
+    assert added["", "router-mode"] == added["", "migration-limit"] == "added"
+    assert added["prefill", "kv-events-config"] == added["decode", "enable-metrics"] == "added"
+    inventory = imported(tmp_path, mixed, gpu="h200-141gb")
+    assert inventory.variables["wideep_kv_transfer"] == "nixl"
+    assert plan_rows(inventory)["decode", "disaggregation-transfer-backend"] == "added"
+
+
+@pytest.mark.parametrize(
+    ("frontend", "mode"),
+    [
+        ("python3 -m dynamo.frontend --http-port 8000 &", "round-robin"),
+        ("python3 -m dynamo.frontend --router-mode kv &", "kv"),
+        ("DYN_ROUTER_MODE=random python3 -m dynamo.frontend &", "random"),
+        ("", None),
+    ],
+)
+def test_requests_are_routed_as_by_the_sources_frontend(
+    tmp_path: Path, frontend: str, mode: str | None
+) -> None:
+    inventory = imported(tmp_path, frontend + PAIR.format("", ""), gpu="h200-141gb")
+    assert inventory.variables.get("wideep_router_mode") == mode
 
 
 TRTLLM = """

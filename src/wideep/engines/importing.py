@@ -72,8 +72,10 @@ class Worker:
 class Reading:
     """One role in the words of an inventory.
 
-    said: flags and fields that a launch should have again, by the engine's own names. variables: of the
-    deployment. secrets: names for secrets_env. notes: option -> a comment for it.
+    said: flags and fields that a launch should have again, by the engine's own names. follows: names of those
+    that other rows tell of. usual: what the engine does of itself where nothing is said. variables: of the
+    deployment. defaults: of those that the source leaves open. secrets: names for secrets_env. notes: option
+    -> a comment for it.
     gpus, nodes: of a replica, as far as the settings say it.
     """
 
@@ -83,10 +85,13 @@ class Reading:
     env: dict[str, str] = field(default_factory=dict)
     eplb: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     said: dict[str, Any] = field(default_factory=dict)
+    follows: set[str] = field(default_factory=set)
+    usual: dict[str, Any] = field(default_factory=dict)
     gpus: int | None = None
     nodes: int | None = None
 

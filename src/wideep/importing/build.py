@@ -14,6 +14,7 @@ import yaml
 from wideep.engines import ENGINES
 from wideep.engines.importing import Reading, Row, same
 from wideep.engines.options import CommonOptions
+from wideep.importing.commands import FRONTEND_VARIABLES
 from wideep.importing.source import Group, Recipe, refuse
 from wideep.inventory.settings import EplbSettings, PoolSettings
 from wideep.plan import Plan
@@ -61,14 +62,17 @@ class Imported:
 
     def added(self, plan: Plan) -> list[Row]:
         """Return what launches say that the source does not, and what they say otherwise."""
-        rows: list[Row] = []
+        rows = self._frontend(plan)
         for pool in plan.deployment.pools:
             reading = self.readings[pool.name]
             head = pool.replicas[0].head
             name = pool.replicas[0].service(head)
             launch = next(one for one in plan.launches[head.host.name] if one.name == name)
             told = plan.engine.told(launch)
+            usual = reading.usual.items()
             for setting, value in told.items():
+                if setting not in reading.said and (setting in reading.follows or (setting, value) in usual):
+                    continue
                 if setting not in reading.said:
                     rows.append(
                         Row(
@@ -87,6 +91,17 @@ class Imported:
                     rows.append(
                         Row(pool.name, setting, value, "default", "the engine's own, which no flag says")
                     )
+        return rows
+
+    def _frontend(self, plan: Plan) -> list[Row]:
+        """Return what the frontend and all processes do by variables that the source does not set."""
+        rows, catalogue = [], plan.deployment.release.catalogue("dynamo.frontend")
+        for flag, variable in FRONTEND_VARIABLES.items():
+            known = catalogue.find(f"--{flag}")
+            value = getattr(plan.deployment.settings, variable.removeprefix("wideep_"))
+            if known and variable not in self.variables and known.default not in (None, value):
+                becomes = f"{variable}: wideep's own, where Dynamo has {known.default}"
+                rows.append(Row("", flag, value, "added", becomes))
         return rows
 
 
@@ -392,6 +407,12 @@ def _shared(recipe: Recipe, readings: Mapping[str, Reading], rows: list[Row]) ->
             if name in shared and shared[name] != value and name not in ("wideep_model", "wideep_model_path"):
                 rows.append(Row(role, name, value, "changed", f"{shared[name]}: it is one for all pools"))
             shared.setdefault(name, value)
+    for defaults in (recipe.defaults, *(reading.defaults for reading in readings.values())):
+        for name, value in defaults.items():
+            if name not in shared:
+                shared[name] = value
+                why = "what the source's programs do where it says nothing"
+                rows.append(Row("", name, value, "default", why))
     if isinstance(shared.get("wideep_kv_transfer"), str) and len(readings) == 1:
         shared.pop("wideep_kv_transfer")
     return shared

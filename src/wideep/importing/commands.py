@@ -79,12 +79,11 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     sources: role (empty: the command says it) and file. given: values of variables.
     """
     started: list[Started] = []
-    rows: list[Row] = []
-    variables: dict[str, Any] = {}
+    recipe = Recipe("", "", [])
     for role, path in sources:
         script = shell.read(read_text(path), str(path), given)
         for command in script.commands:
-            started += _started(command, script, path, role=role, rows=rows, variables=variables)
+            started += _started(command, script, path, role=role, recipe=recipe)
     if not started:
         return None
     engines = {one.engine for one in started}
@@ -95,19 +94,15 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
             "give the commands of one engine",
         )
     started = _roles(started, sources)
-    groups = [_group([one for one in started if one.role == role], rows) for role in _in_order(started)]
+    for role in _in_order(started):
+        recipe.groups.append(_group([one for one in started if one.role == role], recipe.rows))
     first = started[0]
     name = _text(first.value("served-model-name"))
     path_name = _text(first.value("model-path", "model"))
-    return Recipe(
-        PurePosixPath(name or path_name or sources[0][1].stem).name,
-        first.engine,
-        groups,
-        models=[known for known in (name, path_name) if known],
-        path=path_name,
-        variables=variables,
-        rows=rows,
-    )
+    recipe.name = PurePosixPath(name or path_name or sources[0][1].stem).name
+    recipe.engine, recipe.path = first.engine, path_name
+    recipe.models = [known for known in (name, path_name) if known]
+    return recipe
 
 
 def _text(value: Any) -> str:
@@ -132,8 +127,7 @@ def _started(
     path: Path,
     *,
     role: str,
-    rows: list[Row],
-    variables: dict[str, Any],
+    recipe: Recipe,
 ) -> list[Started]:
     words, where = command.words, f"{command.file}:{command.line}"
     found = program_of(words)
@@ -148,12 +142,12 @@ def _started(
                 script,
                 path,
                 role=role,
-                rows=rows,
-                variables=variables,
+                recipe=recipe,
             )
         ]
     if found[0] == "":
-        _frontend(words[found[2] :], where, rows, variables)
+        env = [Setting(name, value, where) for name, value in command.env.items()]
+        read_frontend(words_to_settings(words[found[2] :], where), env, recipe)
         return []
     return [replace(started_of(command, found, script, path), role=role)]
 
@@ -220,18 +214,30 @@ def _launcher_env(words: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _frontend(words: Sequence[str], where: str, rows: list[Row], variables: dict[str, Any]) -> None:
-    for setting in words_to_settings(words, where):
-        frontend_flag(setting, rows, variables)
+def read_frontend(flags: Sequence[Setting], env: Sequence[Setting], recipe: Recipe) -> list[Setting]:
+    """Read what Dynamo's frontend is told; return the environment that is no flag of it."""
+    catalogue = find_release().catalogue("dynamo.frontend")
+    for setting in flags:
+        _frontend_flag(setting, recipe)
+    told = {setting.name for setting in flags}
+    of_env = {flag.env: flag.flag for flag in catalogue.flags if flag.env}
+    others = []
+    for setting in env:
+        if setting.name not in of_env:
+            others.append(setting)
+        elif of_env[setting.name] not in told:  # which wins
+            _frontend_flag(replace(setting, name=of_env[setting.name]), recipe)
+    router = next(flag for flag in catalogue.flags if flag.flag == "--router-mode")
+    recipe.defaults[FRONTEND_VARIABLES["router-mode"]] = router.default
+    return others
 
 
-def frontend_flag(setting: Setting, rows: list[Row], variables: dict[str, Any]) -> None:
-    """Read a flag of Dynamo's frontend."""
-    release = find_release()
+def _frontend_flag(setting: Setting, recipe: Recipe) -> None:
+    release, variables = find_release(), recipe.variables
     found = resolve(release.catalogue("dynamo.frontend"), release, setting)
 
     def row(state: State, becomes: str) -> None:
-        rows.append(Row("", setting.name, setting.value, state, becomes, setting.where))
+        recipe.rows.append(Row("", setting.name, setting.value, state, becomes, setting.where))
 
     if isinstance(found, Gone):
         row(found.state, found.why)

@@ -12,8 +12,8 @@ from wideep.importing.commands import (
     ROLE_WORDS,
     ROLES,
     Started,
-    frontend_flag,
     program_of,
+    read_frontend,
     started_of,
 )
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse
@@ -120,7 +120,10 @@ class _Graph:
         command = _unwrapped(words, where)
         found = program_of(command.words)
         if found is None or found[0] == "":
-            self._no_worker(name, component, command.words[found[2] :] if found else (), where)
+            env = [*self._environment(component.get("envs") or component.get("env"), *at)]
+            env += self._environment(container.get("env"), *at)
+            flags = words_to_settings(command.words[found[2] :] if found else (), where)
+            self._no_worker(name, component, flags, env=env, where=where)
             return
         one = started_of(command, found, self._files(component), self.path)
         role = _role(name, component, one)
@@ -154,12 +157,20 @@ class _Graph:
         chosen = [name for name in named if name in self.maps] or list(self.maps)
         return shell.Script(files={key: file for name in chosen for key, file in self.maps[name].items()})
 
-    def _no_worker(self, name: str, component: Mapping[str, Any], flags: Sequence[str], where: str) -> None:
-        for setting in words_to_settings(flags, where):
-            frontend_flag(setting, self.recipe.rows, self.recipe.variables)
+    def _no_worker(
+        self,
+        name: str,
+        component: Mapping[str, Any],
+        flags: Sequence[Setting],
+        *,
+        env: Sequence[Setting],
+        where: str,
+    ) -> None:
         kind = component.get("componentType") or component.get("type") or "component"
         setting = Setting(name, kind, where)
         if kind == "frontend":
+            for other in read_frontend(flags, list(self._known(env, "")), self.recipe):
+                self.row("", other, "left out", "of a component that is no worker")
             self.row("", setting, "set by wideep", "the inventory group frontend")
         else:
             self.row("", setting, "left out", "no worker of an engine")

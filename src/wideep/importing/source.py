@@ -34,7 +34,8 @@ class Recipe:
     """A source as a whole.
 
     models: what it calls the model, the best name first. precision: of the weights, where it is said.
-    gpu: its word for the GPU. rows: settings that are no worker's.
+    gpu: its word for the GPU. rows: settings that are no worker's. defaults: variables that it leaves open ->
+    what its own programs do then.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Recipe:
     gpus_per_node: int | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 def refuse(message: str, where: str, remedy: str) -> RefusedError:

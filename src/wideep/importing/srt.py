@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wideep.engines.importing import Dialect, Row, Setting, State, Worker
-from wideep.importing.commands import dialects, frontend_flag
+from wideep.importing.commands import dialects, read_frontend
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
 from wideep.importing.variants import variants
 
@@ -261,16 +261,21 @@ class _Reader:
     def _frontend(self) -> None:
         frontend = self.document.get("frontend") or {}
         dynamo = frontend.get("type", "dynamo") == "dynamo"
+        told: dict[str, list[Setting]] = {"args": [], "env": []}
         for name, value in frontend.items():
             setting = Setting(f"frontend.{name}", _shown(value), self.where("frontend", name))
-            if name == "args" and isinstance(value, Mapping) and dynamo:
-                for flag, one in value.items():
-                    own = Setting(f"--{flag}", None if one is True else one, setting.where)
-                    frontend_flag(own, self.recipe.rows, self.recipe.variables)
+            if name in told and isinstance(value, Mapping) and dynamo:
+                mark = "--" if name == "args" else ""
+                told[name] = [
+                    Setting(f"{mark}{one}", _flag_value(own), setting.where) for one, own in value.items()
+                ]
             elif name in ("type", "args"):
                 self.row("", setting, "kept" if dynamo else "changed", "Dynamo's frontend routes")
             else:
                 self.row("", setting, "set by wideep", "hosts of the inventory group frontend")
+        if dynamo:
+            for other in read_frontend(told["args"], told["env"], self.recipe):
+                self.row("", other, "left out", "of the frontend, which takes flags only")
 
     def _dynamo(self) -> None:
         for name, value in (self.document.get("dynamo") or {}).items():

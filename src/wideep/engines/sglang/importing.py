@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wideep.deployment.launch import Launch
@@ -45,6 +46,9 @@ VARIABLES = {
     "request-plane": "wideep_request_plane",
     "event-plane": "wideep_event_plane",
 }
+TRANSFER, EVENTS = "disaggregation-transfer-backend", "kv-events-config"
+# What the plan decides by a variable of the deployment, and is no address: it may be otherwise in the source.
+POLICIES = (TRANSFER, EVENTS, "enable-metrics")
 MEGA_MOE = "SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE"
 # What the launch sets itself.
 OWN_ENV = {
@@ -67,6 +71,7 @@ def read(worker: Worker, release: Release) -> Reading:
         elif setting.name == "--enable-ep-moe":
             reading.row(setting, "renamed", "expert_parallel_size: all GPUs of the replica")
             reading.options["expert_parallel_size"] = None
+            reading.follows.add("ep-size")
         elif not left_out_as_secret(reading, setting):
             found = resolve(catalogue, release, setting)
             if isinstance(found, Gone):
@@ -74,7 +79,13 @@ def read(worker: Worker, release: Release) -> Reading:
             else:
                 _place(reading, catalogue, setting, found)
     _mega_moe(reading, worker, release)
+    _no_drafts(reading)
     _pin(reading)
+    if reading.role != "aggregated":
+        usual = next(flag.default for flag in catalogue.flags if flag.flag == f"--{TRANSFER}")
+        reading.usual[TRANSFER] = usual
+        if VARIABLES[TRANSFER] not in reading.variables:
+            reading.defaults[VARIABLES[TRANSFER]] = usual
     read_env(
         reading,
         worker,
@@ -86,8 +97,6 @@ def read(worker: Worker, release: Release) -> Reading:
 
 
 def _mega_moe(reading: Reading, worker: Worker, release: Release) -> None:
-    on = ("1", "true")
-    switch = next((s for s in worker.env if s.name == MEGA_MOE and str(s.value).lower() in on), None)
     switch = next(
         (s for s in worker.env if s.name == MEGA_MOE and str(s.value).lower() in ("1", "true")), None
     )
@@ -98,6 +107,7 @@ def _mega_moe(reading: Reading, worker: Worker, release: Release) -> None:
     reading.options.pop("deepep_mode", None)
     for flag in ("moe-a2a-backend", "deepep-mode"):
         reading.said.pop(flag, None)
+        reading.follows.add(flag)
     reading.row(switch, "changed", "a2a_backend: megamoe, where the command says deepep")
 
 
@@ -146,6 +156,10 @@ def _owned(reading: Reading, flag: str, value: Any) -> str:
         reading.nodes = value
     elif flag == "kv-events-config" and value:
         reading.variables["wideep_router_mode"] = "kv"
+    if flag == TRANSFER and reading.role != "aggregated":
+        reading.said[flag] = value
+    elif flag in POLICIES and value and (flag, reading.role) != (EVENTS, "decode"):
+        reading.said[flag] = True
     return OWNED[flag]
 
 
@@ -153,9 +167,26 @@ def _speculative(reading: Reading, flag: str, value: Any) -> tuple[State, str]:
     name = next(name for name, theirs in SPECULATIVE_FLAGS.items() if theirs == flag)
     if name == "algorithm":
         words = {theirs: ours for ours, theirs in ALGORITHMS.items()}
+        reading.said[flag] = str(value).upper()
         value = words.get(str(value).upper(), value)
+    else:
+        reading.said[flag] = value
     reading.options.setdefault("speculative", {})[name] = value
     return "renamed", f"speculative.{name}"
+
+
+def _no_drafts(reading: Reading) -> None:
+    """Leave out the numbers of drafts where nothing makes any."""
+    if "algorithm" in reading.options.get("speculative", {"algorithm": ""}):
+        return
+    for name in reading.options.pop("speculative"):
+        reading.said.pop(SPECULATIVE_FLAGS[name], None)
+    why = "nothing drafts without --speculative-algorithm"
+    of_drafts = {f"speculative.{name}" for name in SPECULATIVE_FLAGS}
+    reading.rows = [
+        replace(row, state="left out", becomes=why) if row.becomes.partition(":")[0] in of_drafts else row
+        for row in reading.rows
+    ]
 
 
 def _option(reading: Reading, option: str, flag: str, one: Found) -> tuple[State, str]:
@@ -212,5 +243,6 @@ def told(launch: Launch) -> dict[str, Any]:
     """Return the flags of a launch that are no address, rank or role of the plan."""
     words = launch.argv[launch.argv.index("-m") + 2 :]
     found = {setting.name.removeprefix("--"): setting.value for setting in words_to_settings(words)}
-    owned = OWNED.keys() - EPLB.keys()
-    return {name: True if value is None else value for name, value in found.items() if name not in owned}
+    owned = OWNED.keys() - EPLB.keys() - set(POLICIES)
+    plain = {name: True if value is None else value for name, value in found.items() if name not in owned}
+    return plain | ({EVENTS: True} if EVENTS in plain else {})  # its port is the plan's

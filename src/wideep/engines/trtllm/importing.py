@@ -76,6 +76,8 @@ VARIABLES = {
     "event-plane": "wideep_event_plane",
 }
 OWN_ENV = {"TRTLLM_EPLB_SHM_NAME": "one name for each replica"}
+TRANSFER, EVENTS = "cache_transceiver_config.backend", "--publish-kv-events"
+METRICS = "--publish-metrics"
 OLD_TRANSFER = {"NIXL": "nixl", "UCX": "ucx", "MOONCAKE": "mooncake", "DEFAULT": "nixl"}
 # Engine's default of a field, which wideep would not choose by itself -> its option.
 PINNED = {
@@ -175,12 +177,10 @@ def _flag(reading: Reading, release: Release, setting: Setting) -> list[Setting]
             field = next((f for f, option in FIELDS.items() if option == OPTION_OF[flag]), "")
             more.append(Setting(field, one.value, setting.where))
         elif flag in OWNED:
-            if flag in VARIABLES and isinstance(one.value, str) and "$" not in one.value:
-                reading.variables[VARIABLES[flag]] = one.value
-            if flag == "publish-kv-events" and one.value is not False:
-                reading.variables["wideep_router_mode"] = "kv"
+            _owned(reading, flag, one.value)
             reading.row(setting, "set by wideep", OWNED[flag])
-        elif one.flag.flag == "--publish-metrics":
+        elif one.flag.flag == METRICS:
+            reading.said[METRICS] = True
             reading.row(setting, "set by wideep", "the plan, always")
         elif one.value is False or same(one.value, one.flag.default):
             reading.row(setting, "default")
@@ -189,6 +189,16 @@ def _flag(reading: Reading, release: Release, setting: Setting) -> list[Setting]
             reading.said[f"--{flag}"] = one.value
             reading.row(setting, "renamed" if one.was else "kept", f"extra_args.{flag}")
     return more
+
+
+def _owned(reading: Reading, flag: str, value: Any) -> None:
+    """Read a flag that follows from the inventory."""
+    if flag in VARIABLES and isinstance(value, str) and "$" not in value:
+        reading.variables[VARIABLES[flag]] = value
+    if f"--{flag}" == EVENTS and value is not False:
+        reading.variables["wideep_router_mode"] = "kv"
+        if reading.role != "decode":
+            reading.said[EVENTS] = True
 
 
 # ---- fields ------------------------------------------------------------------------------------------
@@ -259,11 +269,12 @@ def _special(reading: Reading, path: str, value: Any) -> tuple[State, str] | Non
     if path == "cuda_graph_config":
         options["cuda_graphs"] = value is not None
         return "renamed", "cuda_graphs"
-    if path == "cache_transceiver_config.backend":
+    if path == TRANSFER:
         return _transfer(reading, value)
     if path == "moe_tensor_parallel_size":
         tp = options.get("tensor_parallel_size") or 1
         options.setdefault("expert_parallel_size", max(1, int(tp) // int(value or 1)))
+        reading.follows.add("moe_expert_parallel_size")
         return "renamed", "expert_parallel_size: GPUs of a replica by it"
     if path == "backend" and value == "pytorch":
         return "default", "PyTorch is the only backend"
@@ -287,10 +298,13 @@ def _has_fields(known: YamlCatalogue, path: str) -> bool:
 def _transfer(reading: Reading, value: Any) -> tuple[State, str]:
     wanted = OLD_TRANSFER.get(str(value).upper())
     if wanted is None:
+        reading.follows.add(TRANSFER)
         return "changed", "wideep_kv_transfer: nixl"
     possible = get_args(Settings.model_fields["kv_transfer"].annotation)
     chosen = wanted if wanted in possible else "nixl"
     reading.variables["wideep_kv_transfer"] = chosen
+    if reading.role != "aggregated":
+        reading.said[TRANSFER] = chosen.upper()
     same_word = chosen == str(value).lower()
     return ("set by wideep" if same_word else "changed"), f"wideep_kv_transfer: {chosen}"
 
@@ -309,6 +323,7 @@ def _option(
         return "changed", f"{value} is gone from the engine: one that fits is chosen"
     if option == "cuda_graph_max_bs":
         reading.options[option] = value
+        reading.follows.add("cuda_graph_config.batch_sizes")
         return "changed", "cuda_graph_max_bs: the powers of two up to it, and it"
     reading.said[path] = value
     if option == "kv_cache_dtype":
@@ -355,7 +370,7 @@ def _load_balancer(reading: Reading, given: Mapping[str, Setting], card: ModelCa
 def told(launch: Launch) -> dict[str, Any]:
     """Return the fields of a launch's engine YAML and its flags, without what follows from the plan."""
     words = launch.argv[launch.argv.index(PROGRAM) + 1 :]
-    owned = OWNED.keys() | OPTION_OF.keys() | {"publish-metrics"}
+    owned = (OWNED.keys() | OPTION_OF.keys()) - {EVENTS.removeprefix("--")}
     found: dict[str, Any] = {
         setting.name: True if setting.value is None else setting.value
         for setting in words_to_settings(words)
@@ -364,5 +379,6 @@ def told(launch: Launch) -> dict[str, Any]:
     for file in launch.files:
         if file.path.endswith("engine.yaml"):
             tree = yaml.safe_load(file.content)
-            found |= {path: value for path, value in leaves(tree) if path not in OWNED_FIELDS}
+            own = OWNED_FIELDS.keys() - {TRANSFER}
+            found |= {path: value for path, value in leaves(tree) if path not in own}
     return found
