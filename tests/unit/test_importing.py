@@ -132,12 +132,138 @@ def test_one_host_for_workers_that_name_their_gpus(tmp_path: Path) -> None:
     assert pools["decode"]["replicas_per_node"] == 2
 
 
-def test_replicas_that_are_told_otherwise_are_in_the_table(tmp_path: Path) -> None:
-    one = "python3 -m dynamo.sglang --model-path /data/m --served-model-name deepseek-ai/DeepSeek-R1 --tp 8"
-    inventory = imported(tmp_path, f"{one} --page-size 64\n{one} --page-size 32 --port 9000\n")
+ONE = "python3 -m dynamo.sglang --model-path /data/m --served-model-name deepseek-ai/DeepSeek-R1"
+
+
+def test_replicas_of_a_role_are_alike(tmp_path: Path) -> None:
+    inventory = imported(tmp_path, f"{ONE} --tp 8 --port 9000\n{ONE} --tp-size 8 --port 9001 --host h2\n")
     assert len(inventory.groups["aggregated"]) == 2
-    changed = [row for row in inventory.rows if row.state == "changed"]
-    assert [(row.name, row.value) for row in changed] == [("--page-size", "32")]
+    with pytest.raises(RefusedError) as refused:
+        imported(tmp_path, f"{ONE} --tp 8 --page-size 64\n{ONE} --tp 8 --page-size 32 --log-requests\n")
+    problem = refused.value.problems[0]
+    assert "--page-size (64, 32)" in problem.message
+    assert "--log-requests (not given, on)" in problem.message
+    assert "--tp" not in problem.message
+    assert problem.where.count("start.sh:") == 2
+    assert "--role aggregated=FILE" in problem.remedy
+
+
+def test_what_no_program_reads_may_differ_and_is_told(tmp_path: Path) -> None:
+    inventory = imported(tmp_path, f"OWN_LOG=1 {ONE} --tp 8\nOWN_LOG=2 {ONE} --tp 8\n")
+    assert [(row.name, row.value) for row in inventory.rows if row.state == "changed"] == [("OWN_LOG", "2")]
+
+
+def test_ranks_of_a_replica_that_are_told_otherwise_are_in_the_table(tmp_path: Path) -> None:
+    ranks = "\n".join(
+        f"{ONE} --tp 16 --nnodes 2 --node-rank {rank} --dist-init-addr a:5000 --page-size {size}"
+        for rank, size in enumerate((64, 32))
+    )
+    inventory = imported(tmp_path, ranks, gpu="h200-141gb")
+    assert len(inventory.groups["aggregated"]) == 2
+    assert [(row.name, row.value) for row in inventory.rows if row.state == "changed"] == [
+        ("--page-size", "32")
+    ]
+
+
+def test_a_file_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    prefill, decode = tmp_path / "p.sh", tmp_path / "d.sh"
+    for path, role in ((prefill, "prefill"), (decode, "decode")):
+        path.write_text(f"{ONE} --tp 8 --disaggregation-mode {role}\n", encoding="utf-8")
+    recipe = read([prefill, prefill, decode, tmp_path / "." / "d.sh"], roles={"prefill": prefill})
+    assert [(group.worker.role, group.replicas) for group in recipe.groups] == [("prefill", 1), ("decode", 1)]
+    both = tmp_path / "both.sh"
+    both.write_text(
+        prefill.read_text(encoding="utf-8") + decode.read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    recipe = read([], roles={"prefill": both, "decode": both})
+    assert [(group.worker.role, group.replicas) for group in recipe.groups] == [("prefill", 1), ("decode", 1)]
+    with pytest.raises(RefusedError, match="its command is of decode workers"):
+        read([], roles={"prefill": decode})
+
+
+# ---- what has no value -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "remedy"),
+    [
+        ("--tp $N", "N has no value, and stands behind --tp", "give --var N=…"),
+        ("--tp ${N} --dp $N", "N has no value, and stands behind --tp, --dp", "give --var N=…"),
+        ("--tp ${N:?how many}", "N has no value", "give --var N=…"),
+        ("--tp $1", "$1 has no value", "give --var 1=…"),
+        ("--tp $((N*K))", "N has no value", "give --var N=…"),
+        ("--tp 8 --page-size=$N", "N has no value, and stands behind --page-size", "give --var N=…"),
+        ("--tp 8 $MORE", "MORE has no value, and stands among the flags", "give --var MORE=…"),
+        ("--tp $(nvidia-smi -L)", "what $(nvidia-smi -L) becomes is not known", "write into the script"),
+        ("--tp $GPUS", "GPUS has no value", "give --var GPUS=…"),
+        (
+            "--tp 8 --disaggregation-mode $ROLE",
+            "ROLE has no value, and says which role",
+            "--role prefill=FILE",
+        ),
+        ("--tp 8 --config /x/$N.yml", "N has no value, and stands behind --config", "give --var N=…"),
+    ],
+)
+def test_a_variable_without_a_value_is_named(tmp_path: Path, text: str, message: str, remedy: str) -> None:
+    script = f"K=2\nGPUS=$(nvidia-smi -L | wc -l)\n{ONE} {text}\n"
+    with pytest.raises(RefusedError) as refused:
+        imported(tmp_path, script)
+    problem = refused.value.problems[0]
+    assert message in problem.message
+    assert remedy in problem.remedy
+    assert "K has" not in str(refused.value)
+
+
+def test_all_that_has_no_value_is_told_at_once(tmp_path: Path) -> None:
+    script = "python3 -m sglang.launch_server --model-path $MODEL --tp $N --page-size ${SIZE}\n"
+    with pytest.raises(RefusedError, match="MODEL has no value, and names the model"):
+        imported(tmp_path, script)
+    with pytest.raises(RefusedError) as refused:
+        imported(tmp_path, script, model="deepseek-ai/DeepSeek-R1")
+    assert [problem.message.split()[0] for problem in refused.value.problems] == ["N", "SIZE"]
+    recipe = read([tmp_path / "start.sh"], given={"N": "8", "SIZE": "64", "MODEL": "deepseek-ai/DeepSeek-R1"})
+    assert build(recipe, "x").variables["wideep_pools"]["aggregated"]["options"]["page_size"] == 64
+
+
+def test_an_engine_yaml_with_a_variable_without_a_value(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="SIZE has no value, and stands behind tensor_parallel_size"):
+        imported(tmp_path, TRTLLM.replace("parallel_size: 16", "parallel_size: $SIZE", 1))
+
+
+def test_what_the_plan_decides_needs_no_value(tmp_path: Path) -> None:
+    text = (
+        f"export UCX_RNDV_THRESH=$FOO HF_TOKEN=$HF_TOKEN\n{ONE} --tp 8 --host $(hostname -i)"
+        ' --port $PORT --nnodes $N --node-rank $RANK --dist-init-addr $HEAD:5000 "$@"\n'
+    )
+    inventory = imported(tmp_path, text)
+    told_of = states(inventory)
+    assert told_of["UCX_RNDV_THRESH"] == "not understood"
+    assert told_of["$@"] == "left out"
+    assert "env" not in inventory.variables["wideep_pools"]["aggregated"]
+
+
+def test_variables_of_a_graph_are_those_of_its_pods(tmp_path: Path) -> None:
+    command = (
+        "exec python3 -m dynamo.sglang --model-path m --served-model-name deepseek-ai/DeepSeek-R1 --tp $TP"
+    )
+    worker = {
+        "componentType": "worker",
+        "envs": [{"name": "TP", "value": "8"}],
+        "extraPodSpec": {
+            "mainContainer": {
+                "command": ["sh", "-c"],
+                "args": [f"{command} --page-size $(PAGE) --dp ${{DP}}"],
+            }
+        },
+    }
+    graph = {"kind": "DynamoGraphDeployment", "spec": {"services": {"Worker": worker}}}
+    path = tmp_path / "graph.yaml"
+    path.write_text(yaml.safe_dump(graph), encoding="utf-8")
+    recipe = read([path], given={"PAGE": "64", "DP": "1"})
+    options = build(recipe, "graph").variables["wideep_pools"]["aggregated"]["options"]
+    assert (options["tensor_parallel_size"], options["page_size"]) == (8, 64)
+    with pytest.raises(RefusedError, match="DP has no value, and stands behind --dp"):
+        build(read([path], given={"PAGE": "64"}), "graph")
 
 
 PAIR = """

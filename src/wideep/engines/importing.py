@@ -28,6 +28,8 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 # Places of the machine that the source ran on.
 PLACES = frozenset({"PATH", "HOME", "PWD", "VIRTUAL_ENV", "TMPDIR", "SHELL", "USER"})
 FLAG = re.compile(r"-{1,2}[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
+# A word that is nothing but a variable without a value: it may be flags, or nothing.
+_OPEN = re.compile(r"\$(\w+|\{\w+\})")
 ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
@@ -215,14 +217,18 @@ def words_to_settings(words: Sequence[str], where: str = "") -> list[Setting]:
     found: list[Setting] = []
     position = 0
     while position < len(words):
-        word, values = words[position], []
+        word, values = words[position], list[str]()
         position += 1
         if not FLAG.fullmatch(word):
-            if word not in ("serve", "disaggregated"):
+            if found and _OPEN.fullmatch(word):
+                found.append(Setting(word, None, where))
+            elif word not in ("serve", "disaggregated"):
                 found.append(Setting("--model", word, where))
             continue
         name, joined, rest = word.partition("=")
         while position < len(words) and not FLAG.fullmatch(words[position]):
+            if (values or joined) and _OPEN.fullmatch(words[position]):
+                break
             values.append(words[position])
             position += 1
         if joined:
@@ -340,6 +346,8 @@ def read_env(
             reading.row(setting, "renamed", f"env {gone.new}: {gone.why}")
         elif gone:
             reading.row(setting, "left out", f"{gone.why}; {gone.remedy}")
+        elif "$" in value or "`" in value:
+            reading.row(setting, "not understood", "it is made of what has no value here: --var NAME=VALUE")
         else:
             reading.env[name] = value
             reading.row(setting, "kept")

@@ -54,8 +54,8 @@ def import_from(
         variant=variant,
         given=given,
     )
-    files = [*map(str, sources), *(roles or {}).values()]
-    source = ", ".join(Path(file).name for file in files) + (f", variant {variant}" if variant else "")
+    files = dict.fromkeys([*sources, *map(Path, (roles or {}).values())])
+    source = ", ".join(file.name for file in files) + (f", variant {variant}" if variant else "")
     imported = build(
         recipe,
         source,
@@ -91,7 +91,10 @@ def read(
     for role in roles or {}:
         if role not in POOLS:
             raise refuse(f"there is no pool '{role}'", "--role", suggest(role, POOLS))
-    named = [("", path) for path in sources] + [(role, path) for role, path in (roles or {}).items()]
+    named = [(role, path) for role, path in (roles or {}).items()]
+    by_role = {path.resolve() for _, path in named}
+    alone = {path.resolve(): path for path in reversed(sources)}  # of a file that is named twice, once
+    named = [("", alone[key]) for key in reversed(alone) if key not in by_role] + named
     if not named:
         raise refuse("no source", "wideep import", "name a script, a recipe or a manifest")
     for _, path in named:
@@ -102,7 +105,7 @@ def read(
         if whole and len(named) > 1:
             raise refuse("a recipe or a manifest is a whole", str(path), "give it alone")
         if whole:
-            return read_graph(path) if is_graph(lines) else read_recipe(path, variant)
+            return read_graph(path, given or {}) if is_graph(lines) else read_recipe(path, variant)
     if variant:
         raise refuse("only a recipe has variants", "--variant", "leave it out")
     recipe = read_commands(named, given or {})

@@ -14,14 +14,17 @@ import yaml
 from wideep.engines import ENGINES
 from wideep.engines.importing import Reading, Row, same
 from wideep.engines.options import CommonOptions
+from wideep.importing import unset
 from wideep.importing.commands import FRONTEND_VARIABLES
 from wideep.importing.source import Group, Recipe, refuse
+from wideep.importing.unset import TAKEN
 from wideep.inventory.settings import EplbSettings, PoolSettings
 from wideep.plan import Plan
+from wideep.problems import RefusedError
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import ModelCard, find_model
 from wideep.reference.paths import configs_dir
-from wideep.reference.release import find_release
+from wideep.reference.release import Release, find_release
 
 # Placeholder addresses: blocks that are reserved for documentation.
 BLOCKS = ("192.0.2", "198.51.100", "203.0.113")
@@ -120,12 +123,9 @@ def build(
 
     benchmark: whether it is for a benchmark that nobody relies on.
     """
-    engine, of = ENGINES[recipe.engine], find_release(release)
+    of = find_release(release)
     chosen, card, rows = _model(recipe, model)
-    readings: dict[str, Reading] = {}
-    for group in recipe.groups:
-        reading = engine.imported(group.worker, of, card)
-        readings[group.worker.role] = reading
+    readings = _readings(recipe, of, card)
     rows = [*recipe.rows, *rows, *(row for reading in readings.values() for row in reading.rows)]
     variables: dict[str, Any] = {
         "wideep_deployment": _label(name or recipe.name),
@@ -179,6 +179,49 @@ def build(
     return Imported(source, groups, _addresses(groups), variables, rows, comments, readings)
 
 
+def _readings(recipe: Recipe, release: Release, card: ModelCard | None) -> dict[str, Reading]:
+    """Return pool -> its workers' settings. Raises RefusedError where some have no value, or do not agree."""
+    engine = ENGINES[recipe.engine]
+    found = {group.worker.role: engine.imported(group.worker, release, card) for group in recipe.groups}
+    if wrong := unset.problems([*recipe.rows, *(row for one in found.values() for row in one.rows)]):
+        raise RefusedError(wrong)
+    for group in recipe.groups:
+        for other in group.others:
+            _alike(found[group.worker.role], engine.imported(other, release, card), release)
+    return found
+
+
+def _alike(first: Reading, other: Reading, release: Release) -> None:
+    """Raise RefusedError where two replicas of a role are told what differs; say so of what nothing reads."""
+    mine, theirs = ({_meaning(row): row for row in one.rows if row.state in TAKEN} for one in (first, other))
+    differ = {key for key in mine | theirs if not same(_value(mine.get(key)), _value(theirs.get(key)))}
+    unread = {key for key in differ if key in first.env.keys() | other.env.keys() and not release.reads(key)}
+    for key in sorted(unread):
+        becomes = f"{_value(mine.get(key))}: workers of a pool are alike"
+        where = theirs[key].where if key in theirs else mine[key].where
+        first.rows.append(Row(first.role, key, _value(theirs.get(key)), "changed", becomes, where))
+    if not (named := sorted(differ - unread)):
+        return
+    told = [
+        f"{(mine.get(key) or theirs[key]).name} ({_value(mine.get(key))}, {_value(theirs.get(key))})"
+        for key in named
+    ]
+    places = [next((row.where for row in reading.rows if row.where), "") for reading in (first, other)]
+    raise refuse(
+        f"two different commands of {first.role} workers: {', '.join(told)}",
+        " and ".join(places),
+        f"workers of a pool are alike: give one of the two, in its own file, as --role {first.role}=FILE",
+    )
+
+
+def _meaning(row: Row) -> str:
+    return row.becomes.partition(":")[0] if row.state == "renamed" else row.name
+
+
+def _value(row: Row | None) -> Any:
+    return "not given" if row is None else "on" if row.value is None else row.value
+
+
 # ---- the model ---------------------------------------------------------------------------------------
 
 
@@ -194,7 +237,12 @@ def _plain(name: str) -> str:
 
 def _model(recipe: Recipe, given: str) -> tuple[str, ModelCard | None, list[Row]]:
     """Return the model's name, its card where there is one, and rows that say how it was found."""
-    names = [given] if given else [name for name in recipe.models if name]
+    said = [given] if given else [name for name in recipe.models if name]
+    names = [name for name in said if not list(unset.names(name))]
+    if said and not names:
+        open_ = next(unset.names(said[0]))
+        message = f"{unset.sentence(open_)}, and names the model"
+        raise refuse(message, recipe.name, unset.remedy(open_, "--model NAME"))
     if not names:
         raise refuse(
             "the source names no model", recipe.name, "give --model NAME, as its repository is called"

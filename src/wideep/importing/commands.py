@@ -11,7 +11,7 @@ from typing import Any
 from wideep.engines import ENGINES
 from wideep.engines.importing import Dialect, Gone, Row, Setting, State, Worker, resolve, words_to_settings
 from wideep.hosts.control_plane import OWN_FRONTEND_FLAGS
-from wideep.importing import shell
+from wideep.importing import shell, unset
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
 from wideep.reference.release import find_release
 
@@ -32,6 +32,7 @@ ROLES = {
     "null": "aggregated",
     "prefill_and_decode": "aggregated",
 }
+ROLE_FLAGS = ("disaggregation-mode", "server-role", "disaggregation-role")
 ROLE_WORDS = {"prefill": ("prefill", "context", "ctx"), "decode": ("decode", "generation", "gen")}
 # What of a command differs between the ranks and replicas of one pool.
 OF_A_RANK = frozenset(
@@ -67,6 +68,11 @@ class Started:
         plain = {setting.name.lstrip("-").replace("_", "-"): setting.value for setting in self.flags}
         return next((plain[name] for name in names if name in plain), None)
 
+    @property
+    def said_role(self) -> str:
+        """Return the pool that its flags name; empty where they name none."""
+        return ROLES.get(str(self.value(*ROLE_FLAGS)).lower(), "") if self.value(*ROLE_FLAGS) else ""
+
     def number(self, *names: str, default: int = 0) -> int:
         """Return a flag's whole number."""
         value = self.value(*names)
@@ -82,8 +88,11 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     recipe = Recipe("", "", [])
     for role, path in sources:
         script = shell.read(read_text(path), str(path), given)
-        for command in script.commands:
-            started += _started(command, script, path, role=role, recipe=recipe)
+        found = [one for command in script.commands for one in _started(command, script, path, recipe)]
+        started += _of_role(found, role) if role else found
+        if found and script.used & {"@", "*"}:
+            becomes = "arguments of the script: write them into it, if it has any"
+            recipe.rows.append(Row("", "$@", "", "left out", becomes, str(path)))
     if not started:
         return None
     engines = {one.engine for one in started}
@@ -101,7 +110,8 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     path_name = _text(first.value("model-path", "model"))
     recipe.name = PurePosixPath(name or path_name or sources[0][1].stem).name
     recipe.engine, recipe.path = first.engine, path_name
-    recipe.models = [known for known in (name, path_name) if known]
+    said = (first.value("served-model-name"), first.value("model-path", "model"))
+    recipe.models = [one for one in said if isinstance(one, str)]
     return recipe
 
 
@@ -121,14 +131,7 @@ def _in_order(started: Sequence[Started]) -> list[str]:
     return [role for role in ("prefill", "decode", "aggregated") if role in there]
 
 
-def _started(
-    command: shell.Command,
-    script: shell.Script,
-    path: Path,
-    *,
-    role: str,
-    recipe: Recipe,
-) -> list[Started]:
+def _started(command: shell.Command, script: shell.Script, path: Path, recipe: Recipe) -> list[Started]:
     words, where = command.words, f"{command.file}:{command.line}"
     found = program_of(words)
     if found is None:
@@ -136,20 +139,27 @@ def _started(
         return [
             one
             for word in inner
-            for nested in shell.read(word, command.file, dict(command.env)).commands
+            for nested in shell.read(word, command.file, {**script.given, **command.env}).commands
             for one in _started(
-                replace(nested, env={**command.env, **nested.env}, line=command.line),
-                script,
-                path,
-                role=role,
-                recipe=recipe,
+                replace(nested, env={**command.env, **nested.env}, line=command.line), script, path, recipe
             )
         ]
     if found[0] == "":
         env = [Setting(name, value, where) for name, value in command.env.items()]
         read_frontend(words_to_settings(words[found[2] :], where), env, recipe)
         return []
-    return [replace(started_of(command, found, script, path), role=role)]
+    return [started_of(command, found, script, path)]
+
+
+def _of_role(started: Sequence[Started], role: str) -> list[Started]:
+    """Return the commands of a file that is given for a role: those that say it, else those that say none."""
+    said = [one.said_role for one in started]
+    chosen = [one for one, own in zip(started, said, strict=True) if own == role]
+    chosen = chosen or [one for one, own in zip(started, said, strict=True) if not own]
+    if started and not chosen:
+        other = f"its command is of {' and '.join(sorted(set(said)))} workers"
+        raise refuse(other, started[0].where, f"leave out --role {role}=… of it, or give another file")
+    return [replace(one, role=role) for one in chosen]
 
 
 def started_of(
@@ -267,6 +277,9 @@ def _file(setting: Setting, script: shell.Script, source: Path) -> Lines:
         text, line = script.files[written]
         return Lines(text, str(source), line)
     found = shell.beside(source, name)
+    if found is None and (open_ := list(unset.names(name))):
+        message = f"{unset.sentence(open_[0])}, and stands behind {setting.name}"
+        raise refuse(message, setting.where, unset.remedy(open_[0]))
     if found is None:
         raise refuse(
             f"{setting.name} names {name}, which is neither written by the script nor beside it",
@@ -304,8 +317,11 @@ def _roles(started: Sequence[Started], sources: Sequence[tuple[str, Path]]) -> l
     """Give every start its role: of --role, of its flag, or of its file's name where there are several."""
     found = []
     for one in started:
-        said = one.value("disaggregation-mode", "server-role", "disaggregation-role")
-        role = one.role or ROLES.get(str(said).lower(), "") if said or one.role else ""
+        role = one.role or one.said_role
+        open_ = list(unset.names(one.value(*ROLE_FLAGS)))
+        if open_ and not role:
+            message = f"{unset.sentence(open_[0])}, and says which role the worker has"
+            raise refuse(message, one.where, unset.remedy(open_[0], "--role prefill=FILE"))
         if not role and len(sources) > 1:
             stem = one.where.rpartition("/")[2].lower()
             role = next((r for r, words in ROLE_WORDS.items() if any(w in stem for w in words)), "")
@@ -314,23 +330,24 @@ def _roles(started: Sequence[Started], sources: Sequence[tuple[str, Path]]) -> l
 
 
 def _group(started: Sequence[Started], rows: list[Row]) -> Group:
-    """Return a role's workers: replicas by the commands of rank 0, whose settings are all replicas'."""
-    heads = [one for one in started if not one.number("node-rank")]
-    first = (heads or started)[0]
+    """Return a role's workers: replicas by the commands of rank 0, which are alike."""
+    heads = [one for one in started if not one.number("node-rank")] or [started[0]]
+    first = heads[0]
     nodes = first.number("nnodes", default=0) or None
     for other in started:
-        if other is not first:
+        if other not in heads:
             _differences(first, other, rows)
     if first.launcher and (plain := _launcher(first.launcher)):
         rows.append(Row(first.role, plain, "", "set by wideep", "how hosts start workers", first.where))
     taken = tuple(gpu for one in heads for gpu in _gpus_taken(one))
     sizes = {len(_gpus_taken(one)) for one in heads}
-    worker = Worker(first.role, first.program, first.flags, first.fields, first.env, first.own)
+    worker, *others = (Worker(o.role, o.program, o.flags, o.fields, o.env, o.own) for o in heads)
     return Group(
         worker,
-        max(1, len(heads)),
+        len(heads),
         nodes=nodes,
         taken=taken if not nodes and len(sizes) == 1 and len(set(taken)) == len(taken) else (),
+        others=tuple(others),
     )
 
 
@@ -361,7 +378,7 @@ def _gpus_taken(one: Started) -> list[int]:
 
 
 def _differences(first: Started, other: Started, rows: list[Row]) -> None:
-    """Say where a rank or replica is told otherwise: a pool's workers are all alike."""
+    """Say where a rank is told otherwise: those of a replica are all alike."""
     mine, theirs = ({s.name: s for s in (*one.flags, *one.env)} for one in (first, other))
     for name in [*theirs, *(n for n in mine if n not in theirs)]:
         plain = name.lstrip("-").replace("_", "-")
@@ -371,6 +388,6 @@ def _differences(first: Started, other: Started, rows: list[Row]) -> None:
         there = mine.get(name)
         value = theirs[name].value if name in theirs else "(not given)"
         becomes = (
-            f"all workers of a pool are alike: {there.value if there else 'not given'}, as at {first.where}"
+            f"all ranks of a replica are alike: {there.value if there else 'not given'}, as at {first.where}"
         )
         rows.append(Row(first.role, name, value, "changed", becomes, other.where))

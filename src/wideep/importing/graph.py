@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,14 @@ def is_graph(lines: Lines) -> bool:
     return any(isinstance(one, Mapping) and one.get("kind") == KIND for one in lines.documents)
 
 
-def read_graph(path: Path) -> Recipe:
-    """Return a graph's workers. Raises RefusedError."""
+def read_graph(path: Path, given: Mapping[str, str] | None = None) -> Recipe:
+    """Return a graph's workers. given: values of variables. Raises RefusedError."""
     lines = Lines(read_text(path), str(path))
     graphs = [one for one in lines.documents if isinstance(one, Mapping) and one.get("kind") == KIND]
     if len(graphs) > 1:
         raise refuse(f"{len(graphs)} graphs in one file", str(path), "give a file with one of them")
     name = (graphs[0].get("metadata") or {}).get("name") or path.stem
-    reader = _Graph(lines, path, Recipe(str(name), "", []))
+    reader = _Graph(lines, path, Recipe(str(name), "", []), given or {})
     reader.read(graphs[0].get("spec") or {})
     groups = reader.recipe.groups
     if not groups:
@@ -73,8 +74,8 @@ def _shown(value: Any) -> Any:
 class _Graph:
     """Reads a graph into a recipe, and the ConfigMaps beside it as files."""
 
-    def __init__(self, lines: Lines, path: Path, recipe: Recipe) -> None:
-        self.lines, self.path, self.recipe = lines, path, recipe
+    def __init__(self, lines: Lines, path: Path, recipe: Recipe, given: Mapping[str, str]) -> None:
+        self.lines, self.path, self.recipe, self.given = lines, path, recipe, given
         # Name of a ConfigMap -> its files, with the lines where they begin.
         self.maps: dict[str, dict[str, tuple[str, int]]] = {}
         for one in lines.documents:
@@ -116,14 +117,16 @@ class _Graph:
 
     def _component(self, name: str, component: Mapping[str, Any], at: tuple[str, ...]) -> None:
         container, where = _container(component), self.lines.of(*at)
+        own = self._environment(component.get("envs") or component.get("env"), *at)
+        own += self._environment(container.get("env"), *at)
+        env = [*self.shared, *own]
+        plain = {setting.name: str(setting.value) for setting in env if not _from_elsewhere(setting)}
         words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
-        command = _unwrapped(words, where)
+        command = _unwrapped(words, where, plain | dict(self.given))
         found = program_of(command.words)
         if found is None or found[0] == "":
-            env = [*self._environment(component.get("envs") or component.get("env"), *at)]
-            env += self._environment(container.get("env"), *at)
             flags = words_to_settings(command.words[found[2] :] if found else (), where)
-            self._no_worker(name, component, flags, env=env, where=where)
+            self._no_worker(name, component, flags, env=own, where=where)
             return
         one = started_of(command, found, self._files(component), self.path)
         role = _role(name, component, one)
@@ -137,8 +140,6 @@ class _Graph:
                 f"workers of {recipe.engine} and of {one.engine}", where, "give a graph of one engine"
             )
         recipe.engine = one.engine
-        env = [*self.shared, *self._environment(component.get("envs") or component.get("env"), *at)]
-        env += self._environment(container.get("env"), *at)
         worker = Worker(role, one.program, one.flags, one.fields, (*self._known(env, role), *one.env))
         nodes, gpus = (
             int((component.get("multinode") or {}).get("nodeCount") or 1),
@@ -178,7 +179,7 @@ class _Graph:
     def _known(self, env: Sequence[Setting], role: str) -> Iterator[Setting]:
         """Yield the environment that has a value; say of the rest where it comes from."""
         for setting in env:
-            if not (isinstance(setting.value, str) and setting.value.startswith("$")):
+            if not _from_elsewhere(setting):
                 yield setting
             elif setting.value == "$fieldRef":
                 self.row(role, setting, "set by wideep", "of the pod")
@@ -226,13 +227,22 @@ def _gpus(component: Mapping[str, Any], container: Mapping[str, Any]) -> int | N
     return next((int(count) for count in found if count is not None and str(count).isdecimal()), None)
 
 
-def _unwrapped(words: list[str], where: str) -> shell.Command:
-    """Return the command that a container runs; of `sh -c` the one that starts a worker."""
+def _from_elsewhere(setting: Setting) -> bool:
+    """Whether an environment's value is of a pod's fields, a Secret or a ConfigMap."""
+    return isinstance(setting.value, str) and setting.value.startswith("$")
+
+
+def _unwrapped(words: list[str], where: str, values: Mapping[str, str]) -> shell.Command:
+    """Return the command that a container runs; of `sh -c` the one that starts a worker.
+
+    values: of variables, which Kubernetes puts in for $(NAME), and the shell for $NAME.
+    """
+    words = [re.sub(r"\$\((\w+)\)", lambda name: values.get(name[1], name[0]), word) for word in words]
     file, _, line = where.rpartition(":")
     number = int(line) if line.isdecimal() else 0
     scripts = [] if program_of(words) else [word for word in words if " " in word or "\n" in word]
     for script in scripts:
-        inner = [c for c in shell.read(script, file or where).commands if program_of(c.words)]
+        inner = [c for c in shell.read(script, file or where, values).commands if program_of(c.words)]
         if inner:
             return shell.Command(inner[0].words, inner[0].env, number, file or where)
     return shell.Command(tuple(words), {}, number, file or where)

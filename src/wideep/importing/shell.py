@@ -38,12 +38,13 @@ class Command:
 class Script:
     """What a script holds: commands in their order, and files that it writes from here-documents.
 
-    used: names of variables that it puts into its own commands.
+    used: names of variables that it puts into its own commands. given: values from elsewhere.
     """
 
     commands: list[Command] = field(default_factory=list)
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    given: Mapping[str, str] = field(default_factory=dict)
 
 
 Values = dict[str, "str | list[str]"]
@@ -70,7 +71,7 @@ class _Reader:
         self.values: Values = dict(given)
         self.given = frozenset(given)
         self.exported: dict[str, str] = {}
-        self.script = Script()
+        self.script = Script(given=given)
         self.rounds = 0
 
     def run(self, tokens: list[Token]) -> None:
@@ -246,17 +247,11 @@ class _Reader:
                 position = end
             elif char == "`":
                 end = Lexer(word, self.file).quoted(position)
-                yield (
-                    self._printed(word[position + 1 : end - 1], word[position:end]),
-                    "" if inside else "split",
-                )
+                yield self._substituted(word[position + 1 : end - 1], word[position:end], inside)
                 position = end
             elif word.startswith("$(", position):
                 end = Lexer(word, self.file).nested(position + 1)
-                yield (
-                    self._printed(word[position + 2 : end - 1], word[position:end]),
-                    "" if inside else "split",
-                )
+                yield self._substituted(word[position + 2 : end - 1], word[position:end], inside)
                 position = end
             elif word.startswith("${", position):
                 end = Lexer(word, self.file).nested(position + 1)
@@ -286,14 +281,27 @@ class _Reader:
             return "", split
         if isinstance(value, list):
             return _of_array(value, index, inside)
-        return (written, "") if value is None else (value, split)
+        if value is None or self._printed_whole(value):  # of a name the value can be given
+            return ("", "array") if name in ("@", "*") else (written, "")
+        return value, split
+
+    def _printed_whole(self, value: str) -> bool:
+        """Whether a value is nothing but what a command prints."""
+        if value.startswith("$(") and not value.startswith("$(("):
+            return Lexer(value, self.file).nested(1) == len(value)
+        return value.startswith("`") and Lexer(value, self.file).quoted(0) == len(value)
+
+    def _substituted(self, command: str, written: str, inside: str) -> tuple[str, str]:
+        """Return what a command prints, and how that is split; what is unknown stays one word."""
+        text = self._printed(command, written)
+        return text, "" if inside or text.startswith(("$", "`")) else "split"
 
     def _printed(self, command: str, written: str) -> str:
         """Return what a command prints where that is arithmetic or a row of numbers."""
         if command.startswith("(") and command.endswith(")"):
             inner = "".join(part for part, _ in self._pieces(command[1:-1], '"'))
             inner = re.sub(r"[A-Za-z_]\w*", lambda m: _joined(self.values.get(m[0], m[0])), inner)
-            return _computed(inner, written)
+            return _computed(inner, f"$(({inner}))")
         words = command.split()
         if (
             words[:1] == ["seq"]

@@ -18,7 +18,8 @@ class Group:
     """The workers of a role, and how many there are.
 
     gpus, nodes: of one replica; None where the engine's settings say it. taken: GPUs of one host that the
-    replicas take, where the source names them. beside: whether they are on the hosts of prefill.
+    replicas take, where the source names them. beside: whether they are on the hosts of prefill. others: what
+    other replicas are told, which has to be the same.
     """
 
     worker: Worker
@@ -27,6 +28,7 @@ class Group:
     nodes: int | None = None
     taken: tuple[int, ...] = ()
     beside: bool = False
+    others: tuple[Worker, ...] = ()
 
 
 @dataclass
