@@ -238,6 +238,7 @@ def execute(verb: Verb, options: Options) -> int:
             vault_password_file=options.vault_password_file,
             timeout_s=options.timeout,
             on_event=progress,
+            record=False,
         )
     recap(console, title, result)
     _report(console, result, as_json=options.as_json)

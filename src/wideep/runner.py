@@ -70,6 +70,7 @@ def run(
     cancel: threading.Event | None = None,
     project_dir: Path | None = None,
     keep: bool = False,
+    record: bool = True,
 ) -> Result:
     """Run one playbook and wait for its end. Runs in parallel threads do not disturb each other.
 
@@ -81,6 +82,7 @@ def run(
     cancel: set it to end the run. In the main thread SIGINT, SIGTERM and SIGHUP do the same.
     project_dir: directory with `playbooks/` and `ansible.cfg` (default: checkout or installed collection).
     keep: do not remove `Result.private_dir`.
+    record: keep the events for `Result.events`; without, they go to `on_event` only.
 
     Raises:
         RefusedError: no such playbook, inventory or file, or no Ansible; nothing was started.
@@ -121,7 +123,7 @@ def run(
                 on_event(event)
             except BaseException as error:  # noqa: BLE001  raised again below, when nothing runs any more
                 stop.error = error
-        return True
+        return record
 
     # Imported late: `wideep --help` need not wait for it.
     from ansible_runner.interface import init_runner  # noqa: PLC0415
@@ -339,7 +341,8 @@ def _environment(root: Path) -> dict[str, str]:
     if _installed(root):
         directories = (root.parents[2], *collections_paths())
         environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(map(str, dict.fromkeys(directories)))
-    environment[IGNORED] = ",".join([*_ignored_in_inventories(), CARDS])
+    if "ANSIBLE_CONFIG" not in environment or IGNORED in os.environ:  # our own ansible.cfg has it
+        environment[IGNORED] = ",".join([*_ignored_in_inventories(), CARDS])
     return environment
 
 

@@ -27,7 +27,7 @@ Quantity = Annotated[str, Field(pattern=QUANTITY)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class ModelCacheSettings(_Strict):

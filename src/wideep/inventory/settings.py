@@ -88,7 +88,7 @@ Placement = Annotated[Any, AfterValidator(_placement)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class EplbSettings(_Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
@@ -92,7 +93,8 @@ class ModelDirectory:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> ModelDirectory:
         """Return the typed form of what module_utils/model_files.py returned."""
-        return TypeAdapter(cls).validate_python(data)
+        form: ModelDirectory = _adapter(ModelDirectory).validate_python(data)
+        return form
 
 
 @dataclass(frozen=True)
@@ -347,21 +349,22 @@ class Report:
         }
 
 
-_FACTS = TypeAdapter(Facts)
-_NEEDS = TypeAdapter(Needs)
-_SETTINGS = TypeAdapter(Settings)
+_adapter = cache(TypeAdapter)  # built when first asked for: a plan needs none of them
 
 
 def read_facts(data: Mapping[str, Any]) -> Facts:
     """Return the typed form of what host_facts returned; what is not judged is left out."""
-    return _FACTS.validate_python(data)
+    form: Facts = _adapter(Facts).validate_python(data)
+    return form
 
 
 def read_needs(data: Mapping[str, Any]) -> Needs:
     """Return the typed form of `preflight_needs`."""
-    return _NEEDS.validate_python(data)
+    form: Needs = _adapter(Needs).validate_python(data)
+    return form
 
 
 def read_settings(data: Mapping[str, Any]) -> Settings:
     """Return the typed form of the role's settings."""
-    return _SETTINGS.validate_python(data)
+    form: Settings = _adapter(Settings).validate_python(data)
+    return form
