@@ -67,7 +67,7 @@ class Request:
 
     path: directory of the environment, absolute. requirements, uv_requirements: text of hashed lock files.
     python: an interpreter, or `auto`. find_links: wheel directories or pages. offline: no index is asked.
-    imports: modules that must import before the environment counts as finished.
+    imports: modules that must import before the environment counts as finished. compile: write bytecode now.
     """
 
     path: Path
@@ -78,6 +78,7 @@ class Request:
     index_url: str = ""
     offline: bool = False
     imports: tuple[str, ...] = ()
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -455,6 +456,8 @@ def _build(request: Request, sha: str) -> Outcome:
             "--python",
             path / "bin" / "python",
         ]
+        if request.compile:
+            install.append("--compile-bytecode")
         _run([*install, *_sources(request), "-r", "-"], env, str(path), request.requirements)
         if request.imports:
             code = "import " + ", ".join(request.imports)

@@ -43,6 +43,12 @@ options:
     type: list
     elements: str
     default: []
+  compile:
+    description:
+      - Write bytecode at the installation, for processes of a user who cannot write here and would compile
+        every module at every start. An environment that is there stays as it is.
+    type: bool
+    default: false
   find_links:
     description: Directories of the host, or pages, with wheels.
     type: list
@@ -111,6 +117,7 @@ def main() -> None:
             "uv_requirements": {"type": "str", "default": ""},
             "python": {"type": "str", "default": "auto"},
             "imports": {"type": "list", "elements": "str", "default": []},
+            "compile": {"type": "bool", "default": False},
             "find_links": {"type": "list", "elements": "str", "default": []},
             "offline": {"type": "bool", "default": False},
             "index_url": {"type": "str", "default": ""},
@@ -136,6 +143,7 @@ def main() -> None:
                 index_url=given["index_url"],
                 offline=given["offline"],
                 imports=tuple(given["imports"]),
+                compile=given["compile"],
             ),
             check=module.check_mode,
         )

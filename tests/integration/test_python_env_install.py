@@ -59,6 +59,12 @@ def test_installs_once_and_costs_nothing_after(env: Request, monkeypatch: pytest
     assert second.python_version == first.python_version == ".".join(map(str, sys.version_info[:3]))
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_bytecode_is_written_where_it_is_asked_for(env: Request, asked: bool) -> None:
+    present(replace(env, requirements=SUPERVISOR, compile=asked))
+    assert any(env.path.rglob("supervisor/__pycache__/supervisord.*.pyc")) == asked
+
+
 def test_a_lock_file_that_moved_is_installed_exactly(env: Request) -> None:
     present(env)
     moved = replace(env, requirements=SUPERVISOR)
