@@ -261,6 +261,28 @@ def test_a_running_graph_keeps_its_api(kubeconfig: str, api: client.ApiClient, n
         assert failures(wideep_graph_api="v1alpha1") == []
 
 
+def test_a_running_graph_keeps_its_orchestrator(
+    kubeconfig: str, api: client.ApiClient, namespace: str
+) -> None:
+    """Also one that does not name it: what it was made by is in its status."""
+    made = plan()
+    place = ("nvidia.com", "v1beta1", namespace, "dynamographdeployments", made.deployment)
+    lws = kind(api, "leaderworkersets", "LeaderWorkerSet", "leaderworkerset.x-k8s.io")
+    volcano = kind(api, "podgroups", "PodGroup", "scheduling.volcano.sh")
+    with crd(api, "v1beta1"), lws, volcano:
+        with running(kubeconfig, made):
+            assert failures() == []
+            only(failures(orchestrator="lws"), "manifests", "made by Grove; made without Grove", "teardown")
+        with running(kubeconfig, made, annotations={}):
+            assert failures() == [], "nothing is made yet"
+            report = {"prefill": {"componentKind": "LeaderWorkerSet", "replicas": 1}}
+            body = {"status": {"components": report}}
+            client.CustomObjectsApi(api).patch_namespaced_custom_object_status(*place, body)
+            only(failures(), "manifests", "made by LeaderWorkerSets; made by Grove", "teardown")
+            assert failures(orchestrator="lws") == []
+            assert "made by LeaderWorkerSets" in refused_graph(made)
+
+
 @contextmanager
 def operator(api: client.ApiClient) -> Iterator[None]:
     """The outside of an operator in namespace default."""

@@ -433,6 +433,7 @@ def test_placement(api: str) -> None:
     )
     graph = manifests.graph[-1]
     assert graph["metadata"]["annotations"] == {
+        "nvidia.com/enable-grove": "true",
         "nvidia.com/kai-scheduler-queue": "serving",
         "nvidia.com/dynamo-discovery-backend": "kubernetes",
     }
@@ -464,8 +465,24 @@ def test_lws_and_etcd_are_asked_for_by_annotation() -> None:
     }
     # Said always: what the release has is for graphs that say nothing, and of another deployment.
     assert made().graph[-1]["metadata"]["annotations"] == {
-        "nvidia.com/dynamo-discovery-backend": "kubernetes"
+        "nvidia.com/enable-grove": "true",
+        "nvidia.com/dynamo-discovery-backend": "kubernetes",
     }
+
+
+def test_every_graph_says_what_makes_its_pods() -> None:
+    """Grove where something is to be placed together; it may come to a cluster later, for others."""
+    single = pools(nodes_per_replica=1, options={"data_parallel_size": 8})["wideep_pools"]
+    single["decode"] = single["prefill"]
+    for own, wanted in (
+        ({}, "false"),
+        ({"queue": "team"}, "true"),
+        ({"orchestrator": "lws"}, "false"),
+    ):
+        variables = {"wideep_pools": single, "wideep_gpu": "h200-141gb", "wideep_eplb": {}}
+        for api in APIS:
+            graph = made(wideep_graph_api=api, **variables, **cluster(**own)).graph[-1]
+            assert graph["metadata"]["annotations"]["nvidia.com/enable-grove"] == wanted
 
 
 def test_replicas_and_single_node() -> None:

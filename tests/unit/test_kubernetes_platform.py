@@ -48,6 +48,9 @@ def test_a_deployment_asks_for_what_it_needs() -> None:
     assert found["global"]["nats"] == {"install": True}
     assert found["global"]["etcd"] == {"install": False}
     assert found["dynamo-operator"]["etcdAddr"] == "http://etcd.infra:2379"
+    # A queue is Grove's also where every replica is one pod.
+    queued = platform.values(plan(single=True, queue="team"), Platform(), None)
+    assert queued["global"]["grove"] == {"install": True, "enabled": True}
     there = platform.values(plan(), Platform(install_orchestrator=False), None)
     assert there["global"]["grove"] == {"install": False, "enabled": True}
 

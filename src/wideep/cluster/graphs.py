@@ -10,7 +10,7 @@ from typing import Any
 
 from wideep.cluster.access import Cluster
 from wideep.cluster.objects import path_of
-from wideep.kubernetes.names import FIELD_MANAGER
+from wideep.kubernetes.names import ENABLE_GROVE, FIELD_MANAGER
 from wideep.problems import Problem
 
 TEARDOWN = "run teardown first (wideep_keep_state: true keeps the model)"
@@ -23,7 +23,8 @@ def unchangeable(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[P
         there = cluster.get(path_of(item)) if item["kind"] == "DynamoGraphDeployment" else None
         if there:
             where = f"DynamoGraphDeployment {item['metadata']['name']}"
-            problems += [Problem(message, where, remedy) for message, remedy in _api(there, item)]
+            found = _api(there, item) or _orchestrator(there, item)
+            problems += [Problem(message, where, remedy) for message, remedy in found]
     return problems
 
 
@@ -40,3 +41,20 @@ def _api(there: Mapping[str, Any], item: Mapping[str, Any]) -> list[tuple[str, s
     before = str(next(iter(applied)))
     message = f"it was made in {before}, and the operator does not let {wanted} change it"
     return [(message, f"{TEARDOWN}, or set wideep_graph_api: {before.rpartition('/')[2]}")]
+
+
+def _orchestrator(there: Mapping[str, Any], item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Judge what makes the pods: where a graph does not say it, its status does."""
+    wanted = item["metadata"]["annotations"][ENABLE_GROVE] == "true"
+    status = there.get("status") or {}
+    kinds = {
+        str(part.get("componentKind", ""))
+        for part in (status.get("services") or status.get("components") or {}).values()
+    } - {""}
+    said = (there["metadata"].get("annotations") or {}).get(ENABLE_GROVE)
+    grove = said != "false" if said else any(kind.startswith("PodClique") for kind in kinds)
+    if grove == wanted or not (said or kinds):
+        return []
+    by = "Grove" if grove else "LeaderWorkerSets" if "LeaderWorkerSet" in kinds else "Deployments"
+    other = "by Grove" if wanted else "without Grove"
+    return [(f"its pods are made by {by}; made {other} they would stand beside them", TEARDOWN)]

@@ -89,7 +89,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
 
 def values(plan: Published, platform: Platform, there: Mapping[str, Any] | None) -> Values:
     """Return the release's values: what is there, what the deployment needs, `platform_values` over all."""
-    grove = plan.several_nodes and plan.settings.kubernetes.orchestrator == "grove"
+    grove = plan.settings.kubernetes.uses_grove(several_nodes=plan.several_nodes)
     switches: dict[str, dict[str, bool]] = {
         "grove": {"install": grove and platform.install_orchestrator, "enabled": grove},
         KAI: {"install": False, "enabled": bool(queue(plan))},

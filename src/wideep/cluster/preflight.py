@@ -257,7 +257,8 @@ def _planes_of_others(case: _Case, operators: Sequence[str], checks: _Checks) ->
 
 
 def _orchestrator(case: _Case, wanted: Mapping[str, Any], checks: _Checks) -> None:
-    if not case.plan.several_nodes:
+    grove = case.own.uses_grove(several_nodes=case.plan.several_nodes)
+    if not (case.plan.several_nodes or grove):
         return
     name = case.own.orchestrator
     missing = [whose for crd, whose in (GROVE if name == "grove" else LWS).items() if not case.crd(crd)]

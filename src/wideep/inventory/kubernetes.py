@@ -147,7 +147,9 @@ class KubernetesSettings(PodAdditions):
         default=ModelCacheSettings(), description="The volume with the model."
     )
     orchestrator: Literal["grove", "lws"] = Field(
-        default="grove", description="What places the pods of a replica together."
+        default="grove",
+        description="What places the pods of a replica together. Where every replica is one pod, V(grove) is"
+        " used with a C(queue) only.",
     )
     queue: str = Field(default="", description="Queue of the KAI scheduler.")
     scheduler: str = Field(default="", description="Scheduler of the pods.")
@@ -190,6 +192,10 @@ class KubernetesSettings(PodAdditions):
     )
     labels: dict[str, str] = Field(default_factory=dict, description="Labels of all pods.")
     annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of all pods.")
+
+    def uses_grove(self, *, several_nodes: bool) -> bool:
+        """Whether Grove makes the pods. Each graph says so: by itself it would change when Grove comes."""
+        return self.orchestrator == "grove" and (several_nodes or bool(self.queue))
 
     def requests(self, component: str, gpus: int = 0) -> dict[str, str]:
         """Return what a pod asks of its node. gpus: of one pod; component: `worker`, or a key of FLOORS."""

@@ -24,6 +24,7 @@ from wideep.kubernetes.check import GPU, images, tag_version
 from wideep.kubernetes.names import (
     DEPLOYMENT,
     DOWNLOAD_LABEL,
+    ENABLE_GROVE,
     GANG_LABELS,
     POOL,
     REPOSITORY,
@@ -440,11 +441,13 @@ class _Writer:
 
     # ---- the graph -------------------------------------------------------------------------------
 
-    def graph(self, parts: Iterable[Component], backend: str) -> Object:
+    def graph(self, parts: Sequence[Component], backend: str) -> Object:
         """Return the DynamoGraphDeployment in the API version that is asked for."""
+        several = any(part.nodes > 1 for part in parts)
         annotations = {
-            # "false" means LeaderWorkerSet; Grove is what the operator takes by itself.
-            "nvidia.com/enable-grove": "false" if self.own.orchestrator == "lws" else None,
+            # Always: of one that says nothing the operator makes other pods once Grove is there, and the old
+            # ones stay. "false": LeaderWorkerSets, and Deployments where a replica is one pod.
+            ENABLE_GROVE: "true" if self.own.uses_grove(several_nodes=several) else "false",
             "nvidia.com/kai-scheduler-queue": self.own.queue,
             # Always: the release's own default is one for all deployments of the cluster.
             "nvidia.com/dynamo-discovery-backend": self.settings.discovery,

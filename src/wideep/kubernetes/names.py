@@ -15,6 +15,8 @@ INSTANCE = "app.kubernetes.io/instance"
 ROLE = "wideep.dynamo/role"
 DEPLOYMENT = "wideep.dynamo/deployment"
 POOL = "wideep.dynamo/pool"
+# Annotation of a graph: whether Grove makes its pods.
+ENABLE_GROVE = "nvidia.com/enable-grove"
 # What pods of one replica have alike, by what places them.
 GANG_LABELS = {
     "grove": ("grove.io/podcliquescalinggroup", "grove.io/podcliquescalinggroup-replica-index"),
