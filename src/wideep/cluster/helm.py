@@ -16,6 +16,8 @@ from wideep.problems import Problem
 from wideep.published import Published
 
 HELM_S = 60
+# Of a document's metadata, where nothing deeper has two spaces before it.
+NAME = re.compile(r"^metadata:\n(?:[ #].*\n|\n)*?  name: *[\"']?([a-z0-9.-]+)", re.MULTILINE)
 
 
 def run(*words: str, given: str = "") -> tuple[bool, str]:
@@ -71,15 +73,27 @@ def _source(platform: Platform) -> list[str]:
     return words + ([f"--version={platform.chart_version}"] if platform.chart_version else [])
 
 
-def rendered(cluster: Cluster, platform: Platform, values: Mapping[str, Any]) -> Problem | None:
-    """Return why Helm would not render the chart with these values: its templates, or its schema of them."""
+def rendered(cluster: Cluster, platform: Platform, values: Mapping[str, Any]) -> tuple[str, Problem | None]:
+    """Return what Helm makes of the chart with these values; a problem where its templates refuse them."""
     version = (cluster.get("/version") or {})["gitVersion"]
     groups = (cluster.get("/apis") or {}).get("groups", ())
     served = [f"--api-versions={v['groupVersion']}" for group in groups for v in group["versions"]]
     words = ["template", platform.release, *_source(platform), f"--namespace={platform.namespace}"]
-    words += ["--values=-", f"--kube-version={version}", *served]
+    words += ["--values=-", "--include-crds", f"--kube-version={version}", *served]
     well, said = run(platform.helm or "helm", *words, given=json.dumps(values))
-    return None if well else Problem(said, "release", "correct platform_values, or name another chart")
+    if well:
+        return said, None
+    return "", Problem(said, "release", "correct platform_values, or name another chart")
+
+
+def named(rendered: str, kind: str) -> set[str]:
+    """Return the names of a kind's objects in what Helm renders, its hooks among them."""
+    found = set()
+    for text in re.split(r"^---[ \t]*$", rendered, flags=re.MULTILINE):
+        name = NAME.search(text)
+        if name and re.search(rf"^kind: *[\"']?{kind}\b", text, re.MULTILINE):
+            found.add(name[1])
+    return found
 
 
 def state(cluster: Cluster, platform: Platform) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wideep.cluster import downloads, graphs, helm, nodes, objects, server
+from wideep.cluster import crds, downloads, graphs, helm, nodes, objects, server
 from wideep.cluster import platform as values
 from wideep.cluster.access import Cluster, ClusterError, RefusedByServerError, is_ours, labels_of
 from wideep.cluster.platform import Platform
@@ -213,35 +213,40 @@ def _platform(case: _Case, checks: _Checks) -> None:
         if own.install and where != own.namespace:
             remedy = f"set platform_install: false to use it, or platform_namespace: {where} to manage it"
             checks.fail("operator", f"there is one in {where}", "one operator in a cluster", remedy)
-    release = values.Release()
+    release, chart = values.Release(), None
     if own.install and case.helm:
-        release = _release(case, checks)
+        release, chart = _release(case, checks)
     checks.problems("planes", values.check(case.plan, own, release))
     if not own.install:
         _planes_of_others(case, operators, checks)
     wanted = values.values(case.plan, own, release.values) if own.install else {}
-    _orchestrator(case, wanted, checks)
-    _queues(case, wanted, release, checks)
+    _orchestrator(case, wanted, chart, checks)
+    _queues(case, wanted, chart, release, checks)
 
 
-def _release(case: _Case, checks: _Checks) -> values.Release:
-    """Judge the release that is there, and say what would become of it."""
+def _release(case: _Case, checks: _Checks) -> tuple[values.Release, str | None]:
+    """Judge the release that is there, and say what would become of it.
+
+    Returns what Helm makes of the chart as well; None where it makes nothing.
+    """
     own = case.platform
     if problem := helm.pending(case.cluster, own):
         checks.problem(problem)
-        return values.Release()
+        return values.Release(), None
     if helm.state(case.cluster, own)[0] == "failed":
         remedy = f"it is upgraded now; if that fails, too: helm -n {own.namespace} history {own.release}"
         checks.warn("release", f"the last revision of {own.release} failed", "deployed", remedy)
     release = helm.read(case.cluster, case.plan, own)
-    wanted = values.values(case.plan, own, release.values)
+    wanted, chart = values.values(case.plan, own, release.values), None
     if not any(check.topic == "chart" and check.status == "fail" for check in checks.found):
-        checks.problem(helm.rendered(case.cluster, own, wanted))
+        text, problem = helm.rendered(case.cluster, own, wanted)
+        checks.problem(problem)
+        chart = None if problem else text
     if changed := values.changes(release, wanted):
         whose = f", and so do {', '.join(release.others)}" if release.others else ""
         remedy = f"nothing, if that is what you want: the operator starts again with it{whose}"
         checks.warn("release", f"{own.release} gets {'; '.join(changed)}", "as it is", remedy)
-    return release
+    return release, chart
 
 
 def _planes_of_others(case: _Case, operators: Sequence[str], checks: _Checks) -> None:
@@ -256,16 +261,26 @@ def _planes_of_others(case: _Case, operators: Sequence[str], checks: _Checks) ->
             checks.warn("planes", f"nothing tells whether the operator knows {plane}", "it does", remedy)
 
 
-def _orchestrator(case: _Case, wanted: Mapping[str, Any], checks: _Checks) -> None:
+def _orchestrator(case: _Case, wanted: Mapping[str, Any], chart: str | None, checks: _Checks) -> None:
+    """Judge what places the pods of a replica. chart: what Helm makes of it; None where that is unknown."""
     grove = case.own.uses_grove(several_nodes=case.plan.several_nodes)
     if not (case.plan.several_nodes or grove):
         return
     name = case.own.orchestrator
-    missing = [whose for crd, whose in (GROVE if name == "grove" else LWS).items() if not case.crd(crd)]
-    if not missing or values.at(wanted, "global", name, "install"):
+    missing = {crd: whose for crd, whose in (GROVE if name == "grove" else LWS).items() if not case.crd(crd)}
+    coming = bool(values.at(wanted, "global", name, "install"))
+    if not missing or (coming and chart is None):
         checks.ok("orchestrator", name)
         return
-    seen = f"there is no {' and no '.join(missing)}"
+    if coming and chart is not None:
+        if lacks := missing.keys() - crds.of_chart(chart, once=False).keys():
+            seen = f"neither the cluster nor the chart has {', '.join(sorted(lacks))}"
+            remedy = "name the release's whole chart in platform_chart_ref, or install Grove yourself"
+            checks.fail("orchestrator", seen, "the operator ends where Grove's API is not there", remedy)
+        else:
+            checks.ok("orchestrator", f"{name}, which comes with the chart")
+        return
+    seen = f"there is no {' and no '.join(missing.values())}"
     remedy = (
         "set platform_install_orchestrator: true, install it, or set wideep_kubernetes.orchestrator"
         if name == "grove"
@@ -275,18 +290,33 @@ def _orchestrator(case: _Case, wanted: Mapping[str, Any], checks: _Checks) -> No
     checks.fail("orchestrator", seen, f"{name} places the pods of a replica", remedy)
 
 
-def _queues(case: _Case, wanted: Mapping[str, Any], release: values.Release, checks: _Checks) -> None:
+def _queues(
+    case: _Case, wanted: Mapping[str, Any], chart: str | None, release: values.Release, checks: _Checks
+) -> None:
     """Judge the KAI scheduler: told of it, an operator does not start without, nor a graph without queue."""
     own = values.queue(case.plan)
-    if not own or values.at(wanted, "global", values.KAI, "install"):
+    if not own:
         return
-    if not case.crd(QUEUES):
+    coming = bool(values.at(wanted, "global", values.KAI, "install"))
+    there = case.crd(QUEUES) is not None
+    if not there and coming and (chart is None or QUEUES in crds.of_chart(chart, once=False)):
+        if own not in helm.named(chart or "", "Queue"):
+            seen = f"KAI comes with this run, so there is no queue {own} yet"
+            remedy = "run site with --tags platform, create the queue, then run it all"
+            checks.warn("queue", seen, "graphs are placed by it", remedy)
+        return
+    if not there and coming:
+        remedy = "name the release's whole chart in platform_chart_ref, or install the KAI scheduler yourself"
+        checks.fail("queue", f"neither the cluster nor the chart has {QUEUES}", "KAI's API is there", remedy)
+        return
+    if not there:
         remedy = "install the KAI scheduler, or unset wideep_kubernetes.queue and scheduler"
         checks.fail("queue", f"there is no {QUEUES}", "the KAI scheduler is there", remedy)
         return
     # Graphs that name no queue are placed by KAI as well, from then on.
     names = dict.fromkeys([own, *([values.KAI_QUEUE] if release.others else [])])
-    for name in names:
+    # The chart makes one of its own.
+    for name in sorted(names.keys() - helm.named(chart or "", "Queue")):
         if case.cluster.get(f"/apis/scheduling.run.ai/v2/queues/{name}") is None:
             whose = "" if name == own else f" (for {', '.join(release.others)})"
             remedy = "create it, or name another in wideep_kubernetes.queue"

@@ -1,31 +1,35 @@
 {{ .Files.Get (printf "files/crd-%s.yaml" .Values.test.api) }}
-{{- range list
-  (dict "on" .Values.global.grove.enabled "plural" "podcliquesets" "kind" "PodCliqueSet" "group" "grove.io" "version" "v1alpha1")
-  (dict "on" true "plural" "dynamoworkermetadatas" "kind" "DynamoWorkerMetadata" "group" "nvidia.com" "version" "v1alpha1")
-}}
-{{- if .on }}
 ---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata:
-  name: {{ .plural }}.{{ .group }}
+  name: dynamoworkermetadatas.nvidia.com
   annotations:
     helm.sh/resource-policy: keep
 spec:
-  group: {{ .group }}
+  group: nvidia.com
   scope: Namespaced
   names:
-    kind: {{ .kind }}
-    listKind: {{ .kind }}List
-    plural: {{ .plural }}
-    singular: {{ lower .kind }}
+    kind: DynamoWorkerMetadata
+    listKind: DynamoWorkerMetadataList
+    plural: dynamoworkermetadatas
+    singular: dynamoworkermetadata
   versions:
-    - name: {{ .version }}
+    - name: v1alpha1
       served: true
       storage: true
       schema:
         openAPIV3Schema:
           type: object
           x-kubernetes-preserve-unknown-fields: true
-{{- end }}
+{{- $kai := index .Values.global "kai-scheduler" }}
+{{- if or $kai.enabled $kai.install }}
+---
+apiVersion: scheduling.run.ai/v2
+kind: Queue
+metadata:
+  name: dynamo
+  annotations:
+    helm.sh/hook: post-install,post-upgrade
+    helm.sh/hook-delete-policy: before-hook-creation
 {{- end }}
