@@ -39,7 +39,7 @@ def _api(there: Mapping[str, Any], item: Mapping[str, Any]) -> list[tuple[str, s
     if not applied or wanted in applied:
         return []
     before = str(next(iter(applied)))
-    message = f"it was made in {before}, and the operator does not let {wanted} change it"
+    message = f"it was made in {before}; after a change in {wanted} fields of the old version would stay"
     return [(message, f"{TEARDOWN}, or set wideep_graph_api: {before.rpartition('/')[2]}")]
 
 
