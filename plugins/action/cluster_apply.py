@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.cluster.objects import Object, of_generation
+from wideep.cluster.rollout import stamped
 from wideep.kubernetes.manifests import to_yaml
 from wideep.kubernetes.names import FIELD_MANAGER
 
@@ -38,7 +39,8 @@ class ActionModule(Action):
                 "judged": {"type": "bool", "default": True},
             }
         )
-        items = of_generation(arguments["objects"], arguments["generation"])
+        made = of_generation(arguments["objects"], arguments["generation"])
+        items = [stamped(item) for item in made]
         if not items:
             return {**result, "changed": False, "names": []}
         if self._task.check_mode and not arguments["judged"]:

@@ -34,7 +34,8 @@ class ActionModule(ControllerAction):
         because, before = str(own["because"]), ""
         if self._task.check_mode and not because:
             return {**result, "skipped": True, "msg": "nothing was applied, so nothing is waited for"}
-        shown, patience = 0.0, watch.Patience()
+        shown, patience, steadiness = 0.0, watch.Patience(), watch.Steadiness()
+        steady_s = watch.STEADY_S if target.kind == "graph" else 0
 
         def look(clock: Clock) -> dict[str, Any] | str:
             nonlocal before, shown
@@ -43,8 +44,7 @@ class ActionModule(ControllerAction):
                 cluster = Cluster()
                 seen = target.look(cluster)
                 if not seen.done:
-                    pods = watch.pods_of(cluster, target.namespace, target.labels)
-                    useless = patience.ends(pods, clock.waited)
+                    useless = patience.ends(seen.pods, clock.waited)
             except RefusedByServerError as error:
                 # Waiting brings no right.
                 seen, cluster = watch.Look(False, str(error), failed=error.status in {401, 403}), None
@@ -52,10 +52,12 @@ class ActionModule(ControllerAction):
                 # An API server that restarts is no reason to give up.
                 seen, cluster = watch.Look(False, str(error)), None
             waited = clock.waited
-            if seen.done and not because:
+            steady = steadiness.lasts(seen, waited)
+            if seen.done and steady >= steady_s and not because:
                 return {"changed": False, "progress": seen.progress}
             at_once = because or seen.failed or useless
-            if at_once or waited >= own["deadline_s"]:
+            # What is as it should be at the deadline may show that it stays so.
+            if at_once or (waited >= own["deadline_s"] and not seen.done):
                 late = "" if at_once else f"gave up after {waited:.0f} s: "
                 useless = f"waiting longer is of no use: {useless}" if useless else ""
                 lines = [because, useless, late + seen.progress, self._detail(cluster, target)]
@@ -63,7 +65,8 @@ class ActionModule(ControllerAction):
             if seen.progress == before and waited - shown < SHOW_S:
                 return ""
             before, shown = seen.progress, waited
-            return f"{seen.progress}; {waited:.0f} s of {own['deadline_s']:.0f} s"
+            stays = f"; waiting {steady_s} s whether it stays so" if seen.done else ""
+            return f"{seen.progress}{stays}; {waited:.0f} s of {own['deadline_s']:.0f} s"
 
         return {**result, **wait(look, POLL_S)}
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ansible.utils.display import Display
@@ -11,9 +13,31 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock
 
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.cluster.forward import Forward
+from wideep.cluster.rollout import runtime_namespaces
+from wideep.cluster.watch import Target
 
 SLICE_S = 5.0
 display = Display()
+
+
+def _namespaces(cluster: Cluster, graph: Target) -> Mapping[str, str]:
+    """Return component -> the namespace that the operator says; none where it cannot be asked."""
+    try:
+        return runtime_namespaces(graph.item(cluster))
+    except ClusterError:
+        return {}
+
+
+def _expected(expected: Any, namespaces: Mapping[str, str]) -> Any:
+    """Return `expected` with the namespaces that the operator says; what is no mapping the module refuses."""
+    if not isinstance(expected, Mapping):
+        return expected
+    return {
+        pool: {**value, "namespaces": [namespaces[pool]]}
+        if pool in namespaces and isinstance(value, Mapping)
+        else value
+        for pool, value in expected.items()
+    }
 
 
 class ActionModule(Action):
@@ -27,15 +51,22 @@ class ActionModule(Action):
         if not way:
             return {**result, **self._serving(arguments, task_vars)}
         try:
-            with Forward(Cluster(), way["namespace"], way["service"], int(way["port"])) as forward:
-                return {**result, **self._serving(arguments, task_vars, forward)}
+            cluster = Cluster()
+            graph = Target("graph", way["namespace"], way.get("graph", ""), way.get("version", ""))
+            with Forward(cluster, way["namespace"], way["service"], int(way["port"])) as forward:
+                ask = partial(_namespaces, cluster, graph) if graph.name else dict[str, str]
+                return {**result, **self._serving(arguments, task_vars, forward, ask)}
         except ClusterError as error:
             if self._task.check_mode:
                 return {**result, "skipped": True, "msg": f"not verified, the deployment is not up: {error}"}
             return {**result, "failed": True, "msg": error.told}
 
     def _serving(
-        self, arguments: dict[str, Any], task_vars: dict[str, Any], forward: Forward | None = None
+        self,
+        arguments: dict[str, Any],
+        task_vars: dict[str, Any],
+        forward: Forward | None = None,
+        namespaces: Callable[[], Mapping[str, str]] = dict,
     ) -> dict[str, Any]:
         host, check = task_vars.get("inventory_hostname", ""), self._task.check_mode
         refused, deadline_s = 0, SLICE_S
@@ -46,6 +77,7 @@ class ActionModule(Action):
             own = {**arguments, "slice_s": 0.0 if check else clock.slice(SLICE_S, deadline_s)}
             if forward:
                 own["base_url"] = forward.url()
+                own["expected"] = _expected(own["expected"], namespaces())
             outcome = self._execute_module(
                 "wideep.dynamo.verify_serving", module_args=own, task_vars=task_vars
             )

@@ -5,6 +5,7 @@ Runs on hosts: standard library only, Python 3.9 or newer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,23 @@ ENDPOINT = "generate"  # the endpoint that takes requests; workers register othe
 
 @dataclass(frozen=True)
 class Pool:
-    """`count` workers that register as `namespace`/`component`."""
+    """`count` workers that register as `namespace`/`component`.
+
+    generations: a regular expression of what may follow the namespace, another after each change of workers.
+    others: namespaces that are theirs as well. Workers are counted over all of these.
+    """
 
     name: str
     component: str
     count: int
     namespace: str = "dynamo"
+    generations: str = ""
+    others: tuple[str, ...] = ()
+
+    def has(self, namespace: str) -> bool:
+        """Whether its workers register in a namespace."""
+        named = re.escape(self.namespace) + (f"({self.generations})?" if self.generations else "")
+        return namespace in self.others or re.fullmatch(named, namespace) is not None
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class State:
     """One look at the frontend. `error` says why it could not be looked at; then the rest is empty.
 
     unready: what the frontend itself says is missing before it routes requests for the model; empty: nothing.
+    elsewhere: by pool, namespaces that are not its own with instances of its component.
     """
 
     pools: tuple[Pool, ...]
@@ -47,6 +60,7 @@ class State:
     models: tuple[str, ...] = ()
     error: str = ""
     unready: str = ""
+    elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def found(self, pool: Pool) -> tuple[Instance, ...]:
         """Return the registered workers of `pool`."""
@@ -98,9 +112,11 @@ class State:
         missing = [pool.name for pool in self.pools if len(self.found(pool)) < pool.count]
         surplus = [pool.name for pool in self.pools if len(self.found(pool)) > pool.count]
         if missing:
+            spaces = sorted({space for name in missing for space in self.elsewhere.get(name, ())})
             causes.append(
-                f"{' and '.join(missing)}: workers did not start, or register in another etcd or namespace; "
-                "their logs have the reason"
+                f"{' and '.join(missing)}: workers did not start, or register in another etcd or namespace"
+                + (f" (some of that component are in {', '.join(spaces)})" if spaces else "")
+                + "; their logs have the reason"
             )
         if surplus:
             causes.append(
@@ -140,10 +156,12 @@ def parse_expected(raw: Mapping[str, Any]) -> tuple[Pool, ...]:
             count = 0
         if not value.get("component"):
             problems.append(f"expected.{name}.component must name the component that the workers register")
-        unknown = sorted(set(value) - {"component", "count", "namespace"})
+        unknown = sorted(set(value) - {"component", "count", "namespace", "generations", "namespaces"})
         if unknown:
             problems.append(f"expected.{name} has unknown keys: {', '.join(unknown)}")
-        pools.append(Pool(name, str(value.get("component")), count, str(value.get("namespace") or "dynamo")))
+        named = str(value.get("component")), count, str(value.get("namespace") or "dynamo")
+        others = tuple(map(str, value.get("namespaces") or ()))
+        pools.append(Pool(name, *named, str(value.get("generations") or ""), others))
     if not problems and not any(pool.count for pool in pools):
         problems.append("expected must name at least one pool with at least one worker")
     if problems:
@@ -178,7 +196,19 @@ def look(frontend: Frontend, pools: tuple[Pool, ...], model: str) -> State:
     except (KeyError, TypeError, AttributeError) as error:
         return State(pools, model, error=f"not a Dynamo frontend: unexpected answer ({error!r})")
     members = {pool.name: _members(pool, instances) for pool in pools}
-    return State(pools, model, members, models, unready=unready)
+    elsewhere = {
+        pool.name: tuple(
+            sorted(
+                {
+                    one.namespace
+                    for one in instances
+                    if one.component == pool.component and not pool.has(one.namespace)
+                }
+            )
+        )
+        for pool in pools
+    }
+    return State(pools, model, members, models, unready=unready, elsewhere=elsewhere)
 
 
 def _unready(frontend: Frontend, model: str) -> str:
@@ -199,9 +229,7 @@ def _unready(frontend: Frontend, model: str) -> str:
 
 
 def _members(pool: Pool, instances: Iterable[Instance]) -> tuple[Instance, ...]:
-    return tuple(
-        one for one in instances if (one.namespace, one.component) == (pool.namespace, pool.component)
-    )
+    return tuple(one for one in instances if one.component == pool.component and pool.has(one.namespace))
 
 
 def report(url: str, problem: str, state: State, *, answer: str, causes: list[str], look_at: str) -> str:

@@ -29,9 +29,13 @@ text:
   returned: success
   type: str
 ready:
-  description: Whether all components are ready.
+  description: Whether all pods of the present version are there and ready, and no others.
   returned: success
   type: bool
+progress:
+  description: How far it is, in one line.
+  returned: success
+  type: str
 services:
   description: Its pods, each with C(pod), C(node), C(state) and C(restarts).
   returned: success

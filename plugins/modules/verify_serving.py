@@ -28,6 +28,8 @@ options:
   expected:
     description:
       - Per pool its C(component), C(count) and C(namespace), which is V(dynamo) unless given.
+      - C(generations) is a regular expression of what may follow the namespace, as on Kubernetes each change
+        of the workers has another suffix; C(namespaces) are further ones. Workers are counted over all.
       - Prefill workers register as component V(prefill), decode and aggregated workers as V(backend).
     type: dict
     required: true
@@ -59,6 +61,8 @@ options:
     description:
       - C(namespace), C(service) and C(port) of a Service in a cluster. C(kubectl port-forward) leads to it
         while the module runs, and O(base_url) is not used.
+      - With C(graph) and C(version), of a DynamoGraphDeployment, the namespaces in which its status says that
+        its workers register are among O(expected).
     type: dict
   slice_s:
     description: Seconds to wait for registration in one call of the module. Set by the action plugin.

@@ -69,7 +69,12 @@ class Plan:
     def expected(self) -> dict[str, Expected]:
         """Return pool -> what must register of it."""
         return {
-            pool.name: Expected(self.engine.components[pool.name], self.site.namespace, len(pool.replicas))
+            pool.name: Expected(
+                self.engine.components[pool.name],
+                self.site.namespace,
+                len(pool.replicas),
+                self.site.generations,
+            )
             for pool in self.deployment.pools
         }
 
@@ -119,7 +124,9 @@ class Plan:
             return None
         settings = self.deployment.settings
         service = f"{settings.deployment}-frontend"
-        frontend = published.Service(settings.kubernetes.namespace, service, HTTP_PORT)
+        frontend = published.Service(
+            settings.kubernetes.namespace, service, HTTP_PORT, settings.deployment, settings.graph_api
+        )
         node = self.deployment.hosts[-1]
         return Objects(self.manifests.model, self.manifests.graph, node.gpu, node.own_card, frontend)
 

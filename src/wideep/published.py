@@ -5,6 +5,7 @@ Roles read the JSON form by name; whatever Python does with a plan after that wo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -35,11 +36,20 @@ class Release:
 
 @dataclass(frozen=True)
 class Expected:
-    """What registers of a pool: instances of a component in a namespace of Dynamo."""
+    """What registers of a pool: instances of a component in a namespace of Dynamo.
+
+    generations: a regular expression of what may follow the namespace, another after each change.
+    """
 
     component: str
     namespace: str
     count: int
+    generations: str = ""
+
+    def has(self, namespace: str) -> bool:
+        """Whether the pool's workers register in a namespace."""
+        named = re.escape(self.namespace) + (f"({self.generations})?" if self.generations else "")
+        return re.fullmatch(named, namespace) is not None
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class Service:
-    """A Service of Kubernetes."""
+    """A Service of Kubernetes. graph, version: the DynamoGraphDeployment that it leads to, and its API's."""
 
     namespace: str
     service: str
     port: int
+    graph: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)

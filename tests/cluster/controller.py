@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does in the large what Dynamo's operator does with a DynamoGraphDeployment, for tests on a paper cluster.
 
-usage: controller.py --kubeconfig FILE [--namespace NAME]
+usage: controller.py --kubeconfig FILE [--namespace NAME] [--ahead SECONDS] [--one-namespace]
        [--serve DIR --python PROGRAM --model DIR --etcd URL]
 
 It makes one pod for each rank with the variables, ports, probes and flags that the operator injects and the
@@ -10,9 +10,16 @@ also runs a process on this machine for the frontend and for each replica's head
 its mocker in place of the engine, so that `kubectl port-forward` ends in a real completion. A pod is ready
 when its process is.
 
-What it stands for was read in the operator's sources around release 1.4. What it cannot show: admission,
-conversion between API versions, Grove, LeaderWorkerSet, rolling updates, gang scheduling, discovery through
-Kubernetes (its processes find each other in etcd), and anything that an engine does.
+Manners of the real operator and of Grove, as they were seen: after a change the status says that all is
+ready for --ahead seconds before the first pod is replaced; workers register in a namespace with a suffix that
+changes with their specification (--one-namespace: as Dynamo 1.4 does under Grove); scaling groups of several
+pods have availableReplicas and no readyReplicas; an update that fails (annotation test.wideep/fails, with the
+message) leaves observedGeneration behind. Where the cluster serves Grove's kinds, a graph has its
+PodCliqueSet, PodCliques and PodCliqueScalingGroups.
+
+What it cannot show: admission, conversion between API versions, LeaderWorkerSet, updates replica by replica,
+gang scheduling, discovery through Kubernetes (its processes find each other in etcd), and anything that an
+engine does.
 """
 
 from __future__ import annotations
@@ -29,21 +36,26 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grove
 from kubernetes import client, config
 
 GROUP, PLURAL = "nvidia.com", "dynamographdeployments"
 HTTP, SYSTEM, NIXL, DIST_INIT, SSH = 8000, 9090, 19090, 29500, 2222
 DIGEST = "test.wideep/digest"
 HELD = "bed.wideep/held"
+FAILS = "test.wideep/fails"
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT_LABEL = "nvidia.com/dynamo-component"
+WORKERS = frozenset({"worker", "prefill", "decode"})
 POLL_S = 0.3
+# The real one: 10 to 14.
+AHEAD_S = 3.0
 GRACE_S = 60
 
 
@@ -115,11 +127,23 @@ def pod_name(graph: str, component: Component, replica: int, rank: int) -> str:
     return f"{graph}-{component.name.lower()}-{replica}{suffix}"
 
 
-def injected(graph: Mapping[str, Any], component: Component) -> dict[str, str]:
-    """Return the variables that the operator sets."""
+def base_namespace(graph: Mapping[str, Any]) -> str:
+    """Return the namespace of Dynamo that a graph has."""
+    return f"{graph['metadata']['namespace']}-{graph['metadata']['name']}"
+
+
+def suffix(graph: Mapping[str, Any]) -> str:
+    """Return what tells one generation of workers from the next: it is made of all their specifications."""
+    workers = [replace(part, replicas=0) for part in components(graph) if part.role in WORKERS]
+    text = json.dumps([asdict(part) for part in workers], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def injected(graph: Mapping[str, Any], component: Component, generation: str) -> dict[str, str]:
+    """Return the variables that the operator sets. generation: suffix of the workers' namespace, or none."""
     name, namespace = graph["metadata"]["name"], graph["metadata"]["namespace"]
     env = {
-        "DYN_NAMESPACE": f"{namespace}-{name}",
+        "DYN_NAMESPACE": base_namespace(graph),
         "DYN_COMPONENT": component.role,
         "DYN_PARENT_DGD_K8S_NAME": name,
         "DYN_PARENT_DGD_K8S_NAMESPACE": namespace,
@@ -133,6 +157,8 @@ def injected(graph: Mapping[str, Any], component: Component) -> dict[str, str]:
             "DYN_HTTP_PORT": str(HTTP),
             "DYN_NAMESPACE_PREFIX": env["DYN_NAMESPACE"],
         }
+    if generation:
+        env["DYN_NAMESPACE_WORKER_SUFFIX"] = generation
     return env | {
         "DYN_SYSTEM_ENABLED": "true",
         "DYN_SYSTEM_PORT": str(SYSTEM),
@@ -143,7 +169,7 @@ def injected(graph: Mapping[str, Any], component: Component) -> dict[str, str]:
 
 
 def make_pod(
-    graph: Mapping[str, Any], component: Component, replica: int, rank: int, *, held: bool
+    graph: Mapping[str, Any], component: Component, replica: int, rank: int, generation: str, *, held: bool
 ) -> dict[str, Any]:
     """Return the pod of one rank."""
     metadata, backend = graph["metadata"], graph["spec"].get("backendFramework", "")
@@ -152,7 +178,7 @@ def make_pod(
     main = {**component.main, "name": "main"}
     fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
     env: dict[str, dict[str, Any]] = {
-        **{k: {"name": k, "value": v} for k, v in injected(graph, component).items()},
+        **{k: {"name": k, "value": v} for k, v in injected(graph, component, generation).items()},
         **{k: {"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in fields.items()},
         **{entry["name"]: entry for entry in main.get("env", [])},
     }
@@ -211,21 +237,51 @@ def make_pod(
             "containers": [main],
         },
     }
-    digest = hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()[:16]
-    pod["metadata"]["annotations"][DIGEST] = digest
+    pod["metadata"]["annotations"][DIGEST] = digest_of(pod)
     return pod
+
+
+def digest_of(item: Mapping[str, Any]) -> str:
+    """Return a sum by which a change is seen."""
+    return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def uses_grove(graph: Mapping[str, Any]) -> bool:
+    """Whether a graph is Grove's; the other way is LeaderWorkerSet."""
+    return graph["metadata"].get("annotations", {}).get("nvidia.com/enable-grove") != "false"
 
 
 def grove_labels(graph: Mapping[str, Any], component: Component) -> dict[str, str]:
     """Return the labels that Grove writes over those of a template (getLabels of podclique.go, pod.go)."""
     metadata = graph["metadata"]
-    if metadata.get("annotations", {}).get("nvidia.com/enable-grove") == "false":
+    if not uses_grove(graph):
         return {}
     return {
         "app.kubernetes.io/name": f"{metadata['name']}-0-{component.name.lower()}",
         "app.kubernetes.io/managed-by": "grove-operator",
         "app.kubernetes.io/part-of": metadata["name"],
         "app.kubernetes.io/component": "pcs-podclique" if component.nodes == 1 else "pcsg-podclique",
+    }
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod serves."""
+    conditions = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def status_of(graph: Mapping[str, Any], component: Component, ready: int, generation: str) -> dict[str, Any]:
+    """Return what the status says of a component: a scaling group of Grove does not count what is ready."""
+    groups = component.nodes > 1
+    base = base_namespace(graph)
+    suffixed = generation and component.role in WORKERS
+    return {
+        "componentKind": "PodCliqueScalingGroup" if groups else "PodClique",
+        "componentNames": [f"{graph['metadata']['name']}-0-{component.name.lower()}"],
+        "replicas": component.replicas,
+        "updatedReplicas": component.replicas,
+        ("availableReplicas" if groups else "readyReplicas"): ready,
+        "runtimeNamespace": f"{base}-{generation}" if suffixed else base,
     }
 
 
@@ -396,13 +452,25 @@ _given: set[int] = set()
 class Controller:
     """Looks again and again at all graphs, and makes what is there what should be."""
 
-    def __init__(self, api: client.ApiClient, namespace: str, processes: Processes | None) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        namespace: str,
+        processes: Processes | None,
+        ahead_s: float = AHEAD_S,
+        *,
+        one_namespace: bool = False,
+    ) -> None:
         self.core = client.CoreV1Api(api)
         self.custom = client.CustomObjectsApi(api)
         self.extensions = client.ApiextensionsV1Api(api)
         self.namespace = namespace
         self.processes = processes
         self.api = api
+        self.ahead_s = ahead_s
+        self.one_namespace = one_namespace
+        # Until when a graph's status is ahead of its pods, by uid.
+        self.ahead: dict[str, float] = {}
 
     def version(self) -> str:
         """Return the version that the CRD serves; empty while there is none."""
@@ -441,27 +509,101 @@ class Controller:
         for service in self.core.list_namespaced_service(self.namespace, label_selector=GRAPH_LABEL).items:
             if service.metadata.labels[GRAPH_LABEL] not in names:
                 self.core.delete_namespaced_service(service.metadata.name, self.namespace)
+        for plural in self.grove():
+            place = (grove.GROUP, grove.VERSION, self.namespace, plural)
+            for item in self.custom.list_namespaced_custom_object(*place)["items"]:
+                if item["metadata"]["labels"][GRAPH_LABEL] not in names:
+                    self.custom.delete_namespaced_custom_object(*place, item["metadata"]["name"])
 
     def reconcile(self, graph: Mapping[str, Any], version: str, there: Mapping[str, Any]) -> set[str]:
         """Make a graph's pods and Services, and write its status. Returns the pods' names."""
+        metadata, before = graph["metadata"], graph.get("status", {})
+        own = {n for n, pod in there.items() if pod["metadata"]["labels"][GRAPH_LABEL] == metadata["name"]}
+        if own and before.get("observedGeneration", 0) < metadata["generation"]:
+            if why := metadata.get("annotations", {}).get(FAILS):
+                self.write_failure(graph, version, why)
+                return own
+            self.ahead[metadata["uid"]] = time.monotonic() + self.ahead_s
+        if own and time.monotonic() < self.ahead.get(metadata["uid"], 0):
+            parts = before.get("services") or before.get("components") or {}
+            self.write_status(graph, version, parts, all(is_ready(there[name]) for name in own))
+            return own
         wanted: set[str] = set()
-        report: dict[str, dict[str, int]] = {}
+        report: dict[str, dict[str, Any]] = {}
+        generation = "" if self.one_namespace else suffix(graph)
+        ready_all = True
+        groups: list[grove.Group] = []
         for component in components(graph):
             self.apply_service(make_service(graph, component))
-            ready = 0
+            ready, held = 0, self.processes is not None
             for replica in range(component.replicas):
                 made = [
-                    make_pod(graph, component, replica, rank, held=self.processes is not None)
+                    make_pod(graph, component, replica, rank, generation, held=held)
                     for rank in range(component.nodes)
                 ]
                 wanted |= {pod["metadata"]["name"] for pod in made}
                 # Not all(…) of a generator: it would stop at the first pod that is not ready.
                 ready += sum(self.apply_pod(graph, component, pod, there) for pod in made) == len(made)
-            report[component.name] = {"replicas": component.replicas, "readyReplicas": ready}
+            leader, worker = (
+                make_pod(graph, component, 0, min(rank, component.nodes - 1), generation, held=held)["spec"]
+                for rank in (0, 1)
+            )
+            sizes = component.nodes - 1, ready
+            groups.append(grove.Group(component.name, component.replicas, leader, worker, *sizes))
+            report[component.name] = status_of(graph, component, ready, generation)
+            ready_all = ready_all and ready == component.replicas
         if any(component.nodes > 1 for component in components(graph)):
             self.make_ssh_secret()
-        self.write_status(graph, version, report)
+        self.write_status(graph, version, report, ready_all)
+        self.apply_grove(graph, groups)
         return wanted
+
+    def grove(self) -> set[str]:
+        """Return which of Grove's kinds the cluster serves."""
+        try:
+            found = self.custom.get_api_resources(grove.GROUP, grove.VERSION).resources
+        except client.ApiException as error:
+            if error.status == 404:
+                return set()
+            raise
+        return {resource.name for resource in found} & set(grove.PLURALS.values())
+
+    def apply_grove(self, graph: Mapping[str, Any], groups: Sequence[grove.Group]) -> None:
+        """Make what stands between the graph and its pods, and remove what does no longer."""
+        served, name = self.grove(), graph["metadata"]["name"]
+        if not uses_grove(graph):
+            groups = ()
+        wanted: set[tuple[str, str]] = set()
+        for kind, own, spec, status in grove.objects(name, groups) if groups else ():
+            plural = grove.PLURALS[kind]
+            if plural not in served:
+                continue
+            wanted.add((plural, own))
+            place = (grove.GROUP, grove.VERSION, self.namespace, plural)
+            metadata = grove.metadata(graph, own, owner(graph), {GRAPH_LABEL: name})
+            metadata["annotations"] = {DIGEST: digest_of(spec)}
+            body = {"apiVersion": f"{grove.GROUP}/{grove.VERSION}", "kind": kind}
+            body |= {"metadata": metadata, "spec": spec}
+            try:
+                there = self.custom.get_namespaced_custom_object(*place, own)
+            except client.ApiException as error:
+                if error.status != 404:
+                    raise
+                there = self.custom.create_namespaced_custom_object(*place, body, field_validation="Strict")
+            if there["metadata"]["annotations"][DIGEST] != metadata["annotations"][DIGEST]:
+                body["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
+                self.custom.replace_namespaced_custom_object(*place, own, body)
+            seen = {**status, "observedGeneration": there["metadata"]["generation"]}
+            if there.get("status") != seen:
+                # The test chart's own kind has no status.
+                with contextlib.suppress(client.ApiException):
+                    self.custom.patch_namespaced_custom_object_status(*place, own, {"status": seen})
+        for plural in served:
+            place = (grove.GROUP, grove.VERSION, self.namespace, plural)
+            found = self.custom.list_namespaced_custom_object(*place, label_selector=f"{GRAPH_LABEL}={name}")
+            for item in found["items"]:
+                if (plural, item["metadata"]["name"]) not in wanted:
+                    self.custom.delete_namespaced_custom_object(*place, item["metadata"]["name"])
 
     def make_ssh_secret(self) -> None:
         """Make mpirun's key as the operator does (SSHKeyManager): without an owner, in both namespaces."""
@@ -494,8 +636,7 @@ class Controller:
             # Ready, but its process has ended, or was that of a controller before this one.
             self.remove(name)
             return False
-        conditions = {c["type"]: c["status"] for c in now.get("status", {}).get("conditions", [])}
-        return conditions.get("Ready") == "True"
+        return is_ready(now)
 
     def serve(self, graph: Mapping[str, Any], component: Component, pod: Mapping[str, Any]) -> None:
         """Run a scheduled pod's process, and let the pod become ready when it is."""
@@ -542,34 +683,43 @@ class Controller:
             )
 
     def write_status(
-        self, graph: Mapping[str, Any], version: str, report: Mapping[str, Mapping[str, int]]
+        self, graph: Mapping[str, Any], version: str, report: Mapping[str, Mapping[str, Any]], ready: bool
     ) -> None:
         """Write state, condition and counts, if they changed."""
-        missing = [name for name, count in report.items() if count["readyReplicas"] < count["replicas"]]
-        ready = not missing
-        before = {c["type"]: c for c in graph.get("status", {}).get("conditions", [])}.get("Ready", {})
-        status = "True" if ready else "False"
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        condition = {
-            "type": "Ready",
-            "status": status,
-            "reason": "all_resources_are_ready" if ready else "some_resources_are_not_ready",
-            "message": "All resources are ready" if ready else f"not ready: {', '.join(missing)}",
-            "lastTransitionTime": before.get("lastTransitionTime", now)
-            if before.get("status") == status
-            else now,
-            "observedGeneration": graph["metadata"]["generation"],
-        }
+        reason = "all_resources_are_ready" if ready else "some_resources_are_not_ready"
+        report_as = "services" if version == "v1alpha1" else "components"
         wanted = {
             "state": "successful" if ready else "pending",
             "observedGeneration": graph["metadata"]["generation"],
-            "conditions": [condition],
-            ("services" if version == "v1alpha1" else "components"): report,
+            "conditions": [ready_condition(graph, ready, reason, reason.replace("_", " "))],
+            report_as: report,
         }
-        if graph.get("status") != wanted:
+        self.patch_status(graph, version, wanted)
+
+    def write_failure(self, graph: Mapping[str, Any], version: str, message: str) -> None:
+        """Write that a change cannot be made: what was observed and counted stays as it was."""
+        condition = ready_condition(graph, False, "failed_to_reconcile_the_resources", message)
+        self.patch_status(graph, version, {"state": "failed", "conditions": [condition]})
+
+    def patch_status(self, graph: Mapping[str, Any], version: str, wanted: Mapping[str, Any]) -> None:
+        if any(graph.get("status", {}).get(key) != value for key, value in wanted.items()):
             self.custom.patch_namespaced_custom_object_status(
                 GROUP, version, self.namespace, PLURAL, graph["metadata"]["name"], {"status": wanted}
             )
+
+
+def ready_condition(graph: Mapping[str, Any], ready: bool, reason: str, message: str) -> dict[str, str]:
+    """Return the condition Ready, with the time at which it became what it is."""
+    before = {c["type"]: c for c in graph.get("status", {}).get("conditions", [])}.get("Ready", {})
+    status, now = str(ready), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = before.get("lastTransitionTime", now) if before.get("status") == status else now
+    return {
+        "type": "Ready",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
 
 
 def main() -> int:
@@ -577,6 +727,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--kubeconfig", required=True)
     parser.add_argument("--namespace", default="dynamo")
+    parser.add_argument("--ahead", type=float, default=AHEAD_S, help="seconds, after a change")
+    parser.add_argument("--one-namespace", action="store_true", help="workers' namespaces have no suffix")
     parser.add_argument("--serve", type=Path, help="directory for the processes' logs")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--model", default="")
@@ -586,7 +738,8 @@ def main() -> int:
     if own.serve:
         own.serve.mkdir(parents=True, exist_ok=True)
         processes = Processes(own.serve.resolve(), own.python, own.model, own.etcd)
-    controller = Controller(config.new_client_from_config(own.kubeconfig), own.namespace, processes)
+    api = config.new_client_from_config(own.kubeconfig)
+    controller = Controller(api, own.namespace, processes, own.ahead, one_namespace=own.one_namespace)
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: sys.exit(0))
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -314,10 +315,17 @@ def test_one_pod_a_node_and_pools_apart(site: Site) -> None:
     status = site.well("status").data["wideep_summary"]
     assert f"{NAME} in namespace {NAMESPACE}: ready" in status
     assert all(name in status for name in nodes)
+    # In the namespace of their generation.
+    assert "registered at the frontend: prefill 1 of 1, decode 1 of 1" in status
+    namespace = site.graph()["status"]["components"]["decode"]["runtimeNamespace"]
+    assert re.fullmatch(rf"{NAMESPACE}-{NAME}-[0-9a-f]{{8}}", namespace)
 
 
 def test_a_changed_variable_changes_only_its_objects(site: Site) -> None:
-    """Decode's engine YAML: its ConfigMap, and in the graph the digest by which decode starts again."""
+    """Decode's engine YAML: its ConfigMap, and in the graph the digest by which decode starts again.
+
+    Prefill as well: the operator puts a change of any worker into the namespace of all.
+    """
     pools = {name: dict(pool) for name, pool in OWN["wideep_pools"].items()}
     options = pools["decode"]["options"]
     pools["decode"]["options"] = options | {"trtllm": options["trtllm"] | {"cuda_graph_max_bs": 128}}
@@ -332,7 +340,7 @@ def test_a_changed_variable_changes_only_its_objects(site: Site) -> None:
     assert site.changed() == wanted
     after = site.objects()
     assert sorted(name for name in after if after[name] != objects[name]) == wanted
-    assert {name for name, uid in site.uids().items() if uids[name] != uid} == DECODE
+    assert {name for name, uid in site.uids().items() if uids[name] != uid} == PREFILL | DECODE
 
 
 def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
@@ -357,9 +365,36 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
 # ---- what does not come up -----------------------------------------------------------------------
 
 
+def test_a_run_whose_last_look_is_not_ready_fails(site: Site, api: client.ApiClient) -> None:
+    """It serves, but not with all its pods: a second frontend finds no node."""
+
+    def cordon(value: bool) -> None:
+        for node in site.core.list_node().items:
+            site.core.patch_node(node.metadata.name, {"spec": {"unschedulable": value}})
+
+    two = {"wideep_kubernetes": {**OWN["wideep_kubernetes"], "frontend_replicas": 2}}
+    cordon(True)
+    try:
+        gave_up(site.run("site", {**two, "graph_deadline_s": 5}, tags="graph"))
+        result = site.run("verify", two)
+    finally:
+        cordon(False)
+    assert failed(result).startswith(f"{NAME} is not ready: ready: frontend 1/2, prefill 1/1, decode 1/1")
+    assert "NOT READY" in result.data["wideep_summary"]
+    assert result.data["wideep_data"]["verified"]["completion_tokens"] == 16
+    assert site.changed() == [f"DynamoGraphDeployment {NAME}"]
+
+
 @pytest.mark.parametrize(
     ("own", "words"),
     [
+        (
+            {"image": f"registry.example.com/no-such-image:{RELEASE.dynamo}"},
+            (
+                *(f"pod {NAME}-", "ImagePullBackOff", "event Failed: Failed to pull image"),
+                "gave up after",
+            ),
+        ),
         (
             {
                 "frontend_image": f"registry.example.com/no-such-image:{RELEASE.dynamo}",
@@ -382,7 +417,7 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
             ),
         ),
     ],
-    ids=["image that cannot be pulled, and a crash loop", "no free GPUs"],
+    ids=["image of workers that cannot be pulled", "no image, and a crash loop", "no free GPUs"],
 )
 def test_the_wait_ends_and_names_the_cause(site: Site, own: dict[str, Any], words: tuple[str, ...]) -> None:
     hopeless = "annotations" in own

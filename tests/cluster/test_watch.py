@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import crds
+import grove
 import pytest
 from conftest import controller, crd, make_manifests
 from kubernetes import client
-from test_cluster import apply, manifests, ready
+from test_cluster import apply, graph_status, manifests, pods, ready
 from waiting import until
 
-from wideep.cluster import downloads, leftover, objects, watch
+from wideep.cluster import downloads, leftover, objects, rollout, watch
 from wideep.cluster.access import Cluster
 from wideep.reference.release import find_release
 
@@ -31,7 +36,8 @@ def cluster(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def put(kubeconfig: str, **own: Any) -> None:
     made = manifests("sglang", wideep_kubernetes={**BASE, **own})
-    apply(kubeconfig, *(objects.marked(item, NAME) for item in (*made.model, *made.graph)))
+    items = (objects.marked(item, NAME) for item in (*made.model, *made.graph))
+    apply(kubeconfig, *(rollout.stamped(item) for item in items))
 
 
 def says(cluster: Cluster, *words: str) -> None:
@@ -86,6 +92,80 @@ def test_image_that_cannot_be_pulled(
         assert "1 ImagePullBackOff" in watch.graph(cluster, "dynamo", NAME, "v1beta1").progress
 
 
+def test_a_changed_image_that_cannot_be_pulled(
+    kubeconfig: str,
+    api: client.ApiClient,
+    namespace: str,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For seconds the operator says of the pods before that all is ready."""
+    with crd(api, "v1beta1"), controller(kubeconfig):
+        put(kubeconfig)
+        until("the graph is ready", lambda: watch.graph(cluster, "dynamo", NAME, "v1beta1").done)
+        put(kubeconfig, image=f"registry.example.com/no-such-image:{RELEASE.dynamo}")
+        until("the operator has seen it", lambda: graph_status(api, NAME)["observedGeneration"] == 2)
+        assert ready(api, NAME)
+        look = watch.graph(cluster, "dynamo", NAME, "v1beta1")
+        assert not look.done
+        lacks = ", ".join(
+            f"{pool} has 0 of 4 pods (4 from before the change)" for pool in ("prefill", "decode")
+        )
+        assert look.progress == (
+            f"ready: frontend 1/1, prefill 1/1, decode 1/1; pods: 9 ready; not yet: {lacks}"
+        )
+        monkeypatch.setattr(watch, "PULL_S", 2)
+        said = wait_for_graph()
+        assert re.search(rf"no use: pod {NAME}-\S+ has been without its image", said)
+        assert "event Failed: Failed to pull image: not found" in said
+        assert "8 ImagePullBackOff" in said
+
+
+def test_a_change_is_waited_for(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    from example_playbook import run_action
+
+    own = {"target": "graph", "name": NAME, "namespace": "dynamo", "deadline_s": 60}
+
+    def uids() -> set[str]:
+        return {pod.metadata.uid for pod in pods(api).values()}
+
+    with crd(api, "v1beta1"), controller(kubeconfig):
+        put(kubeconfig)
+        began = time.monotonic()
+        assert not run_action("cluster_wait", own).get("failed")
+        assert time.monotonic() - began >= watch.STEADY_S
+        first = uids()
+        put(kubeconfig, image=f"registry.example.com/other:{RELEASE.dynamo}")
+        done = run_action("cluster_wait", own)
+        assert done["progress"] == "ready: frontend 1/1, prefill 1/1, decode 1/1; pods: 9 ready"
+        images = {pod.spec.containers[0].image for name, pod in pods(api).items() if "frontend" not in name}
+        assert images == {f"registry.example.com/other:{RELEASE.dynamo}"}
+        assert len(uids() - first) == 8
+
+
+def test_a_change_that_the_operator_cannot_make(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """It reports on the version before, and its error is the only word on this one."""
+    with crd(api, "v1beta1"), controller(kubeconfig):
+        put(kubeconfig)
+        until("the graph is ready", lambda: watch.graph(cluster, "dynamo", NAME, "v1beta1").done)
+        why = {"test.wideep/fails": "spec.template.cliques is immutable"}
+        client.CustomObjectsApi(api).patch_namespaced_custom_object(
+            *("nvidia.com", "v1beta1", "dynamo", "dynamographdeployments", NAME),
+            {"metadata": {"annotations": why}},
+        )
+        put(kubeconfig, frontend_replicas=2)
+        error = (
+            "the operator has not made the change (generation 2, it reports on 1):"
+            " failed_to_reconcile_the_resources: spec.template.cliques is immutable"
+        )
+        says(cluster, error)
+        assert watch.graph(cluster, "dynamo", NAME, "v1beta1").progress == f"{error}; pods: 9 ready"
+
+
 def test_crash_loop(kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster) -> None:
     with crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig, annotations={"bed.wideep/crashes": "CUDA out of memory"})
@@ -123,7 +203,7 @@ def test_operator_that_does_not_see_a_change(
         put(kubeconfig, frontend_replicas=2)
         behind = "the operator has not seen the change (generation 2, it reports on 1)"
         look = watch.graph(cluster, "dynamo", NAME, "v1beta1")
-        assert look == watch.Look(False, f"{behind}; pods: 9 ready")
+        assert (look.done, look.progress) == (False, f"{behind}; pods: 9 ready")
         assert f"{behind}; look at the Dynamo operator's log" in watch.trouble(cluster, GRAPH)
         made = make_manifests.plan("kubernetes_sglang").publish()
         assert "NOT READY" in watch.status(cluster, made)["text"]
@@ -287,6 +367,56 @@ def test_teardown_knows_what_is_its_own(
         stale = objects.stale(trtllm, [item for item in other if item["kind"] != "ConfigMap"])
         assert {item["kind"] for item in stale} == {"ConfigMap"}
         assert len(stale) == 2
+
+
+@contextmanager
+def grove_kinds(api: client.ApiClient) -> Iterator[None]:
+    """Serve Grove's own CRDs."""
+    extensions, bodies = client.ApiextensionsV1Api(api), crds.grove()
+    names = {body["metadata"]["name"] for body in bodies}
+
+    def served() -> set[str]:
+        try:
+            found = client.CustomObjectsApi(api).get_api_resources("grove.io", "v1alpha1").resources
+        except client.ApiException:
+            return set()
+        return {f"{resource.name}.grove.io" for resource in found} & names
+
+    for body in bodies:
+        extensions.create_custom_resource_definition(body)
+    until("Grove's kinds are served", lambda: served() == names)
+    try:
+        yield
+    finally:
+        for name in names:
+            extensions.delete_custom_resource_definition(name)
+        until("Grove's kinds are gone", lambda: not served())
+
+
+def test_groves_objects_go_with_their_graph(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """They stand between graph and pods, of Grove's own CRDs; none keeps a namespace."""
+    custom = client.CustomObjectsApi(api)
+
+    def found(plural: str) -> dict[str, Any]:
+        items = custom.list_namespaced_custom_object("grove.io", "v1alpha1", "dynamo", plural)["items"]
+        return {item["metadata"]["name"]: item.get("status") for item in items}
+
+    with grove_kinds(api), crd(api, "v1beta1"), controller(kubeconfig):
+        put(kubeconfig)
+        until("the graph is ready", lambda: watch.graph(cluster, "dynamo", NAME, "v1beta1").done)
+        groups = until("they are counted", lambda: found("podcliquescalinggroups"))
+        assert set(groups) == {f"{NAME}-0-prefill", f"{NAME}-0-decode"}
+        until("they are ready", lambda: found("podcliquesets")[NAME]["availableReplicas"] == 1)
+        assert all("readyReplicas" not in status for status in found("podcliquescalinggroups").values())
+        assert len(found("podcliques")) == 5
+        owned = objects.owned(cluster, "dynamo", "v1beta1", NAME)
+        assert leftover.left_in(cluster, "dynamo", leaving=owned) == []
+        custom.delete_namespaced_custom_object(
+            "nvidia.com", "v1beta1", "dynamo", "dynamographdeployments", NAME
+        )
+        until("they are gone", lambda: not any(map(found, grove.PLURALS.values())))
 
 
 def test_what_deployments_share(

@@ -21,6 +21,7 @@ from wideep.cluster import objects
 from wideep.kubernetes import names, schema
 from wideep.kubernetes.check import quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
+from wideep.kubernetes.site import GENERATION
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
 from wideep.published import Expected
@@ -495,7 +496,7 @@ def test_replicas_and_single_node() -> None:
     prefill = components(manifests)["prefill"]["whole"]
     assert prefill["replicas"] == 3
     assert "multinode" not in prefill
-    assert found.expected["prefill"] == Expected("prefill", "dynamo-deepseek-r1-wideep", 3)
+    assert found.expected["prefill"] == Expected("prefill", "dynamo-deepseek-r1-wideep", 3, GENERATION)
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -68,6 +68,20 @@ def test_expected_pools() -> None:
     assert parse_expected(raw) == (Pool("prefill", "prefill", 0), Pool("decode", "backend", 2, "blue"))
 
 
+def test_workers_are_counted_over_generations() -> None:
+    raw = {"component": "backend", "count": 2, "namespace": "a-chat", "generations": "-[0-9a-f]{8}"}
+    (pool,) = parse_expected({"decode": {**raw, "namespaces": ["a-chat-legacy"]}})
+    assert all(map(pool.has, ("a-chat", "a-chat-0a1b2c3d", "a-chat-legacy")))
+    assert not any(map(pool.has, ("a", "a-chat-2", "a-chat-0a1b2c3d-x", "x-a-chat")))
+    (pool,) = parse_expected({"decode": {"component": "backend", "count": 2, "namespace": "a.chat"}})
+    assert not any(map(pool.has, ("a-chat", "a.chat-0a1b2c3d")))
+
+
+def test_workers_in_another_namespace_are_told() -> None:
+    seen = State(POOLS, "m", elsewhere={"prefill": ("other",)}, models=("m",))
+    assert "(some of that component are in other)" in seen.causes()[0]
+
+
 def test_all_wrong_expectations_come_in_one_message() -> None:
     raw = {"a": 3, "b": {"component": "x", "count": True}, "c": {"component": "x", "count": 1, "size": 2}}
     with pytest.raises(ValueError, match="expected") as caught:

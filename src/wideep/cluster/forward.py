@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import select
 import subprocess
+from collections.abc import Mapping
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from wideep.cluster.access import Cluster, ClusterError
 
@@ -23,9 +24,9 @@ class Forward:
     """
 
     def __init__(self, cluster: Cluster, namespace: str, service: str, port: int) -> None:
-        self._words = cluster.kubectl(
-            "--namespace", namespace, "port-forward", f"service/{service}", f":{port}"
-        )
+        self._cluster, self._service, self._port = cluster, service, port
+        self._namespace = f"/api/v1/namespaces/{namespace}"
+        self._words = cluster.kubectl("--namespace", namespace, "port-forward")
         self._what = f"kubectl port-forward to service/{service} in {namespace}"
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
@@ -68,13 +69,36 @@ class Forward:
         lines = [line for line in self._errors.read().splitlines() if line.strip()]
         return f"{self._what}: {'; '.join(lines[-LINES:])}" if lines else ""
 
+    def _target(self) -> tuple[str, str]:
+        """Return a ready pod of the Service, and its port; the Service itself where there is none.
+
+        Of a Service kubectl may take a pod that does not run, while others do.
+        """
+        service = self._cluster.get(f"{self._namespace}/services/{self._service}") or {}
+        spec = service.get("spec") or {}
+        ports = {own["port"]: own.get("targetPort", own["port"]) for own in spec.get("ports") or ()}
+        pods = (
+            self._cluster.items(f"{self._namespace}/pods", spec["selector"]) if spec.get("selector") else []
+        )
+        for pod in pods:
+            conditions = (pod.get("status") or {}).get("conditions") or ()
+            ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+            port = _number(pod, ports.get(self._port, self._port))
+            if ready and port and "deletionTimestamp" not in pod["metadata"]:
+                return f"pod/{pod['metadata']['name']}", f":{port}"
+        return f"service/{self._service}", f":{self._port}"
+
     def _start(self) -> str:
         """Start kubectl; return why it does not forward, empty if it does."""
         self.__exit__()
         self._errors = TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         try:
             self._process = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, text=True
+                [*self._words, *self._target()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
             )
         except OSError as error:
             self._process = None
@@ -88,3 +112,15 @@ class Forward:
             return ""
         self._errors.seek(0)
         return self._errors.read().strip() or line.strip() or f"no answer after {START_S} s"
+
+
+def _number(pod: Mapping[str, Any], port: int | str) -> int | None:
+    """Return a pod's port, that may be given by its name; None where it has none of that name."""
+    if isinstance(port, int):
+        return port
+    named = {
+        own.get("name"): int(own["containerPort"])
+        for container in pod["spec"]["containers"]
+        for own in container.get("ports") or ()
+    }
+    return named.get(port)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
 
-from wideep.cluster.access import Cluster, RefusedByServerError
-from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
+from wideep.cluster import rollout
+from wideep.cluster.access import Cluster, RefusedByServerError, labels_of
+from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP, ROLE
 from wideep.kubernetes.site import HTTP_PORT
 from wideep.published import Published
 from wideep.reports.diagnosis import CRASH_LOOP
-from wideep.reports.status import answer, request
+from wideep.reports.status import answer, registered, request
 from wideep.reports.text import print_table
 
 OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
@@ -29,6 +30,8 @@ OPERATOR_LOG = (
 SAID = 200
 # kubelet tries again after five minutes at the latest: two such tries did not bring the image.
 PULL_S = 600
+# A graph has to stay as it should be for so long: a worker may end right after it was ready.
+STEADY_S = 5
 PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
 BEGINS = frozenset({"ContainerCreating", "PodInitializing"})
 Object = Mapping[str, Any]
@@ -70,11 +73,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Look:
-    """One look. done: it is as it should be. failed: it will never be. progress: one line."""
+    """One look. done: it is as it should be. failed: it will never be. progress: one line.
+
+    pods: on which it depends that it will be; those that go anyway are not among them.
+    """
 
     done: bool
     progress: str
     failed: bool = False
+    pods: tuple[Object, ...] = field(default=(), compare=False, repr=False)
 
 
 def condition(item: Object, kind: str) -> Object:
@@ -93,30 +100,41 @@ def graph(cluster: Cluster, namespace: str, name: str, version: str) -> Look:
     status = item.get("status") or {}
     ready = condition(item, "Ready")
     pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
+    present = tuple(rollout.current(item, pods))
     if not status:
         made = f"the operator has not reported yet; pods: {summary(pods)}"
-        return Look(False, made if pods else "the operator has not looked at it yet")
+        return Look(False, made if pods else "the operator has not looked at it yet", pods=present)
     if behind := unseen(item):
-        return Look(False, f"{behind}; pods: {summary(pods)}")
-    parts = status.get("services") or status.get("components") or {}
-    counts = ", ".join(
-        f"{part} {count.get('readyReplicas', 0)}/{count.get('replicas', 0)}" for part, count in parts.items()
-    )
-    line = f"ready: {counts or 'nothing'}; pods: {summary(pods)}"
-    done = ready.get("status") == "True"
-    said = "" if done else str(ready.get("message") or "")
-    if len(said) > SAID:
-        said = f"{said[:SAID]}…"
-    return Look(done, f"{line}; the operator says: {said}" if said else line)
+        return Look(False, f"{_shortened(behind)}; pods: {summary(pods)}", pods=present)
+    lacks = rollout.lacks(item, pods)
+    line = f"ready: {rollout.counts(item)}; pods: {summary(pods)}"
+    if lacks:
+        line += f"; not yet: {', '.join(lacks)}"
+    says = ready.get("status") == "True"
+    if said := "" if says else _shortened(str(ready.get("message") or "")):
+        line += f"; the operator says: {said}"
+    done = says and not lacks and all(map(is_ready, present))
+    return Look(done, line, pods=present)
+
+
+def _shortened(said: str) -> str:
+    return f"{said[:SAID]}…" if len(said) > SAID else said
 
 
 def unseen(graph: Object) -> str:
-    """Return that the operator's answer is about the version before; empty where it is about this one."""
+    """Return that the operator's answer is about the version before; empty where it is about this one.
+
+    It counts a change as seen when it has made it: where it cannot, its error is all there is.
+    """
     status, wanted = graph.get("status") or {}, graph["metadata"]["generation"]
-    seen = status.get("observedGeneration", condition(graph, "Ready").get("observedGeneration", wanted))
+    ready = condition(graph, "Ready")
+    seen = status.get("observedGeneration", ready.get("observedGeneration", wanted))
     if seen >= wanted:
         return ""
-    return f"the operator has not seen the change (generation {wanted}, it reports on {seen})"
+    behind = f"(generation {wanted}, it reports on {seen})"
+    if status.get("state") == "failed" and ready.get("message"):
+        return f"the operator has not made the change {behind}: {ready.get('reason', '')}: {ready['message']}"
+    return f"the operator has not seen the change {behind}"
 
 
 def job(cluster: Cluster, namespace: str, name: str) -> Look:
@@ -132,7 +150,8 @@ def job(cluster: Cluster, namespace: str, name: str) -> Look:
         )
     pods = pods_of(cluster, namespace, {JOB_LABEL: name})
     done = condition(item, "Complete").get("status") == "True"
-    return Look(done, f"the model is being downloaded by Job {name}; pods: {summary(pods)}")
+    line = f"the model is being downloaded by Job {name}; pods: {summary(pods)}"
+    return Look(done, line, pods=tuple(pods))
 
 
 def operator(cluster: Cluster, namespace: str, version: str) -> Look:
@@ -151,7 +170,7 @@ def operator(cluster: Cluster, namespace: str, version: str) -> Look:
         f"operator {'available' if ready else 'not available'},"
         f" CRD {'there' if served else f'not served in {version}'}; pods: {summary(pods)}"
     )
-    return Look(ready and served, line)
+    return Look(ready and served, line, pods=tuple(pods))
 
 
 def rolled_out(deployment: Object) -> bool:
@@ -207,6 +226,23 @@ def restarts(pod: Object) -> int:
     """Return how many times the containers of a pod were started again."""
     found = (pod["status"].get(kind) or () for kind in ("initContainerStatuses", "containerStatuses"))
     return sum(status.get("restartCount", 0) for statuses in found for status in statuses)
+
+
+@dataclass
+class Steadiness:
+    """For how long the same pods have been as they should be. Seconds, of any clock."""
+
+    pods: frozenset[tuple[str, int]] = frozenset()
+    since: float | None = None
+
+    def lasts(self, look: Look, now: float) -> float:
+        """Return for how long it has been so."""
+        pods = frozenset((pod["metadata"]["uid"], restarts(pod)) for pod in look.pods)
+        if not look.done:
+            self.since = None
+        elif self.since is None or pods != self.pods:
+            self.pods, self.since = pods, now
+        return 0.0 if self.since is None else now - self.since
 
 
 @dataclass
@@ -373,13 +409,25 @@ def _log(cluster: Cluster, namespace: str, pod: str, container: str, *, previous
 # ---- status --------------------------------------------------------------------------------------
 
 
-def status(cluster: Cluster, plan: Published, verified: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return `text` for people, and the pods as `services`. verified: what a completion has just shown."""
+def status(
+    cluster: Cluster,
+    plan: Published,
+    verified: Mapping[str, Any] | None = None,
+    ask: Callable[[], Sequence[Mapping[str, Any]] | None] | None = None,
+) -> dict[str, Any]:
+    """Return `text` for people, whether it is `ready`, its `progress`, and the pods as `services`.
+
+    Args:
+        verified: what a completion has just shown.
+        ask: asks the frontend for what its /health lists, None where it does not answer. Asked where a
+            frontend is ready.
+    """
     name, namespace = plan.deployment, plan.namespace
     look = graph(cluster, namespace, name, plan.settings.graph_api)
     pods = pods_of(cluster, namespace, {GRAPH_LABEL: name})
     if not pods and not look.done:
-        return {"text": f"{name}: {look.progress} in namespace {namespace}\n", "ready": False, "services": []}
+        text = f"{name}: {look.progress} in namespace {namespace}\n"
+        return {"text": text, "ready": False, "progress": look.progress, "services": []}
     rows = [
         {
             "pod": pod["metadata"]["name"],
@@ -396,6 +444,9 @@ def status(cluster: Cluster, plan: Published, verified: Mapping[str, Any] | None
         table.add_row(row["pod"], row["node"] or "-", row["state"], str(row["restarts"]))
     text = f"{name} in namespace {namespace}: {'ready' if look.done else 'NOT READY'}; {look.progress}\n\n"
     text += print_table(table)
+    frontends = [pod for pod in pods if labels_of(pod).get(ROLE) == "frontend"]
+    if ask and any(map(is_ready, frontends)):
+        text += "\n" + registered(plan, ask(), f"service {name}-frontend").rstrip("\n")
     if not look.done:
         text += "\n" + trouble(cluster, Target("graph", namespace, name, plan.settings.graph_api))
     text = text.rstrip() + "\n\n"
@@ -403,8 +454,9 @@ def status(cluster: Cluster, plan: Published, verified: Mapping[str, Any] | None
         where = f"service {name}-frontend, through a port-forward"
         text += f"{plan.settings.model} serves at {where}\n{answer(plan, verified)}\n"
     if not look.done:
-        return {"text": text.rstrip() + "\n", "ready": False, "services": rows}
+        text = text.rstrip() + "\n"
+        return {"text": text, "ready": False, "progress": look.progress, "services": rows}
     port = plan.frontend_url.rpartition(":")[2]
     forward = f"kubectl -n {namespace} port-forward service/{name}-frontend {port}:{HTTP_PORT}"
     text += f"try next:\n  {forward}\n{request(plan)}"
-    return {"text": text, "ready": True, "services": rows}
+    return {"text": text, "ready": True, "progress": look.progress, "services": rows}

@@ -50,6 +50,8 @@ class Site:
     host: Host
     # Whether the platform starts all ranks of a replica, and tells them who they are.
     wires_ranks: ClassVar[bool] = False
+    # What may follow the namespace of workers, as a regular expression.
+    generations: ClassVar[str] = ""
 
     def own(self, flags: Mapping[str, Any]) -> dict[str, Any]:
         """Return the flags without those that the platform adds by itself."""

@@ -23,6 +23,7 @@ from wideep.inventory.kubernetes import KubernetesSettings, ResourceClaim
 from wideep.kubernetes.check import GPU, images, tag_version
 from wideep.kubernetes.names import (
     DEPLOYMENT,
+    DISCOVERY,
     DOWNLOAD_LABEL,
     ENABLE_GROVE,
     GANG_LABELS,
@@ -450,7 +451,7 @@ class _Writer:
             ENABLE_GROVE: "true" if self.own.uses_grove(several_nodes=several) else "false",
             "nvidia.com/kai-scheduler-queue": self.own.queue,
             # Always: the release's own default is one for all deployments of the cluster.
-            "nvidia.com/dynamo-discovery-backend": self.settings.discovery,
+            DISCOVERY: self.settings.discovery,
         }
         spec: dict[str, Any] = {"backendFramework": backend}
         if self.settings.graph_api == "v1alpha1":

@@ -5,6 +5,9 @@ from __future__ import annotations
 GRAPHS = "dynamographdeployments"
 # The operator writes it on what it makes for a graph.
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+COMPONENT_LABEL = "nvidia.com/dynamo-component"
+# A graph's annotation: where its processes find each other.
+DISCOVERY = "nvidia.com/dynamo-discovery-backend"
 GROUP = "nvidia.com"
 FIELD_MANAGER = "wideep"
 MANAGED = ("app.kubernetes.io/managed-by", "wideep")
@@ -17,6 +20,8 @@ DEPLOYMENT = "wideep.dynamo/deployment"
 POOL = "wideep.dynamo/pool"
 # Annotation of a graph: whether Grove makes its pods.
 ENABLE_GROVE = "nvidia.com/enable-grove"
+# An annotation of pods: changes with the template of their component.
+TEMPLATE = "wideep.dynamo/template"
 # What pods of one replica have alike, by what places them.
 GANG_LABELS = {
     "grove": ("grove.io/podcliquescalinggroup", "grove.io/podcliquescalinggroup-replica-index"),

@@ -81,7 +81,7 @@ def status_report(
     unhealthy = [(host, row) for host, own in services.items() for row in own if row["healthy"] is not True]
     absent = missing(plan, services)
     text = status_table(services)
-    text += "\n" + _registered(plan, instances)
+    text += "\n" + registered(plan, instances, plan.frontend_url)
     for host, row in unhealthy:
         text += f"{row['name']} on {host}: {row['state']}; {row['health_detail']}; log: {row['log_file']}\n"
     for host, name in absent:
@@ -117,15 +117,16 @@ def _ports(service: Mapping[str, Any]) -> str:
     return ",".join(str(p["port"]) for p in service["ports"])
 
 
-def _registered(plan: Published, instances: Sequence[Mapping[str, Any]] | None) -> str:
+def registered(plan: Published, instances: Sequence[Mapping[str, Any]] | None, where: str) -> str:
+    """Return how many workers of each pool the frontend lists. instances: None where it does not answer."""
     if instances is None:
-        return f"registered: unknown, the frontend at {plan.frontend_url} does not answer\n"
+        return f"registered: unknown, the frontend at {where} does not answer\n"
     parts = []
     for pool, want in plan.expected.items():
         count = sum(
             i.get("component") == want.component
             and i.get("endpoint") == "generate"
-            and i.get("namespace") == want.namespace
+            and want.has(i.get("namespace", ""))
             for i in instances
         )
         parts.append(f"{pool} {count} of {want.count}")
