@@ -17,7 +17,7 @@ options:
     required: true
     choices: [graph, job, operator]
   name:
-    description: Its name.
+    description: Its name. Of V(operator) that of Helm's release, whose Deployments are all waited for.
     type: str
     default: ""
   namespace:

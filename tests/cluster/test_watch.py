@@ -267,6 +267,40 @@ def test_an_operator_that_is_being_replaced(api: client.ApiClient) -> None:
     assert not watch.rolled_out(deployment(conditions=[]))
 
 
+def test_what_came_with_the_operator_is_waited_for(
+    api: client.ApiClient, namespace: str, cluster: Cluster
+) -> None:
+    """Without Grove's operator no graph is made: its trouble is told before that."""
+    apps = client.AppsV1Api(api)
+    target = watch.Target("operator", namespace, "dynamo-platform")
+
+    def made(name: str, image: str, release: str) -> None:
+        labels = {"app.kubernetes.io/name": name}
+        containers = [{"name": "manager", "image": f"registry.example.com/{image}"}]
+        spec = {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
+        }
+        metadata = {"name": name, "labels": labels, "annotations": {"meta.helm.sh/release-name": release}}
+        apps.create_namespaced_deployment(namespace, {"metadata": metadata, "spec": spec})
+
+    with crd(api, "v1beta1"):
+        made("dynamo-operator", "operator", "dynamo-platform")
+        made("somebody-else", "no-such-image", "others")
+        try:
+            until("the operator is there", lambda: target.look(cluster).done)
+            made("grove-operator", "no-such-image", "dynamo-platform")
+            begin = "operator available, grove-operator not available, CRD there; pods: 1 ready, 1 ImagePull"
+            until("its companion is looked at", lambda: begin in target.look(cluster).progress)
+            assert not target.look(cluster).done
+            said = watch.trouble(cluster, target)
+            assert re.search(r"pod grove-operator-\S+ on \S+: ImagePullBackOff", said)
+            assert "pod somebody-else" not in said
+        finally:
+            apps.delete_collection_namespaced_deployment(namespace, propagation_policy="Foreground")
+            until("they are gone", lambda: not apps.list_namespaced_deployment(namespace).items)
+
+
 def test_the_log_of_the_container_that_is_in_trouble(
     api: client.ApiClient, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from wideep.reports.status import answer, registered, request
 from wideep.reports.text import print_table
 
 OPERATOR_LABEL = {"app.kubernetes.io/name": "dynamo-operator"}
+# Helm writes it on what it makes.
+RELEASE = "meta.helm.sh/release-name"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 # A report is for a person: of many pods with the same trouble the first ones say it all.
 PODS, EVENTS, LINES = 4, 3, 10
@@ -39,7 +41,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Target:
-    """What a wait is for. kind: graph, job or operator; name: empty for the operator."""
+    """What a wait is for. kind: graph, job or operator; name: for the operator, of Helm's release."""
 
     kind: str
     namespace: str
@@ -62,10 +64,16 @@ class Target:
         }.get(self.kind)
         return (path and cluster.get(path)) or {}
 
+    def pods(self, cluster: Cluster) -> list[dict[str, Any]]:
+        """Return its pods."""
+        if self.kind == "operator":
+            return platform_pods(cluster, self.namespace, deployments(cluster, self.namespace, self.name))
+        return pods_of(cluster, self.namespace, self.labels)
+
     def look(self, cluster: Cluster) -> Look:
         """Look once."""
         if self.kind == "operator":
-            return operator(cluster, self.namespace, self.version)
+            return operator(cluster, self.namespace, self.version, self.name)
         if self.kind == "job":
             return job(cluster, self.namespace, self.name)
         return graph(cluster, self.namespace, self.name, self.version)
@@ -154,23 +162,50 @@ def job(cluster: Cluster, namespace: str, name: str) -> Look:
     return Look(done, line, pods=tuple(pods))
 
 
-def operator(cluster: Cluster, namespace: str, version: str) -> Look:
-    """Look at the operator and at its CRD."""
-    found = cluster.items(f"/apis/apps/v1/namespaces/{namespace}/deployments", OPERATOR_LABEL)
-    if not found:
+def deployments(cluster: Cluster, namespace: str, release: str) -> list[dict[str, Any]]:
+    """Return Dynamo's operator, and what else a release of Helm has: without Grove's no graph can be made."""
+    return [
+        item
+        for item in cluster.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
+        if _is_operator(item)
+        or (release and (item["metadata"].get("annotations") or {}).get(RELEASE) == release)
+    ]
+
+
+def platform_pods(cluster: Cluster, namespace: str, of: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the pods of Deployments, and those of the operator's hooks."""
+    selectors = [OPERATOR_LABEL, *(item["spec"]["selector"].get("matchLabels") or {} for item in of)]
+    return [
+        pod
+        for pod in cluster.items(f"/api/v1/namespaces/{namespace}/pods")
+        if any(own and own.items() <= labels_of(pod).items() for own in selectors)
+    ]
+
+
+def _is_operator(item: Object) -> bool:
+    return OPERATOR_LABEL.items() <= labels_of(item).items()
+
+
+def operator(cluster: Cluster, namespace: str, version: str, release: str) -> Look:
+    """Look at the operator, at what came with it, and at its CRD."""
+    found = deployments(cluster, namespace, release)
+    operators = [item for item in found if _is_operator(item)]
+    if not operators:
         return Look(False, f"no Deployment of the operator in {namespace}")
-    ready = all(rolled_out(item) for item in found)
+    ready = all(map(rolled_out, operators))
+    behind = [item["metadata"]["name"] for item in found if item not in operators and not rolled_out(item)]
     crd = cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GRAPHS}.{GROUP}")
     established = crd is not None and condition(crd, "Established").get("status") == "True"
     # The API knows the kind a moment after the CRD is established.
     resources = cluster.get(f"/apis/{GROUP}/{version}") if established else None
     served = any(r["name"] == GRAPHS for r in (resources or {}).get("resources", ()))
-    pods = pods_of(cluster, namespace, OPERATOR_LABEL)
+    pods = platform_pods(cluster, namespace, found)
+    others = f" {' and '.join(behind)} not available," if behind else ""
     line = (
-        f"operator {'available' if ready else 'not available'},"
+        f"operator {'available' if ready else 'not available'},{others}"
         f" CRD {'there' if served else f'not served in {version}'}; pods: {summary(pods)}"
     )
-    return Look(ready and served, line, pods=tuple(pods))
+    return Look(ready and not behind and served, line, pods=tuple(pods))
 
 
 def rolled_out(deployment: Object) -> bool:
@@ -291,7 +326,7 @@ def trouble(cluster: Cluster, target: Target) -> str:
     """Return for people: what its makers say, the pods that are not ready, and why, their last lines."""
     try:
         lines = list(_said(cluster, target))
-        pods = pods_of(cluster, target.namespace, target.labels)
+        pods = target.pods(cluster)
     except RefusedByServerError as error:
         return f"its pods and events cannot be read: {error}"
     if not pods:
