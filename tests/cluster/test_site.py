@@ -366,16 +366,20 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
 
 
 def test_a_run_whose_last_look_is_not_ready_fails(site: Site, api: client.ApiClient) -> None:
-    """It serves, but not with all its pods: a second frontend finds no node."""
+    """It serves, but not with all its pods: a second frontend finds no node any more."""
 
     def cordon(value: bool) -> None:
         for node in site.core.list_node().items:
             site.core.patch_node(node.metadata.name, {"spec": {"unschedulable": value}})
 
     two = {"wideep_kubernetes": {**OWN["wideep_kubernetes"], "frontend_replicas": 2}}
+    second = f"{NAME}-frontend-1"
+    site.well("site", two, tags="graph")
     cordon(True)
     try:
-        gave_up(site.run("site", {**two, "graph_deadline_s": 5}, tags="graph"))
+        before = site.uids()[second]
+        site.core.delete_namespaced_pod(second, NAMESPACE, grace_period_seconds=0)
+        until("it is made anew", lambda: site.uids().get(second, before) != before)
         result = site.run("verify", two)
     finally:
         cordon(False)
