@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,38 @@ def test_on_aws_no_default_is_refused(env: dict[str, str]) -> None:
         assert found["UCX_TLS"] == "srd,cuda_copy,cuda_ipc"
         assert "NCCL_NET" not in found
         assert not any(name.startswith("NVSHMEM") for name in found)
+
+
+@pytest.mark.parametrize("asked", [{}, {"a2a_backend": "deepep"}])
+def test_on_aws_the_remedies_for_32_gpus_lead_to_a_plan(asked: dict[str, Any]) -> None:
+    groups, hosts = example("deepseek_r1_sglang", wideep_network=EFA)
+    pools = deepcopy(next(iter(hosts.values()))["wideep_pools"])
+    for own in pools.values():
+        own["options"]["sglang"] = {**own["options"]["sglang"], **asked}
+    hosts = {host: {**own, "wideep_pools": pools} for host, own in hosts.items()}
+    with pytest.raises(RefusedError) as caught:
+        make_plan(groups, hosts)
+    remedies = {problem.remedy for problem in caught.value.problems}
+    assert all("nodes_per_replica: 2, data_parallel_size: 16" in remedy for remedy in remedies)
+    assert all("a2a_backend: none" in remedy for remedy in remedies) == bool(asked)
+    for own in pools.values():
+        own["nodes_per_replica"] = 2
+        own["options"]["data_parallel_size"] = 16
+        own["options"]["sglang"] |= dict.fromkeys(asked, "none")
+    make_plan(groups, hosts)
+
+
+@pytest.mark.parametrize("device", ["mlx5_0", "bnxt_re0", "erdma_0"])
+def test_other_makers_devices_are_no_adapters_of_aws(device: str) -> None:
+    network = {"wideep_network": {"link": "efa", "rdma_devices": ["rdmap85s0", device]}, "wideep_eplb": {}}
+    found = refused(R1, P, variables=network)
+    assert [p.message for p in found] == [f"link is efa, and {device} is the name of another maker's device"]
+
+
+def test_a_link_of_aws_with_nvidias_devices_does_not_contradict_itself() -> None:
+    network = {"wideep_network": {"link": "efa", "rdma_devices": ["mlx5_0"]}, "wideep_eplb": {}}
+    found = refused(R1, D, both={"a2a_backend": "deepep"}, variables=network)
+    assert [p.where.partition(" ")[0] for p in found] == ["wideep_network.rdma_devices"]
 
 
 @pytest.mark.parametrize("device", ["rdmap85s0", "efa_0", "erdma_0"])

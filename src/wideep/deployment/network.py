@@ -21,6 +21,7 @@ Severity = Literal["error", "warning"]
 UCX_TRANSFERS = ("nixl", "ucx")
 # How the kernel names RDMA devices of others than NVIDIA and AWS: Alibaba, Broadcom, Intel, Marvell, Huawei.
 OTHER_DEVICES = ("erdma", "bnxt_re", "irdma", "qedr", "hns")
+NVIDIA_DEVICES = ("mlx4_", "mlx5_")
 # What UCX_TLS is where the inventory names RDMA devices. No tcp in it: a broken fabric is an error then, and
 # no cache that moves 200 times slower. AWS's adapters have SRD for what others do with RC and DC.
 UCX_TLS = "rc_x,rc,dc_x,dc,cuda_copy,cuda_ipc"
@@ -146,7 +147,7 @@ def _nccl(devices: Sequence[str]) -> dict[str, str]:
 
 def foreign(host: Host) -> str:
     """Return the first of a host's RDMA devices that is not NVIDIA's; empty where all are."""
-    names = host.network.rdma_devices
+    names = [name for name in host.network.rdma_devices if not name.startswith(NVIDIA_DEVICES)]
     return next((name for name in names if host.network.efa or name.startswith(OTHER_DEVICES)), "")
 
 
@@ -280,6 +281,16 @@ def _check_host(host: Host, *, spans: bool, crosses: bool) -> Iterator[tuple[str
             "wideep_network.link",
             "set link to efa",
             "warning",
+        )
+    others = (*NVIDIA_DEVICES, *OTHER_DEVICES)
+    wrong = next((name for name in network.rdma_devices if name.startswith(others)), "")
+    if network.link == "efa" and wrong:
+        yield (
+            f"link is efa, and {wrong} is the name of another maker's device",
+            "wideep_network.rdma_devices",
+            "name AWS's adapters as `ibv_devices` prints them there (rdmap79s0, efa_0), or set link to ib or"
+            " roce",
+            "error",
         )
     if network.link == "efa" and network.gid_index is not None:
         yield (

@@ -384,6 +384,30 @@ def _replaced(case: Case) -> Case:
         return case
 
 
+def shared_columns(case: Case) -> int:
+    """Return the columns of the shared experts, which GPUs divide without an all-to-all; 0 where none are."""
+    experts = case.card.experts if case.card else None
+    if experts is None:
+        return 0
+    return (experts.shared_intermediate_size or experts.intermediate_size) * experts.shared
+
+
+def fewer_gpus(case: Case) -> str:
+    """Return what makes a replica small enough for shared experts in whole blocks; empty where it is."""
+    block = case.card.block if case.card else 1
+    columns, each = shared_columns(case), len(case.replica.head.gpus)
+    if not columns or block == 1 or columns % (case.tp * block) == 0:
+        return ""
+    hosts = case.nodes * len(case.pool.replicas)
+    fit = (n for n in range(case.nodes, 0, -1) if hosts % n == 0 and columns % (n * each * block) == 0)
+    if not (nodes := next(fit, 0)):
+        return f"a replica of {columns // block} GPUs or fewer (gpus_per_node, nodes_per_replica)"
+    gpus = nodes * each
+    wanted = {"data_parallel_size": case.dp, "tensor_parallel_size": case.tp, "expert_parallel_size": case.ep}
+    said = [name for name, size in wanted.items() if name in case.pool.settings.options and size > gpus]
+    return ", ".join([f"nodes_per_replica: {nodes}", *(f"{name}: {gpus}" for name in said)])
+
+
 def against_deepep(case: Case) -> str:
     """Return why DeepEP cannot serve the model's experts on the pool's hosts by itself; empty if it can."""
     mode = case.options.deepep_mode or DEEPEP_MODE[case.role]

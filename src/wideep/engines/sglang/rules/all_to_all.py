@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from wideep.deployment import network
 from wideep.engines.rules import for_benchmarks, warn
 from wideep.engines.sglang import deepep
-from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case
+from wideep.engines.sglang.options import DISPATCH_ENV, DISPATCH_LIMIT, Case, fewer_gpus
 from wideep.engines.sglang.rules.other_all_to_all import FOREIGN
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem, some_hosts
@@ -236,7 +236,9 @@ def deepep_devices(case: Case) -> Iterator[Problem]:
         yield Problem(
             f"DeepEP between hosts drives NVIDIA's devices (mlx5) only, not {next(iter(foreign.values()))}",
             f"wideep_network.rdma_devices on {some_hosts(list(foreign))}",
-            "name mlx5 devices, or set a2a_backend: none (tensor parallel experts) or another all-to-all",
+            "set a2a_backend: none (GPUs divide each expert's weights or whole experts, by"
+            " expert_parallel_size)"
+            + (f" and {fewer}, for shared experts in whole blocks" if (fewer := fewer_gpus(case)) else ""),
         )
 
 

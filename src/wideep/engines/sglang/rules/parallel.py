@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wideep.engines import rules as shared
 from wideep.engines.rules import warn
-from wideep.engines.sglang.options import Case, against_deepep
+from wideep.engines.sglang.options import Case, against_deepep, fewer_gpus, shared_columns
 from wideep.engines.sglang.rules.registry import rule
 from wideep.problems import Problem
 
@@ -87,14 +87,12 @@ def blocks_divide(case: Case) -> Iterator[Problem]:
         option = "moe_dense_tp_size" if card.experts else "tensor_parallel_size"
         parts.append(shared.Part("dense layers", card.intermediate_size, dense, option, remedy))
     if card.experts and card.experts.shared and o.a2a_backend == "none":
-        each = card.experts.shared_intermediate_size or card.experts.intermediate_size
-        columns = each * card.experts.shared
+        columns = shared_columns(case)
         balanced = case.role == "aggregated" and case.eplb.enabled
         deepep = f"{case.eplb_at('enabled')}: false, for DeepEP" if balanced else "a2a_backend: deepep"
         remedy = f"set {deepep}: then each GPU has them whole"
         if why := against_deepep(case):
-            fewer = f"give a replica {columns // card.block} GPUs or fewer (nodes_per_replica)"
-            remedy = f"{fewer}; with DeepEP each GPU would have them whole, but {why}"
+            remedy = f"set {fewer_gpus(case)}; with DeepEP each GPU would have them whole, but {why}"
         parts.append(shared.Part("shared experts", columns, case.tp, "a2a_backend", remedy))
     yield from shared.blocks_divide(case, *parts)
 
