@@ -96,6 +96,35 @@ def test_what_is_no_card_disturbs_no_other_model_and_is_named_where_none_is_foun
     assert str(tmp_path / "models" / "broken.yml") in error.where
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("names: [{}]\nlayers: [61\nheads: 3\n", ":3"),
+        ("names:\n  - {}\n weights: fp8\n", ":3"),
+        ("names: [{}\n", ":2"),
+        ("- {}\n", ""),
+        ("{}: \x00\n", ""),
+    ],
+)
+@pytest.mark.parametrize("model", ["lab/own", "deepseek-ai/DeepSeek-R1"])
+def test_what_is_no_card_and_names_the_model_is_refused_with_its_line(
+    tmp_path: Path, content: str, line: str, model: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "broken.yml").write_text(content.format(model), encoding="utf-8")
+    card, [problem] = find_model("", model, [tmp_path])
+    assert card is None
+    assert problem.severity == "error"
+    assert problem.where == f"{tmp_path / 'models' / 'broken.yml'}{line}"
+    assert find_model("", f"{model}-0528", [tmp_path])[1] != [problem]
+
+
+@pytest.mark.parametrize("names", [5, None, "lab/other", {"lab/own": 1}])
+def test_names_that_are_no_list_disturb_no_other_model(tmp_path: Path, names: Any) -> None:
+    write(tmp_path, "odd", names=names)
+    assert find_model("", "deepseek-ai/DeepSeek-R1", [tmp_path])[1] == []
+
+
 def test_every_card_of_the_project_is_one() -> None:
     assert MODELS.all()
 

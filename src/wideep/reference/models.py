@@ -7,10 +7,11 @@ the sums to the published totals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -537,6 +538,20 @@ def of_another_model(directory: str, model: str) -> list[Problem]:
     ]
 
 
+def _names(content: Mapping[str, Any]) -> list[Any]:
+    found = content.get("names")
+    return found if isinstance(found, list) else [found]
+
+
+def _mentions(path: Path, model: str) -> bool:
+    """Whether a file that is no YAML has a model's name in its text."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(rf"(?<![\w./-]){re.escape(model)}(?![\w/-])", text) is not None
+
+
 def find_model(
     card: str, model: str, places: Iterable[str | Path] = ()
 ) -> tuple[ModelCard | None, list[Problem]]:
@@ -547,7 +562,9 @@ def find_model(
     places = tuple(places)
     if card:
         return MODELS.find(card, places, "wideep_model_card")
-    path, unread = MODELS.holding(places, lambda content: model in (content.get("names") or ()))
+    path, unread = MODELS.holding(places, lambda content: model in _names(content))
+    # A file that cannot be read and names the model is what the operator means, whatever else there is.
+    path = next((broken for broken in unread if _mentions(broken, model)), path)
     if path:
         return MODELS.read(path)
     broken = f" ({', '.join(map(str, unread))} cannot be read)" if unread else ""
