@@ -294,6 +294,21 @@ def test_what_the_source_says_is_not_added(tmp_path: Path, flags: str) -> None:
         assert mine <= inventory.readings[role].said.keys()
 
 
+def test_an_algorithm_of_a_placement_comes_back(tmp_path: Path) -> None:
+    spread = "--moe-a2a-backend deepep --deepep-mode normal --init-expert-location /data/counts.json"
+    both = f"{spread} --eplb-algorithm deepseek"
+    inventory = imported(tmp_path, PAIR.format(both, both), gpu="h200-141gb")
+    assert told(inventory)["decode"]["eplb-algorithm"] == "deepseek"
+    check_round_trip(inventory)
+    assert "eplb-algorithm" not in told(imported(tmp_path, PAIR.format(spread, spread)))["decode"]
+    alone = "--eplb-algorithm deepseek --eplb-rebalance-num-iterations 500"
+    inventory = imported(tmp_path, PAIR.format(alone, alone), gpu="h200-141gb")
+    assert states(inventory, "decode")["--eplb-algorithm"] == "left out"
+    assert states(inventory, "decode")["--eplb-rebalance-num-iterations"] == "left out"
+    assert not inventory.variables.get("wideep_eplb")
+    check_round_trip(inventory)
+
+
 def test_numbers_of_drafts_that_nothing_makes_are_left_out(tmp_path: Path) -> None:
     flags = "--speculative-num-steps 3"
     inventory = imported(tmp_path, PAIR.format(flags, flags), gpu="h200-141gb")

@@ -265,6 +265,8 @@ def _eplb(case: Case) -> dict[str, Any]:
         "ep-num-redundant-experts": eplb.redundant_experts or None,
         PLACEMENT_FLAG: case.placement or None,
     }
+    if case.placement and eplb.algorithm != "auto":  # copies of a file with counts are placed by it
+        flags["eplb-algorithm"] = eplb.algorithm
     if eplb.enabled:
         flags |= {
             "enable-eplb": True,

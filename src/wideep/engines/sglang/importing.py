@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -79,7 +80,7 @@ def read(worker: Worker, release: Release) -> Reading:
             else:
                 _place(reading, catalogue, setting, found)
     _mega_moe(reading, worker, release)
-    _no_drafts(reading)
+    _without_effect(reading)
     _pin(reading)
     if reading.role != "aggregated":
         usual = next(flag.default for flag in catalogue.flags if flag.flag == f"--{TRANSFER}")
@@ -175,16 +176,26 @@ def _speculative(reading: Reading, flag: str, value: Any) -> tuple[State, str]:
     return "renamed", f"speculative.{name}"
 
 
-def _no_drafts(reading: Reading) -> None:
-    """Leave out the numbers of drafts where nothing makes any."""
-    if "algorithm" in reading.options.get("speculative", {"algorithm": ""}):
-        return
-    for name in reading.options.pop("speculative"):
-        reading.said.pop(SPECULATIVE_FLAGS[name], None)
-    why = "nothing drafts without --speculative-algorithm"
-    of_drafts = {f"speculative.{name}" for name in SPECULATIVE_FLAGS}
+def _without_effect(reading: Reading) -> None:
+    """Leave out what nothing reads: numbers of drafts that nothing makes, of balancing that is off."""
+    drafts, eplb = reading.options.get("speculative", {}), reading.eplb
+    if drafts and "algorithm" not in drafts:
+        del reading.options["speculative"]
+        flags = {f"speculative.{name}": SPECULATIVE_FLAGS[name] for name in drafts}
+        _leave_out(reading, flags, "nothing drafts without --speculative-algorithm")
+    if not eplb.get("enabled"):
+        used = {"enabled", "redundant_experts", "placement", *(["algorithm"] if "placement" in eplb else [])}
+        flags = {f"eplb.{name}": flag for flag, name in EPLB.items() if name in eplb.keys() - used}
+        reading.eplb = {name: value for name, value in eplb.items() if name in used}
+        _leave_out(reading, flags, "nothing is rebalanced without --enable-eplb")
+
+
+def _leave_out(reading: Reading, flags: Mapping[str, str], why: str) -> None:
+    """Take flags back that have become something. flags: what they became -> flag."""
+    for flag in flags.values():
+        reading.said.pop(flag, None)
     reading.rows = [
-        replace(row, state="left out", becomes=why) if row.becomes.partition(":")[0] in of_drafts else row
+        replace(row, state="left out", becomes=why) if row.becomes.partition(":")[0] in flags else row
         for row in reading.rows
     ]
 
