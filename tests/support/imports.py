@@ -57,4 +57,4 @@ def states(inventory: Imported, role: str = "") -> dict[str, str]:
 def plan_rows(inventory: Imported) -> dict[tuple[str, str], str]:
     """Return (pool, setting) -> state of what the plan adds to a table."""
     plan = make_plan(inventory.groups, inventory.hosts)
-    return {(row.role, row.name): row.state for row in inventory.added(plan)}
+    return {(row.role, row.name): row.state for row in inventory.added(plan.deployment)}

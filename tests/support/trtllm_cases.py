@@ -230,7 +230,7 @@ SAID: dict[str, tuple[Change, str, str, str, str]] = {
     "a path with a space": (Change(variables={"wideep_model_path": "/data/my models"}), "error", "wideep_model_path", "would be split", "without spaces"),
     "a flag with a star": (Change(extra={"custom-jinja-template": "/x/*.jinja"}), "error", f"{EXTRA}.custom-jinja-template", "expanded by the shell", "without"),
     "no interface": (Change(variables={"wideep_interface": ""}), "error", "wideep_interface on 4 hosts (prefill0, …)", "hang", "ip route get"),
-    "pages differ": (Change(options={"page_size": 64}, variables=gpu("b200-180gb")), "error", f"{OPTIONS}.page_size", "prefill 32, decode 64", "same page_size"),
+    "pages differ": (Change(both={"page_size": 32}, options={"page_size": 64}, variables=gpu("b200-180gb")), "error", f"{OPTIONS}.page_size", "prefill 32, decode 64", "same page_size"),
     "FP8 on decode only": (Change(pool=P, options={"kv_cache_dtype": "auto"}), "error", f"{OPTIONS}.kv_cache_dtype", "prefill auto, decode fp8", "same kv_cache_dtype"),
     "small buffer, by prefill's prompts": (Change(pool=P, options={"context_length": 8232}, own={"max_tokens_in_buffer": 4096}), "error",
         "wideep_pools.prefill.options.trtllm.max_tokens_in_buffer", "4096 is less than a prompt can be", "raise it to 8232"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,23 @@ def test_what_the_source_says_is_not_added(tmp_path: Path, flags: str) -> None:
         assert mine <= inventory.readings[role].said.keys()
 
 
+@pytest.mark.parametrize("sides", [("--page-size 32", ""), ("", "--page-size 1")])
+def test_a_page_size_of_one_side_is_both_sides(tmp_path: Path, sides: tuple[str, str]) -> None:
+    inventory = imported(tmp_path, PAIR.format(*sides), gpu="h200-141gb")
+    size = "".join(sides).rpartition(" ")[2]
+    assert {said["page-size"] for said in told(inventory).values()} == {size}
+    role = "decode" if sides[0] else "prefill"
+    assert plan_rows(inventory).get((role, "page-size")) == "added"
+
+
+def test_a_refused_plan_has_a_whole_table(tmp_path: Path) -> None:
+    (tmp_path / "start.sh").write_text(PAIR.format("--tp-size 3", "--tp-size 3"), encoding="utf-8")
+    done = import_from([tmp_path / "start.sh"], tmp_path / "made", gpu="h200-141gb")
+    with pytest.raises(RefusedError):
+        make_plan(done.imported.groups, done.imported.hosts)
+    assert re.search(r"decode +mem-fraction-static +0.82 +added", done.table)
+
+
 def test_an_algorithm_of_a_placement_comes_back(tmp_path: Path) -> None:
     spread = "--moe-a2a-backend deepep --deepep-mode normal --init-expert-location /data/counts.json"
     both = f"{spread} --eplb-algorithm deepseek"
@@ -421,7 +439,7 @@ def test_our_own_manifests_come_back(tmp_path: Path, name: str, api: str) -> Non
             len(other.replicas),
             other.replicas[0].world_size,
         )
-    assert not [row for row in back.added(again) if row.state in ("added", "changed")]
+    assert not [row for row in back.added(again.deployment) if row.state in ("added", "changed")]
 
 
 def test_a_graph_without_workers_is_refused(tmp_path: Path) -> None:

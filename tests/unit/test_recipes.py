@@ -77,5 +77,5 @@ def test_recipe(file: str, variant: str) -> None:
         assert any(wrong["says"] in problem.message for problem in refused.value.problems), str(refused.value)
         return
     plan = make_plan(made.groups, made.hosts)
-    assert not [row for row in made.added(plan) if row.state == "changed"]
+    assert not [row for row in made.added(plan.deployment) if row.state == "changed"]
     check_round_trip(made)

@@ -238,7 +238,7 @@ SAID: list[tuple[Combination, str, str, str]] = [
      "decode's pp-size 2 is neither prefill's 1 nor 1", "remove it"),
     (Combination("", R1, D, options={"page_size": 1}, both={"page_size": 1}), f"{OPTIONS}.page_size",
      "KV event of nearly every token", "use 64"),
-    (Combination("", R1, D, options={"page_size": 32}), f"{OPTIONS}.page_size",
+    (Combination("", R1, D, both={"page_size": 64}, options={"page_size": 32}), f"{OPTIONS}.page_size",
      "the page size differs (prefill 64, decode 32)", "same page_size"),
     (Combination("", R1, D, options={"kv_cache_dtype": "fp8"}), f"{OPTIONS}.kv_cache_dtype",
      "type of the KV cache differs", "same kv_cache_dtype"),
@@ -577,6 +577,13 @@ def test_cutlass_mla_gets_its_page_size_by_itself() -> None:
     older = {"wideep_gpu": "b200-180gb", "wideep_release": find_release().previous}  # which still has it
     changes = {"both": {"attention_backend": "cutlass_mla"}, "variables": older}
     assert flags(workers(plan(R1, D, **changes))["decode-0-rank-0"])["--page-size"] == "128"
+    changes = {"options": {"attention_backend": "cutlass_mla"}, "variables": older}
+    assert flags(workers(plan(R1, D, **changes))["prefill-0-rank-0"])["--page-size"] == "128"
+
+
+def test_a_page_size_of_one_pool_is_that_of_both() -> None:
+    made = workers(plan(R1, D, options={"page_size": 128}))
+    assert flags(made["prefill-0-rank-0"])["--page-size"] == "128"
 
 
 def test_more_hosts_make_more_replicas() -> None:

@@ -22,7 +22,8 @@ class PoolCase(Generic[Options]):
 
     title: the engine's name in sentences. stages_option: what sets the pipeline parallel size.
     options: with the defaults filled in. extra: extra_args by the parser's own name of the flag. replaced:
-    names in it that stand for deprecated ones.
+    names in it that stand for deprecated ones. beside: the options of the pool that the KV cache goes to or
+    comes from, as written.
     card, gpu: None where unknown; rules that need them are silent then. gpu is the smallest of the pool.
     """
 
@@ -38,6 +39,7 @@ class PoolCase(Generic[Options]):
     disaggregated: bool
     release: Release
     replaced: frozenset[str] = frozenset()
+    beside: Options | None = None
 
     @property
     def replica(self) -> Replica:
@@ -177,6 +179,7 @@ def read_case(
         else:
             extra |= successors
             replaced |= successors.keys()
+    beside = [other for other in deployment.pools if other.name != pool.name]
     case = make(
         pool=pool,
         settings=deployment.settings,
@@ -187,5 +190,6 @@ def read_case(
         disaggregated=deployment.disaggregated,
         release=deployment.release,
         replaced=frozenset(replaced),
+        beside=parse_options(beside[0], engine, kind)[0] if beside else None,
     )
     return case, problems

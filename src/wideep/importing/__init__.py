@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from wideep.deployment.build import examine
 from wideep.importing.build import Imported, build
 from wideep.importing.commands import read_commands
 from wideep.importing.graph import is_graph, read_graph
@@ -15,8 +15,7 @@ from wideep.importing.source import Lines, Recipe, read_text, refuse
 from wideep.importing.srt import is_recipe, read_recipe
 from wideep.importing.write import table, write
 from wideep.inventory.settings import POOLS
-from wideep.plan import make_plan
-from wideep.problems import RefusedError, suggest
+from wideep.problems import suggest
 
 __all__ = ["Done", "Imported", "build", "import_from", "read"]
 YAML = {".yml", ".yaml"}
@@ -66,9 +65,8 @@ def import_from(
         name=_name(out, recipe),
         benchmark=benchmark,
     )
-    rows = list(imported.rows)
-    with suppress(RefusedError):  # the plan says it, with its reasons
-        rows += imported.added(make_plan(imported.groups, imported.hosts))
+    deployment, _ = examine(imported.groups, imported.hosts)  # what is wrong the plan says
+    rows = imported.rows + (imported.added(deployment) if deployment else [])
     return Done(imported, table(rows), tuple(write(imported, out)))
 
 

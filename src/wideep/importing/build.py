@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from wideep.deployment.model import Deployment
 from wideep.engines import ENGINES
 from wideep.engines.importing import Reading, Row, same
 from wideep.engines.options import CommonOptions
@@ -19,7 +20,7 @@ from wideep.importing.commands import FRONTEND_VARIABLES
 from wideep.importing.source import Group, Recipe, refuse
 from wideep.importing.unset import TAKEN
 from wideep.inventory.settings import EplbSettings, PoolSettings
-from wideep.plan import Plan
+from wideep.plan import site_of
 from wideep.problems import RefusedError
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import ModelCard, find_model
@@ -63,15 +64,16 @@ class Imported:
         """Return host -> its variables, as a plan takes them."""
         return {host: {"ansible_host": address, **self.variables} for host, address in self.addresses.items()}
 
-    def added(self, plan: Plan) -> list[Row]:
-        """Return what launches say that the source does not, and what they say otherwise."""
-        rows = self._frontend(plan)
-        for pool in plan.deployment.pools:
-            reading = self.readings[pool.name]
-            head = pool.replicas[0].head
-            name = pool.replicas[0].service(head)
-            launch = next(one for one in plan.launches[head.host.name] if one.name == name)
-            told = plan.engine.told(launch)
+    def added(self, deployment: Deployment) -> list[Row]:
+        """Return what launches say that the source does not, and what they say otherwise.
+
+        deployment: of this inventory, whatever the plan has against it.
+        """
+        rows, engine = self._frontend(deployment), ENGINES[deployment.settings.engine]
+        for pool in deployment.pools:
+            reading, replica = self.readings[pool.name], pool.replicas[0]
+            launch = engine.launch(site_of(deployment, replica.head.host), pool, replica, replica.head)
+            told = engine.told(launch) if launch else {}
             usual = reading.usual.items()
             for setting, value in told.items():
                 if setting not in reading.said and (setting in reading.follows or (setting, value) in usual):
@@ -96,12 +98,12 @@ class Imported:
                     )
         return rows
 
-    def _frontend(self, plan: Plan) -> list[Row]:
+    def _frontend(self, deployment: Deployment) -> list[Row]:
         """Return what the frontend and all processes do by variables that the source does not set."""
-        rows, catalogue = [], plan.deployment.release.catalogue("dynamo.frontend")
+        rows, catalogue = [], deployment.release.catalogue("dynamo.frontend")
         for flag, variable in FRONTEND_VARIABLES.items():
             known = catalogue.find(f"--{flag}")
-            value = getattr(plan.deployment.settings, variable.removeprefix("wideep_"))
+            value = getattr(deployment.settings, variable.removeprefix("wideep_"))
             if known and variable not in self.variables and known.default not in (None, value):
                 becomes = f"{variable}: wideep's own, where Dynamo has {known.default}"
                 rows.append(Row("", flag, value, "added", becomes))

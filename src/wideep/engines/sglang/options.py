@@ -424,6 +424,13 @@ def against_deepep(case: Case) -> str:
     return objection.message if objection and objection.severity == "error" else ""
 
 
+def _page_size(case: Case) -> int:
+    """Return the page size of a pool that sets none: what the other one has, else what its kernels want."""
+    sides = [side for side in (case.beside, case.options) if side]
+    wanted = [PAGE_SIZE_OF.get(side.attention_backend or "") for side in sides]
+    return next(filter(None, (*(side.page_size for side in sides), *wanted)), PAGE_SIZE)
+
+
 def _whole_dense_layers(case: Case, tp: int) -> bool:
     """Whether dense layers, divided by all GPUs, would not be whole blocks of FP8."""
     card = case.card
@@ -460,7 +467,7 @@ def _with_defaults(case: Case) -> Case:
         "moe_dense_tp_size": 1
         if experts and ((dp_attention and a2a != "none") or _whole_dense_layers(case, tp))
         else None,
-        "page_size": case.only_page_size or PAGE_SIZE_OF.get(given.get("attention_backend", ""), PAGE_SIZE),
+        "page_size": case.only_page_size or _page_size(case),
         "mem_fraction_static": FRACTION[role],
         "dispatch_tokens_per_rank": min(DISPATCH_LIMIT, DISPATCH_TOKENS * case.draft_tokens),
     }

@@ -368,7 +368,8 @@ def _with_defaults(case: Case, own_length: int | None) -> Case:
         "dp_attention": dp > 1,
         "expert_parallel_size": ep,
         "context_length": context,
-        "page_size": PAGE_SIZE_FLASH_MLA if hopper_mla else PAGE_SIZE,
+        "page_size": (case.beside.page_size if case.beside else None)
+        or (PAGE_SIZE_FLASH_MLA if hopper_mla else PAGE_SIZE),
         "max_batch_size": batch,
         "max_num_tokens": tokens if case.prefills else batch * case.draft_tokens,
         "chunked_prefill": chunked,
