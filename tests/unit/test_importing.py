@@ -468,7 +468,7 @@ def test_a_graph_without_workers_is_refused(tmp_path: Path) -> None:
         (
             "recipe.yaml",
             "name: x\nmodel: {path: m}\nresources:\n  gpus_per_node: many\nbackend: {type: sglang}\n",
-            "recipe.yaml:3",
+            "recipe.yaml:4",
         ),
     ],
 )

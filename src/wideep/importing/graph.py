@@ -17,11 +17,50 @@ from wideep.importing.commands import (
     read_frontend,
     started_of,
 )
+from wideep.importing.shapes import check
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse
 from wideep.inventory.settings import POOLS as ALL_POOLS
 
 # Prefill first: decode may stand beside it.
 POOLS = tuple(sorted(ALL_POOLS, key=("prefill", "decode", "aggregated").index))
+# Shape of what is read of a graph, of a component and of a container; parts before what is in them.
+_CONTAINER = {
+    "": "mapping",
+    "command": "list",
+    "args": "list",
+    "env": "list",
+    "env.*": "mapping",
+    "env.*.valueFrom": "mapping",
+    "env.*.name": "text",
+    "resources": "mapping",
+    "resources.*": "fields",
+}
+_COMPONENT = {
+    "": "mapping",
+    **dict.fromkeys(("multinode", "resources", "extraPodSpec", "podTemplate", "podTemplate.spec"), "mapping"),
+    "resources.*": "fields",
+    "replicas": "number",
+    "multinode.nodeCount": "number",
+    **dict.fromkeys(("componentType", "subComponentType", "type", "name"), "text"),
+    **{f"{name}{part}": kind for name in ("envs", "env") for part, kind in
+       (("", "list"), (".*", "mapping"), (".*.valueFrom", "mapping"), (".*.name", "text"))},
+    **{f"{pod}.volumes{part}": kind for pod in ("extraPodSpec", "podTemplate.spec") for part, kind in
+       (("", "list"), (".*", "mapping"), (".*.configMap", "mapping"))},
+    **{f"extraPodSpec.mainContainer.{part}".removesuffix("."): kind for part, kind in _CONTAINER.items()},
+    "podTemplate.spec.containers": "list",
+    **{f"podTemplate.spec.containers.*.{part}".removesuffix("."): kind for part, kind in _CONTAINER.items()},
+}  # fmt: skip
+SHAPES = {
+    "metadata": "mapping",
+    "metadata.name": "text",
+    "spec": "mapping",
+    **{f"spec.{path}": kind for path, kind in _COMPONENT.items() if path.startswith("env")},
+    "spec.services": "fields",
+    "spec.components": "list",
+    **{f"spec.{parts}.*.{path}".removesuffix("."): kind for parts in ("services", "components")
+       for path, kind in _COMPONENT.items()},
+}  # fmt: skip
+MAPS = {"metadata": "mapping", "metadata.name": "text", "data": "mapping", "data.*": "text"}
 KIND = "DynamoGraphDeployment"
 # Keys of a component that are read here.
 READ = frozenset(
@@ -52,6 +91,10 @@ def read_graph(path: Path, given: Mapping[str, str] | None = None) -> Recipe:
     graphs = [one for one in lines.documents if isinstance(one, Mapping) and one.get("kind") == KIND]
     if len(graphs) > 1:
         raise refuse(f"{len(graphs)} graphs in one file", str(path), "give a file with one of them")
+    check(graphs[0], SHAPES, lines.of)
+    for one in lines.documents:
+        if isinstance(one, Mapping) and one.get("kind") == "ConfigMap":
+            check(one, MAPS, lines.of)
     name = (graphs[0].get("metadata") or {}).get("name") or path.stem
     reader = _Graph(lines, path, Recipe(str(name), "", []), given or {})
     reader.read(graphs[0].get("spec") or {})
@@ -95,7 +138,8 @@ class _Graph:
         self.shared = self._environment(spec.get("envs") or spec.get("env"), "spec")
         for name, component in (spec.get("services") or {}).items():
             self._component(str(name), component or {}, ("spec", "services", str(name)))
-        for number, component in enumerate(spec.get("components") or []):
+        for number, one in enumerate(spec.get("components") or []):
+            component = one or {}
             self._component(
                 str(component.get("name", number)), component, ("spec", "components", str(number))
             )
@@ -109,7 +153,7 @@ class _Graph:
     def _environment(self, entries: Any, *at: str) -> list[Setting]:
         """Return variables; one from elsewhere has `$` and the kind of its source for a value."""
         found = []
-        for entry in entries if isinstance(entries, list) else []:
+        for entry in filter(None, entries or []):
             source = next(iter(entry.get("valueFrom") or {}), "")
             value = f"${source}" if source else entry.get("value", "")
             found.append(Setting(str(entry.get("name", "")), value, self.lines.of(*at)))
@@ -141,6 +185,9 @@ class _Graph:
             )
         recipe.engine = one.engine
         worker = Worker(role, one.program, one.flags, one.fields, (*self._known(env, role), *one.env))
+        if str(component.get("replicas")) == "0":
+            self.row(role, Setting(f"{name}.replicas", 0, where), "left out", "a component that does not run")
+            return
         nodes, gpus = (
             int((component.get("multinode") or {}).get("nodeCount") or 1),
             _gpus(component, container),
@@ -154,7 +201,10 @@ class _Graph:
     def _files(self, component: Mapping[str, Any]) -> shell.Script:
         """Return the files that a component mounts; those of all ConfigMaps where it does not say."""
         pod = component.get("extraPodSpec") or (component.get("podTemplate") or {}).get("spec") or {}
-        named = [str((volume.get("configMap") or {}).get("name")) for volume in pod.get("volumes") or []]
+        named = [
+            str((volume.get("configMap") or {}).get("name"))
+            for volume in filter(None, pod.get("volumes") or [])
+        ]
         chosen = [name for name in named if name in self.maps] or list(self.maps)
         return shell.Script(files={key: file for name in chosen for key, file in self.maps[name].items()})
 
@@ -215,6 +265,7 @@ def _container(component: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(pod.get("mainContainer"), Mapping):
         return dict(pod["mainContainer"])
     template = ((component.get("podTemplate") or {}).get("spec") or {}).get("containers") or []
+    template = [one for one in template if one]
     named = [one for one in template if one.get("name") == "main"] or template
     return dict(named[0]) if named else {}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from wideep.engines.importing import Dialect, Row, Setting, State, Worker
 from wideep.importing.commands import dialects, read_frontend
+from wideep.importing.shapes import check
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
 from wideep.importing.variants import variants
 
@@ -50,6 +51,18 @@ READ = frozenset(
         "schema",
     }
 )
+# Shape of what is read; parts before what is in them.
+SHAPES = {
+    "": "mapping",
+    **dict.fromkeys(("model", "identity", "identity.model", "resources", "backend"), "mapping"),
+    **dict.fromkeys(("environment", "frontend", "dynamo", "roles"), "mapping"),
+    **dict.fromkeys(("roles.*", "roles.*.args", "roles.*.env", "backend.*_environment"), "mapping"),
+    **dict.fromkeys(("frontend.args", "frontend.env"), "mapping"),
+    **dict.fromkeys(("roles.*.extra_args", "backend.*_extra_args"), "list"),
+    **dict.fromkeys(("name", "model.path", "model.precision", "identity.model.repo", "backend.type"), "text"),
+    **dict.fromkeys(("engine.type", "roles.*.engine.type", "resources.gpu_type"), "text"),
+    **dict.fromkeys(("resources.gpus_per_*", "resources.*_workers", "roles.*.workers"), "number"),
+}
 SIZES = ("gpu_type", "gpus_per_node", "_nodes", "_workers", "gpus_per_")
 COLOCATE = "colocate"
 DEFAULT_GPUS = 4
@@ -99,6 +112,9 @@ class _Reader:
         self.document, self.lines = document, lines
         own = variant.partition("[")[0].partition(":")[0]
         self.prefixes = ((own,), ("base",), ()) if "base" in lines.documents[0] else ((),)
+        configs = [f"backend.{name}_config" for name in dialects()]
+        parts = [f"{config}.{role}" for config in configs for role in ROLES]
+        check(document, SHAPES | dict.fromkeys(configs + parts, "mapping"), self.where)
         self.backend: Mapping[str, Any] = document.get("backend") or {}
         self.resources: Mapping[str, Any] = document.get("resources") or {}
         self.model: Mapping[str, Any] = document.get("model") or {}

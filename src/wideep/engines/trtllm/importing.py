@@ -162,7 +162,9 @@ def _flag(reading: Reading, release: Release, setting: Setting) -> list[Setting]
         try:
             tree = json.loads(setting.value)
         except (TypeError, ValueError):
-            reading.row(setting, "not understood", "it is not JSON")
+            tree = None
+        if not isinstance(tree, dict):
+            reading.row(setting, "not understood", "it is not JSON of names and values")
             return []
         reading.row(setting, "renamed", "fields of the engine's YAML, below")
         return [Setting(path, value, setting.where) for path, value in leaves(tree)]
@@ -272,13 +274,20 @@ def _special(reading: Reading, path: str, value: Any) -> tuple[State, str] | Non
     if path == TRANSFER:
         return _transfer(reading, value)
     if path == "moe_tensor_parallel_size":
-        tp = options.get("tensor_parallel_size") or 1
-        options.setdefault("expert_parallel_size", max(1, int(tp) // int(value or 1)))
-        reading.follows.add("moe_expert_parallel_size")
-        return "renamed", "expert_parallel_size: GPUs of a replica by it"
+        return _expert_tensors(reading, value)
     if path == "backend" and value == "pytorch":
         return "default", "PyTorch is the only backend"
     return None
+
+
+def _expert_tensors(reading: Reading, value: Any) -> tuple[State, str]:
+    """Read over how many GPUs each expert is divided."""
+    tp = reading.options.get("tensor_parallel_size") or 1
+    if not (isinstance(tp, int) and isinstance(value, int)):
+        return "not understood", "it divides tensor_parallel_size, and one of them is no whole number"
+    reading.options.setdefault("expert_parallel_size", max(1, tp // max(1, value)))
+    reading.follows.add("moe_expert_parallel_size")
+    return "renamed", "expert_parallel_size: GPUs of a replica by it"
 
 
 def _free(known: YamlCatalogue, above: str) -> bool:
@@ -355,8 +364,12 @@ def _load_balancer(reading: Reading, given: Mapping[str, Setting], card: ModelCa
                 eplb |= {"enabled": True, "layers_per_chunk": value}
             reading.row(setting, "renamed", "eplb.enabled and eplb.layers_per_chunk")
         elif name.startswith("initial_global_assignments.") and "placement" in EplbSettings.model_fields:
-            placement[int(name.partition(".")[2])] = value
-            reading.row(setting, "renamed", "eplb.placement")
+            layer = name.partition(".")[2]
+            if layer.isdecimal():
+                placement[int(layer)] = value
+                reading.row(setting, "renamed", "eplb.placement")
+            else:
+                reading.row(setting, "not understood", "it is not `layer: [experts]`")
         elif not name and isinstance(value, str):
             reading.row(
                 setting, "not understood", "the file that it names is not here: give it beside the source"
