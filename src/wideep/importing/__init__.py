@@ -67,7 +67,7 @@ def import_from(
     )
     deployment, _ = examine(imported.groups, imported.hosts)  # what is wrong the plan says
     rows = imported.rows + (imported.added(deployment) if deployment else [])
-    return Done(imported, table(rows), tuple(write(imported, out)))
+    return Done(imported, table(rows, source), tuple(write(imported, out)))
 
 
 def _name(out: Path, recipe: Recipe) -> str:

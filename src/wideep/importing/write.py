@@ -140,10 +140,10 @@ def _scalar(value: Any) -> str:
     return f"!unsafe {text}" if isinstance(value, str) and ("{{" in value or "{%" in value) else text
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return what became of every setting, one line each, what wants a look last."""
+def table(rows: Sequence[Row], source: str) -> str:
+    """Return what became of every setting of a source, one line each, what wants a look last."""
     lines = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("POOL", "SETTING", "VALUE", "", "WHAT BECOMES OF IT", "FROM"):
+    for column in ("POOL", "SETTING", "VALUE", "STATE", "WHAT BECOMES OF IT", "SOURCE:LINE"):
         lines.add_column(column, no_wrap=True)
     for row in sorted(rows, key=lambda row: ORDER.index(row.state)):
         name = row.name.removeprefix("--") if row.state == "added" else row.name
@@ -152,7 +152,8 @@ def table(rows: Sequence[Row]) -> str:
         lines.add_row(row.role or "-", name, _shown(row.value), state, row.becomes, where)
     counts = Counter(row.state for row in rows)
     summary = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    return f"{print_table(lines)}\n{len(rows)} settings: {summary}\n"
+    head = f"Settings of {source}, and what became of them; pool -: of the whole deployment"
+    return f"{head}\n\n{print_table(lines)}\n{len(rows)} settings: {summary}\n"
 
 
 def _shown(value: Any) -> str:
