@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from example_playbook import run_action
 from kubernetes import client
 from waiting import until
 
-from wideep.cluster import objects
+from wideep.cluster import objects, server
 from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.inventory.secrets import Secrets
@@ -33,6 +34,8 @@ CHART = str(HERE / "chart")
 TOKEN = {"secrets_hub_token": "hf_only-for-tests"}
 GPU = "nvidia.com/gpu"
 THEIRS = Platform(install=False)
+# Where `operator` has one.
+OURS = Platform(chart_ref=CHART, namespace="default")
 
 
 def plan(**own: Any) -> Published:
@@ -254,11 +257,11 @@ def refused_graph(made: Published) -> str:
 
 def test_a_running_graph_keeps_its_api(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
     before = plan(wideep_graph_api="v1alpha1")
-    with crd(api, "v1alpha1", "v1beta1"), running(kubeconfig, before):
+    with crd(api, "v1alpha1", "v1beta1"), running(kubeconfig, before), operator(api):
         words = "made in nvidia.com/v1alpha1", "run teardown", "wideep_graph_api: v1alpha1"
-        only(failures(), "manifests", *words)
+        only(failures(OURS), "manifests", *words)
         assert words[0] in refused_graph(plan())
-        assert failures(wideep_graph_api="v1alpha1") == []
+        assert failures(OURS, wideep_graph_api="v1alpha1") == []
 
 
 def test_a_running_graph_keeps_its_orchestrator(
@@ -269,18 +272,94 @@ def test_a_running_graph_keeps_its_orchestrator(
     place = ("nvidia.com", "v1beta1", namespace, "dynamographdeployments", made.deployment)
     lws = kind(api, "leaderworkersets", "LeaderWorkerSet", "leaderworkerset.x-k8s.io")
     volcano = kind(api, "podgroups", "PodGroup", "scheduling.volcano.sh")
-    with crd(api, "v1beta1"), lws, volcano:
+    with crd(api, "v1beta1"), lws, volcano, operator(api):
         with running(kubeconfig, made):
-            assert failures() == []
-            only(failures(orchestrator="lws"), "manifests", "made by Grove; made without Grove", "teardown")
+            assert failures(OURS) == []
+            found = failures(OURS, orchestrator="lws")
+            only(found, "manifests", "made by Grove; made without Grove", "teardown")
         with running(kubeconfig, made, annotations={}):
-            assert failures() == [], "nothing is made yet"
+            assert failures(OURS) == [], "nothing is made yet"
             report = {"prefill": {"componentKind": "LeaderWorkerSet", "replicas": 1}}
             body = {"status": {"components": report}}
             client.CustomObjectsApi(api).patch_namespaced_custom_object_status(*place, body)
-            only(failures(), "manifests", "made by LeaderWorkerSets; made by Grove", "teardown")
-            assert failures(orchestrator="lws") == []
+            only(failures(OURS), "manifests", "made by LeaderWorkerSets; made by Grove", "teardown")
+            assert failures(OURS, orchestrator="lws") == []
             assert "made by LeaderWorkerSets" in refused_graph(made)
+
+
+NOBODY = "https://127.0.0.1:1/"
+
+
+@contextmanager
+def webhook(api: client.ApiClient) -> Iterator[None]:
+    """Have a webhook for graphs behind which nobody is."""
+    rule = {"apiGroups": ["nvidia.com"], "apiVersions": ["*"], "operations": ["*"]}
+    rule["resources"] = ["dynamographdeployments"]
+    hook = {"name": "graphs.example.com", "rules": [rule], "sideEffects": "None", "failurePolicy": "Fail"}
+    hook |= {"admissionReviewVersions": ["v1"], "clientConfig": {"url": NOBODY}}
+    hooks = client.AdmissionregistrationV1Api(api)
+    hooks.create_validating_webhook_configuration({"metadata": {"name": "theirs"}, "webhooks": [hook]})
+    try:
+        yield
+    finally:
+        hooks.delete_validating_webhook_configuration("theirs")
+
+
+def test_webhooks_that_an_operator_left_behind(api: client.ApiClient, namespace: str) -> None:
+    """Without an operator no graph is judged; one that does not answer is looked after by the run."""
+    words = "failed calling webhook", "the operator's webhook does not answer: look at its pods"
+    with crd(api, "v1beta1"), webhook(api):
+        assert failures() == []
+        with operator(api), kind(api, "podcliquesets", "PodCliqueSet", "grove.io"):
+            report = judge(plan(), OURS, Secrets(TOKEN))
+            checks = [check for check in report.checks if check.topic == "manifests"]
+            assert [check.status for check in checks] == ["warn"]
+            only(checks, "manifests", *words)
+            only(failures(THEIRS), "manifests", *words)
+
+
+def test_graphs_that_an_operator_left_behind(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
+    """Nobody converts them to the version that is asked for."""
+    extensions = client.ApiextensionsV1Api(api)
+    hook = {"clientConfig": {"url": NOBODY}, "conversionReviewVersions": ["v1"]}
+    with crd(api, "v1alpha1", "v1beta1"), running(kubeconfig, plan(wideep_graph_api="v1alpha1")):
+        for conversion in ({"strategy": "Webhook", "webhook": hook}, {"strategy": "None", "webhook": None}):
+            extensions.patch_custom_resource_definition(DGD, {"spec": {"conversion": conversion}})
+            if conversion["webhook"]:
+                until("nobody converts", lambda: not listed(api))
+                assert failures() == []
+        until("they are as they were", lambda: listed(api))
+
+
+def listed(api: client.ApiClient) -> bool:
+    """Whether the server lists graphs in v1beta1."""
+    try:
+        client.CustomObjectsApi(api).list_cluster_custom_object(
+            "nvidia.com", "v1beta1", "dynamographdeployments"
+        )
+    except client.ApiException:
+        return False
+    return True
+
+
+def test_what_may_not_be_changed_is_told_with_what_helps(
+    kubeconfig: str, api: client.ApiClient, namespace: str
+) -> None:
+    made = plan()
+    with crd(api, "v1beta1"), running(kubeconfig, made):
+        graph = copy.deepcopy(made.objects.graph[-1])
+        graph["spec"]["components"][1]["type"] = "worker"
+        (problem,) = server.dry_run(api, [graph])
+    assert "immutable" in problem.message
+    assert problem.remedy.startswith("run teardown first")
+    assert problem.remedy.endswith("or give the new one another wideep_deployment")
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": spec}
+    claim["metadata"] = {"name": "other", "namespace": namespace}
+    client.CoreV1Api(api).create_namespaced_persistent_volume_claim(namespace, claim)
+    claim["spec"] = {**spec, "accessModes": ["ReadWriteMany"]}
+    (problem,) = server.dry_run(api, [claim])
+    assert problem.remedy == "name another claim in wideep_kubernetes.model_cache.claim"
 
 
 @contextmanager

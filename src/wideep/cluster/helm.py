@@ -132,9 +132,16 @@ def read(cluster: Cluster, plan: Published, platform: Platform) -> Release:
         # Helm says `null` of a release without values.
         there = json.loads(said) or {}
     own = plan.namespace, plan.deployment
-    graphs = cluster.items(f"/apis/{GROUP}/{plan.settings.graph_api}/{GRAPHS}")
+    graphs = cluster.items(f"/apis/{GROUP}/{_stored(cluster, plan.settings.graph_api)}/{GRAPHS}")
     names = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in graphs]
     return Release(there, tuple(f"{name} in {place}" for place, name in names if (place, name) != own))
+
+
+def _stored(cluster: Cluster, otherwise: str) -> str:
+    """Return the version in which the server stores graphs: for others it needs an operator that converts."""
+    crd = cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GRAPHS}.{GROUP}")
+    stored = [v["name"] for v in crd["spec"]["versions"] if v["storage"]] if crd else []
+    return str(stored[0]) if stored else otherwise
 
 
 def operator_lacks(cluster: Cluster, namespace: str, plane: str) -> bool | None:

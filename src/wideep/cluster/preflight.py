@@ -22,6 +22,7 @@ from wideep.problems import Problem
 from wideep.published import Published
 
 HOST = "cluster"
+GRAPH = "DynamoGraphDeployment"
 # The chart's own prerequisite.
 KUBERNETES = (1, 30)
 # What has to be there for each orchestrator: CRD -> whose it is.
@@ -205,10 +206,7 @@ def _platform(case: _Case, checks: _Checks) -> None:
     elif not own.install:
         remedy = "set platform_install: true, or let an administrator install the Dynamo platform"
         checks.fail("crd", f"there is no {GRAPHS}.{GROUP}", "the platform is there", remedy)
-    operators = [
-        item["metadata"]["namespace"]
-        for item in case.cluster.items("/apis/apps/v1/deployments", OPERATOR_LABEL)
-    ]
+    operators = _operators(case)
     for where in operators:
         if own.install and where != own.namespace:
             remedy = f"set platform_install: false to use it, or platform_namespace: {where} to manage it"
@@ -222,6 +220,12 @@ def _platform(case: _Case, checks: _Checks) -> None:
     wanted = values.values(case.plan, own, release.values) if own.install else {}
     _orchestrator(case, wanted, chart, checks)
     _queues(case, wanted, chart, release, checks)
+
+
+def _operators(case: _Case) -> list[str]:
+    """Return the namespaces that have an operator."""
+    found = case.cluster.items("/apis/apps/v1/deployments", OPERATOR_LABEL)
+    return [item["metadata"]["namespace"] for item in found]
 
 
 def _release(case: _Case, checks: _Checks) -> tuple[values.Release, str | None]:
@@ -494,9 +498,13 @@ def _names(case: _Case, checks: _Checks) -> None:
 
 
 def _dry_run(case: _Case, checks: _Checks) -> None:
-    """Let the API server judge the manifests, where their namespace and kind are known to it."""
-    problems = objects.foreign(case.cluster, case.plan.objects.all)
-    problems = problems or graphs.unchangeable(case.cluster, case.plan.objects.graph)
+    """Let the API server judge the manifests, where their namespace and kind are known to it.
+
+    Of a graph that takes an operator: without one, its webhooks may still be there from before, and nothing
+    that has to do with graphs is answered.
+    """
+    judged = [o for o in case.plan.objects.all if o["kind"] != GRAPH or _judges_graphs(case)]
+    problems = objects.foreign(case.cluster, judged) or graphs.unchangeable(case.cluster, judged)
     checks.problems("manifests", problems)
     if problems or case.cluster.get(f"/api/v1/namespaces/{case.namespace}") is None:
         return
@@ -504,7 +512,22 @@ def _dry_run(case: _Case, checks: _Checks) -> None:
     gone = {item["metadata"]["name"] for item in downloads.obsolete(case.cluster, case.plan.objects.model)}
     made = downloads.needed(case.cluster, case.plan.objects.model)
     made = [item for item in made if item["metadata"]["name"] not in gone]
+    made += [o for o in case.plan.objects.graph if o in judged]
+    found = server.dry_run(case.cluster.api, made)
+    for problem in found:
+        if server.unanswered(problem) and case.platform.install:
+            # The run looks after the operator before it applies the graph.
+            checks.warn("manifests", f"{problem.where}: {problem.message}", "its judgement", problem.remedy)
+        else:
+            checks.problems("manifests", [problem])
+
+
+def _judges_graphs(case: _Case) -> bool:
+    """Whether the server can judge a graph: it knows the kind, and there is an operator for its webhooks."""
     known = case.cluster.get(f"/apis/{GROUP}/{case.plan.settings.graph_api}") or {}
-    served = any(r["name"] == GRAPHS for r in known.get("resources", ()))
-    made += [o for o in case.plan.objects.graph if served or o["kind"] != "DynamoGraphDeployment"]
-    checks.problems("manifests", server.dry_run(case.cluster.api, made))
+    if all(resource["name"] != GRAPHS for resource in known.get("resources", ())):
+        return False
+    try:
+        return bool(_operators(case))
+    except RefusedByServerError:
+        return True

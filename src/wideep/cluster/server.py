@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from wideep.cluster.graphs import TEARDOWN
 from wideep.problems import Problem
 
 FIELD_MANAGER = "wideep"
+UNANSWERED = re.compile(r"failed calling webhook|conversion webhook for .* failed")
+OPERATOR = (
+    "the operator's webhook does not answer: look at its pods"
+    " (kubectl get pods -A -l app.kubernetes.io/name=dynamo-operator)"
+)
 
 
 def dry_run(api: Any, objects: Iterable[Mapping[str, Any]]) -> list[Problem]:
@@ -48,8 +55,26 @@ def _judge(server: Any, item: Mapping[str, Any]) -> Iterator[Problem]:
         )
     except DynamicApiError as error:
         for field, message in _causes(error):
-            remedy = "correct the variable that it comes from, or get the permission"
-            yield Problem(message, f"{name}: {field}".rstrip(": "), remedy)
+            yield Problem(message, f"{name}: {field}".rstrip(": "), _remedy(item["kind"], message))
+
+
+def unanswered(problem: Problem) -> bool:
+    """Whether a problem is not the object's: a webhook that was to judge or convert it did not answer."""
+    return UNANSWERED.search(problem.message) is not None
+
+
+def _remedy(kind: str, message: str) -> str:
+    """Return what to do about a refusal."""
+    if UNANSWERED.search(message):
+        return f"{OPERATOR}, and run it again"
+    if "cannot" in message and "in API group" in message:
+        return "let an administrator grant it"
+    if "immutable" in message:
+        return {
+            "DynamoGraphDeployment": f"{TEARDOWN}, or give the new one another wideep_deployment",
+            "PersistentVolumeClaim": "name another claim in wideep_kubernetes.model_cache.claim",
+        }.get(kind, "delete it, or run teardown first")
+    return "correct the variable that it comes from"
 
 
 def _causes(error: Any) -> Iterator[tuple[str, str]]:
