@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from places import program
 
 from wideep.cluster import objects
 from wideep.kubernetes import names, schema
-from wideep.kubernetes.check import quantity
+from wideep.kubernetes.check import check_words, quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.kubernetes.site import GENERATION
 from wideep.plan import Plan, make_plan
@@ -509,6 +511,59 @@ def test_image_without_version_needs_the_override(api: str, rest: str) -> None:
     assert "runtimeVersionOverride" not in parts["frontend"]["whole"]
     tagged = f"registry.example.com:5000/team/sglang:v{RELEASE.dynamo}-r3@sha256:" + "0" * 64
     assert components(made(**cluster(image=tagged)))["decode"]["container"]["image"] == tagged
+
+
+def in_the_operators_quotes(word: str) -> str:
+    """Return a word as the operator hands it to a shell (read in its sources of 1.4 and 1.5)."""
+    if not set(" \t\n'\"\\{}[]$`!") & set(word):
+        return word
+    for char in '\\"$`':
+        word = word.replace(char, f"\\{char}")
+    return '"' + word.replace("'", "'\"'\"'") + '"'
+
+
+@pytest.mark.parametrize("char", list(";|&<>()*?#~%^=:,@+{}[] "))
+def test_words_that_a_shell_changes(char: str, tmp_path: Path) -> None:
+    """What a shell makes of a word of the operator decides."""
+    pool = plan().deployment.pools[0]
+    (tmp_path / "axb").touch()
+    script = tmp_path / "words.py"
+    script.write_text("import json, sys; print(json.dumps(sys.argv[1:]))", encoding="utf-8")
+    launch = plan().launches[pool.replicas[0].head.host.name][0]
+    for word in (f"a{char}b", f"{char}b", f"a{char}", f'{{"a": "{char}"}}', f"a={char}b"):
+        line = f"exec {sys.executable} {script} {in_the_operators_quotes(word)} --last"
+        for shell in ("sh", "bash"):
+            done = subprocess.run([shell, "-c", line], cwd=tmp_path, capture_output=True, text=True)
+            same = done.stdout == f"{json.dumps([word, '--last'])}\n"
+            told = check_words(pool, replace(launch, argv=("python3", "--name", word)))
+            assert bool(told) or same, (shell, word)
+            # A pattern, or the name of a user, that fits nothing is left as it is: here nobody knows.
+            assert not told or not same or char in "*?~" or shell == "sh", (shell, word)
+
+
+def test_an_empty_word_is_lost_in_a_shell() -> None:
+    pool = plan().deployment.pools[0]
+    launch = plan().launches[pool.replicas[0].head.host.name][0]
+    (problem,) = check_words(pool, replace(launch, argv=("python3", "--name", "", "--last")))
+    assert "the empty value of --name" in problem.message
+
+
+READ_OTHERWISE = "y N yes On off null ~ = << 1e3 12345e67 1.5e3 08 0o17 0x1F 1_000 1:30 .5 1. .inf".split()
+
+
+@pytest.mark.parametrize("word", READ_OTHERWISE)
+def test_words_that_some_readers_take_for_others_are_in_quotes(word: str) -> None:
+    tolerations = [{"key": word, "operator": "Equal", "value": word, "effect": "NoSchedule"}]
+    manifests = made(
+        **{**cluster(tolerations=tolerations, labels={word: word}), **pools(env={"SWITCH": word})}
+        if word not in {"~", "=", "<<"}
+        else pools(env={"SWITCH": word})
+    )
+    text = to_yaml(manifests.graph)
+    assert tuple(yaml.safe_load_all(text)) == manifests.graph
+    bare = re.compile(rf"(?:^|: |- ){re.escape(word)}(?::|$)", re.MULTILINE)
+    assert not bare.search(text)
+    assert f"value: '{word}'" in text
 
 
 def test_model_cache_is_optional() -> None:

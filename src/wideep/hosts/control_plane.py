@@ -6,8 +6,7 @@ import json
 import re
 from typing import Any, Literal
 
-import yaml
-
+from wideep import yaml_text
 from wideep.deployment import tls
 from wideep.deployment.launch import File, Health, Launch, Listener
 from wideep.deployment.model import Deployment
@@ -225,7 +224,7 @@ def etcd(site: Site) -> Launch:
         argv=(binary(site, "etcd"), "--config-file", path),
         working_directory=site.data_dir("etcd"),
         log_file=site.log_file("etcd"),
-        files=(File(path, yaml.safe_dump(config, sort_keys=False)),),
+        files=(File(path, yaml_text.dump(config)),),
         directories=(site.data_dir("etcd"),),
         ports=(Listener("client", host.address, client), Listener("peer", host.address, peer)),
         health=Health(

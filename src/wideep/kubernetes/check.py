@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from wideep.deployment.launch import Launch
@@ -27,6 +28,12 @@ GPU = "nvidia.com/gpu"
 OWN_VOLUMES = ("model-cache", "config", "cache")
 # In these the operator's quoting for `sh -c`, or for bash within it, changes a word.
 SHELL_SPECIAL = frozenset("$`'\\!\n")
+# It puts a word between quotes where one of these is in it. In any other word the shell takes a list, a pipe,
+# a redirection, a pattern, and at the beginning a comment or a home directory for its own. Of a word that
+# is empty it takes nothing (deploy/operator/internal/dynamo/utils.go, shellQuoteForBashC).
+SHELL_QUOTED = frozenset(" \t\n'\"\\{}[]$`!")
+SHELL_CUTS = re.compile(r"[;|&<>()*?]|^[#~]|^[A-Za-z_][A-Za-z0-9_]*=(.*:)?~")
+SHELL_REMEDY = "use a value without $, `, ', \\, !, ;, |, &, <, >, (, ), *, ?, and # or ~ at its beginning"
 UNITS: dict[str, Decimal | int] = {
     **{unit: Decimal(1000) ** (n - 3) for n, unit in enumerate("num")},
     "": 1,
@@ -75,15 +82,23 @@ def check_words(pool: Pool, launch: Launch) -> list[Problem]:
     """Return what the operator's shell would change in the command of a replica with several pods."""
     if pool.settings.nodes_per_replica == 1:
         return []
-    return [
-        Problem(
-            f"{word!r} has characters that the operator's shell would change",
-            f"wideep_pools.{pool.name}",
-            "use a value without $, `, ', \\ and !",
-        )
-        for word in launch.argv
-        if SHELL_SPECIAL & set(word) and not word.startswith("$(")
-    ]
+    where = f"wideep_pools.{pool.name}"
+    found = []
+    for before, word in pairwise(launch.argv):
+        if not word:
+            message = f"the empty value of {before} would be lost in the operator's shell"
+            found.append(Problem(message, where, "leave the option out, or give it a value"))
+        elif _shell_changes(word):
+            message = f"{word!r} has characters that the operator's shell would change"
+            found.append(Problem(message, where, SHELL_REMEDY))
+    return found
+
+
+def _shell_changes(word: str) -> bool:
+    """Whether a word is another one, or several, after the operator's quoting and the shell."""
+    if SHELL_SPECIAL & set(word):
+        return not word.startswith("$(")
+    return not SHELL_QUOTED & set(word) and SHELL_CUTS.search(word) is not None
 
 
 def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:

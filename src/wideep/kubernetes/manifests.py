@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
+from wideep import yaml_text
 from wideep.deployment.launch import Launch
 from wideep.deployment.model import POD_ADDRESS, POD_CACHE, Deployment
 from wideep.engines.base import Engine
@@ -117,23 +116,8 @@ def make(deployment: Deployment, engine: Engine, launches: Mapping[str, Sequence
 
 
 def to_yaml(objects: Iterable[Object]) -> str:
-    """Return objects as a YAML stream, texts of several lines as blocks."""
-    return "".join("---\n" + yaml.dump(item, Dumper=_Dumper, sort_keys=False, width=100) for item in objects)
-
-
-class _Dumper(yaml.SafeDumper):
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
-
-
-_Dumper.add_representer(str, _text)
+    """Return objects as a YAML stream."""
+    return "".join("---\n" + yaml_text.dump(item) for item in objects)
 
 
 def _set(tree: Mapping[str, Any]) -> dict[str, Any]:
