@@ -548,7 +548,28 @@ def test_an_empty_word_is_lost_in_a_shell() -> None:
     assert "the empty value of --name" in problem.message
 
 
-READ_OTHERWISE = "y N yes On off null ~ = << 1e3 12345e67 1.5e3 08 0o17 0x1F 1_000 1:30 .5 1. .inf".split()
+READ_OTHERWISE = [
+    "y",
+    "N",
+    "yes",
+    "On",
+    "off",
+    "null",
+    "~",
+    "=",
+    "<<",
+    "1e3",
+    "12345e67",
+    "1.5e3",
+    "08",
+    "0o17",
+    "0x1F",
+    "1_000",
+    "1:30",
+    ".5",
+    "1.",
+    ".inf",
+]
 
 
 @pytest.mark.parametrize("word", READ_OTHERWISE)
