@@ -74,6 +74,14 @@ class Forward:
 
         Of a Service kubectl may take a pod that does not run, while others do.
         """
+        try:
+            pod, port = self._ready_pod()
+        except ClusterError:
+            pod, port = "", 0  # kubectl says why
+        return (f"pod/{pod}", f":{port}") if pod else (f"service/{self._service}", f":{self._port}")
+
+    def _ready_pod(self) -> tuple[str, int]:
+        """Return a ready pod of the Service and its port; an empty name where there is none."""
         service = self._cluster.get(f"{self._namespace}/services/{self._service}") or {}
         spec = service.get("spec") or {}
         ports = {own["port"]: own.get("targetPort", own["port"]) for own in spec.get("ports") or ()}
@@ -85,8 +93,8 @@ class Forward:
             ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
             port = _number(pod, ports.get(self._port, self._port))
             if ready and port and "deletionTimestamp" not in pod["metadata"]:
-                return f"pod/{pod['metadata']['name']}", f":{port}"
-        return f"service/{self._service}", f":{self._port}"
+                return str(pod["metadata"]["name"]), port
+        return "", 0
 
     def _start(self) -> str:
         """Start kubectl; return why it does not forward, empty if it does."""
