@@ -404,27 +404,43 @@ def test_teardown_knows_what_is_its_own(
 
 
 @contextmanager
-def grove_kinds(api: client.ApiClient) -> Iterator[None]:
-    """Serve Grove's own CRDs."""
-    extensions, bodies = client.ApiextensionsV1Api(api), crds.grove()
+def real_kinds(api: client.ApiClient, group: str, version: str, *bodies: dict[str, Any]) -> Iterator[None]:
+    """Serve upstream's own CRDs."""
+    extensions = client.ApiextensionsV1Api(api)
     names = {body["metadata"]["name"] for body in bodies}
 
     def served() -> set[str]:
         try:
-            found = client.CustomObjectsApi(api).get_api_resources("grove.io", "v1alpha1").resources
+            found = client.CustomObjectsApi(api).get_api_resources(group, version).resources
         except client.ApiException:
             return set()
-        return {f"{resource.name}.grove.io" for resource in found} & names
+        return {f"{resource.name}.{group}" for resource in found} & names
 
     for body in bodies:
         extensions.create_custom_resource_definition(body)
-    until("Grove's kinds are served", lambda: served() == names)
+    until("the kinds are served", lambda: served() == names)
     try:
         yield
     finally:
         for name in names:
             extensions.delete_custom_resource_definition(name)
-        until("Grove's kinds are gone", lambda: not served())
+        until("the kinds are gone", lambda: not served())
+
+
+@pytest.mark.parametrize("release", ["1.4", "1.5-dev"])
+def test_what_is_read_of_a_graph_is_in_the_operators_own_kind(
+    kubeconfig: str, api: client.ApiClient, namespace: str, cluster: Cluster, release: str
+) -> None:
+    """A status that its CRD does not have is not kept by the API server."""
+    body = crds.graphs(release, "v1beta1")
+    with real_kinds(api, "nvidia.com", "v1beta1", body), controller(kubeconfig):
+        put(kubeconfig)
+        until("the graph is ready", lambda: watch.graph(cluster, "dynamo", NAME, "v1beta1").done)
+        look = watch.graph(cluster, "dynamo", NAME, "v1beta1")
+        assert look.progress == "ready: frontend 1/1, prefill 1/1, decode 1/1; pods: 9 ready"
+        found = rollout.runtime_namespaces(watch.Target("graph", "dynamo", NAME).item(cluster))
+        assert found["frontend"] == f"dynamo-{NAME}"
+        assert found["prefill"] == found["decode"] != found["frontend"]
 
 
 def test_groves_objects_go_with_their_graph(
@@ -437,7 +453,8 @@ def test_groves_objects_go_with_their_graph(
         items = custom.list_namespaced_custom_object("grove.io", "v1alpha1", "dynamo", plural)["items"]
         return {item["metadata"]["name"]: item.get("status") for item in items}
 
-    with grove_kinds(api), crd(api, "v1beta1"), controller(kubeconfig):
+    kinds = real_kinds(api, "grove.io", "v1alpha1", *crds.grove())
+    with kinds, crd(api, "v1beta1"), controller(kubeconfig):
         put(kubeconfig)
         until("the graph is ready", lambda: watch.graph(cluster, "dynamo", NAME, "v1beta1").done)
         groups = until("they are counted", lambda: found("podcliquescalinggroups"))

@@ -34,6 +34,14 @@ def real(name: str) -> dict[str, Any]:
     return made
 
 
+def graphs(release: str, version: str) -> dict[str, Any]:
+    """Return that of graphs, with one version of the API: nothing converts between them here."""
+    made = real(f"dynamographdeployments-{release}")
+    (only,) = (own for own in made["spec"]["versions"] if own["name"] == version)
+    made["spec"]["versions"] = [{**only, "served": True, "storage": True}]
+    return made
+
+
 def grove() -> list[dict[str, Any]]:
     """Return Grove's."""
     return [real(f"grove.io_{kind}-{GROVE}") for kind in GROVE_KINDS]
