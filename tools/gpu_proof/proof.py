@@ -260,20 +260,21 @@ def wait_for(
     return round(time.monotonic() - begin, 1)
 
 
-def services() -> Iterator[tuple[int, str, int]]:
-    """Give pid, service and parent of every process of a deployment."""
+def services(state: Path | None = None) -> Iterator[tuple[int, str, int]]:
+    """Give pid, service and parent of every process of a deployment: that of a state directory, or any."""
+    wanted = f"WIDEEP_STATE_DIR={state}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             env = (entry / "environ").read_bytes().split(b"\0")
             name = next((e[15:].decode() for e in env if e.startswith(b"WIDEEP_SERVICE=")), "")
-            if name:
+            if name and (state is None or wanted in env):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 yield int(entry.name), name, parent
 
 
-def main_process(service: str) -> int:
+def main_process(service: str, state: Path | None = None) -> int:
     """Return the process of a service that the service manager started."""
-    mine = {pid: parent for pid, name, parent in services() if name == service}
+    mine = {pid: parent for pid, name, parent in services(state) if name == service}
     heads = [pid for pid, parent in mine.items() if parent not in mine]
     # The grandchild that waits to clean up has no parent left but init.
     heads = [pid for pid in heads if mine[pid] != 1] or heads

@@ -50,11 +50,13 @@ class Several(Proof):
     """The same on all GPUs of this machine."""
 
     inventory = REPOSITORY / "inventories" / "sglang_single_node"
+    # Of all ports: several deployments may stand beside each other.
+    offset = 0
 
     @property
     def url(self) -> str:
         """Return the frontend's address."""
-        return f"http://{self.address}:{FRONTEND}"
+        return f"http://{self.address}:{FRONTEND + self.offset}"
 
     def variables(self) -> dict[str, Any]:
         """Return what this machine decides of the inventory's variables."""
@@ -63,6 +65,7 @@ class Several(Proof):
             "ansible_python_interpreter": sys.executable,
             "wideep_address": self.address,
             "wideep_state_dir": str(self.state),
+            "wideep_port_offset": self.offset,
             "wideep_gpus_per_node": count(),
             "wideep_gpu": next((card for word, card in GPUS.items() if word in gpu_name()), "h100-80gb"),
             "wideep_service_manager": "supervisord",
@@ -190,12 +193,12 @@ def watched(log: Path) -> Iterator[None]:
         thread.join()
 
 
-def rank_process(service: str, rank: int) -> int:
-    """Return the scheduler of a tensor rank."""
-    for pid in descendants(main_process(service)):
+def rank_process(service: str, rank: int, state: Path) -> int:
+    """Return the scheduler of a tensor rank, of the only one where there is one."""
+    for pid in descendants(main_process(service, state)):
         with suppress(OSError):
             title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-            if title.startswith("sglang::scheduler") and f"TP{rank}" in title:
+            if title.startswith("sglang::scheduler") and (f"TP{rank}" in title or "TP" not in title):
                 return pid
     raise StepError(f"no scheduler of rank {rank} below {service}")
 
@@ -258,9 +261,11 @@ def argv(proof: Proof, service: str) -> str:
     return " ".join(launch["argv"])
 
 
-def killed(proof: Several, service: str, rank: int, patience_s: float) -> dict[str, Any]:
+def killed(
+    proof: Several, service: str, rank: int, patience_s: float, shape: str = "qwen3_8b"
+) -> dict[str, Any]:
     """Kill one rank's scheduler under load and watch; the load client says what its users saw."""
-    model = MODELS["qwen3_8b"]
+    model = MODELS[shape]
     words = [proof.python, str(HERE / "load.py"), proof.url, model, "--requests", "100000"]
     words += ["--concurrency", "16", "--tokens", "256", "--timeout", "30"]
     out = proof.log_dir / "load.json"
@@ -269,8 +274,8 @@ def killed(proof: Several, service: str, rank: int, patience_s: float) -> dict[s
     proof.started.append(busy)
     time.sleep(8)
     before, memory = by_process(), used()
-    victim = main_process(service) if proof.simulate else rank_process(service, rank)
-    head = main_process(service)
+    head = main_process(service, proof.state)
+    victim = head if proof.simulate else rank_process(service, rank, proof.state)
     begin, serves = time.monotonic(), 0.0
     with watched(proof.log_dir / "memory.txt"):
         os.kill(victim, signal.SIGKILL)
@@ -278,7 +283,7 @@ def killed(proof: Several, service: str, rank: int, patience_s: float) -> dict[s
         # Requests go to whoever is registered: what counts is that the new process answers.
         while not serves and time.monotonic() - begin < patience_s:
             time.sleep(0.5)
-            if head_now(service) != head and proof.load(proof.url, model, **probe)["good"]:
+            if head_now(service, proof.state) != head and proof.load(proof.url, model, **probe)["good"]:
                 serves = round(time.monotonic() - begin, 1)
         time.sleep(5 if serves else 0)
     busy.send_signal(signal.SIGTERM)
@@ -305,10 +310,10 @@ def killed(proof: Several, service: str, rank: int, patience_s: float) -> dict[s
     return found
 
 
-def head_now(service: str) -> int:
+def head_now(service: str, state: Path) -> int:
     """Return the service's process, 0 while there is none."""
     with suppress(StepError):
-        return main_process(service)
+        return main_process(service, state)
     return 0
 
 
