@@ -163,7 +163,7 @@ def archive(root: Path, paths: list[str], prefix: Path, chunk_mib: int) -> None:
     run(
         "sh",
         "-c",
-        f'prefix=$0; tar -c "$@" | zstd -q -T0 -14 --long=27 | split -d -b {chunk_mib}M - "$prefix"',
+        f'prefix=$0; tar -c "$@" | zstd -q -T0 -12 --long=27 | split -d -b {chunk_mib}M - "$prefix"',
         prefix.resolve(),
         *paths,
         cwd=root,
@@ -227,7 +227,10 @@ def main() -> None:
             shutil.rmtree(cache)
         reader = given.output / "unpack"
         shutil.rmtree(reader, ignore_errors=True)
-        shutil.copytree(root / "engine" / "zstandard", reader / "zstandard")
+        shutil.copytree(
+            root / "engine" / "zstandard", reader / "zstandard", ignore=shutil.ignore_patterns("_cffi*")
+        )
+        run("strip", *(reader / "zstandard").glob("*.so"))
         shutil.copy2(Path(__file__).with_name("unpack.sh"), reader)
         parts = ["engine", "controller", "wheels", "bin"]
         archive(root, parts, given.output / "payload.tar.zst.", given.chunk_mib)

@@ -7,7 +7,8 @@ On the machine, in a checkout:
 
 As several_gpus.py. `all_to_all` deploys every way of handing over tokens beside each other on the same GPUs
 (one port offset and one state directory each), then loads them in turn; `kill_rank` kills one rank of one of
-them. `halves` has prefill on one half of the GPUs and decode on the other; `kill_…` and `same_id` use it.
+them (PROOF_WAYS=none,auto chooses). `halves` has prefill on one half of the GPUs and decode on the other;
+`kill_…` and `same_id` use it.
 `whole_memory` deploys what is compared with the plan's arithmetic. `two_workers` changes one option of two
 workers under load.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import signal
 import subprocess
@@ -35,6 +37,8 @@ STEPS: one.Steps = {name: one.STEPS[name] for name in ("machine", "preflight")}
 FP8 = "deepseek_v3_small_fp8"
 # Kernels are compiled as they are needed: SGLang itself compiles all of them first, in 10 minutes and more.
 COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false"}
+# Others take memory of the same GPUs while one starts.
+UNEQUAL = {"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK": "false"}
 EPLB = {"enabled": True, "redundant_experts": 8, "rebalance_iterations": 100}
 DEEPEP: dict[str, Any] = {"a2a_backend": "deepep"}
 MTP = {"algorithm": "mtp", "steps": 1, "topk": 1, "draft_tokens": 2}
@@ -54,6 +58,8 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pools": (DEEPEP, {"wideep_share_gpus": True, "wideep_aggregated": False}),
     "mtp": (DEEPEP | {"deepep_mode": "auto", "speculative": MTP}, {}),
 }
+if chosen := os.environ.get("PROOF_WAYS"):
+    WAYS = {name: WAYS[name] for name in chosen.split(",")}
 # So many of them find room on a GPU of 80 GB. The cache is small; the share is of what is free at the start.
 SHARED = {"mem_fraction_static": 0.5, "max_total_tokens": 65536, "cuda_graph_max_bs": 32}
 LOAD = {"requests": 256, "concurrency": 64, "words": 100, "tokens": 64}
@@ -75,14 +81,20 @@ class Wide(Several):
         if self.deployment:
             given |= {"wideep_deployment": self.deployment, "wideep_discovery": "file"}
             given |= {"wideep_event_plane": "zmq", "wideep_namespace": self.deployment}
+            given["verify_request_timeout_s"] = 150
         return given
+
+    def playbook(self, name: str, variables: dict[str, Any], *options: str) -> tuple[int, str, float]:
+        """See `Proof`. Preflight refuses GPUs that others use, which is the point here."""
+        beside = ("--skip-tags", "preflight") if self.deployment and name == "site" else ()
+        return super().playbook(name, variables, *options, *beside)
 
     def made_pools(
         self, sizes: dict[str, int], env: dict[str, str], options: dict[str, Any]
     ) -> dict[str, Any]:
         """See `Several`."""
         cache = self.state.parent / "kernels"
-        env = COMPILED_LATE | env
+        env = COMPILED_LATE | (UNEQUAL if self.deployment else {}) | env
         env |= {
             "SGLANG_DG_CACHE_DIR": f"{cache}/deep_gemm",
             "FLASHINFER_WORKSPACE_BASE": str(cache),
@@ -160,6 +172,8 @@ def deployed(proof: Wide, options: dict[str, Any], variables: dict[str, Any]) ->
         roles = ("prefill", "decode") if "wideep_share_gpus" in variables else ("aggregated",)
         pools = proof.made_pools(dict.fromkeys(roles, count()), {}, options)
         given = {"wideep_aggregated": True} | pools | proof.shape(FP8) | variables
+        if proof.simulate:
+            given.pop("wideep_eplb", None)
         made = proof.deploy(**given)
     except (StepError, OSError, ValueError) as error:
         seconds = round(time.monotonic() - begin, 1)
@@ -325,7 +339,8 @@ url, model = sys.argv[1:]
 async def ask(session, words, tokens):
     body = {"model": model, "max_tokens": tokens, "ignore_eos": True,
             "messages": [{"role": "user", "content": "able about " * words}]}
-    headers = {"x-request-id": "00000000-0000-4000-8000-00000000beef"}
+    name = "00000000-0000-4000-8000-00000000beef"
+    headers = {"x-request-id": name, "x-dynamo-request-id": name}
     async with session.post(url + "/v1/chat/completions", json=body, headers=headers) as answer:
         text = await answer.text()
         usage = json.loads(text).get("usage") if answer.status == 200 else None
@@ -344,16 +359,24 @@ asyncio.run(main())
 
 @step(60)
 def same_id(proof: Wide) -> dict[str, Any]:
-    """Requests with the same id, one after the other and at the same time."""
-    status, output, seconds = proof.run(
-        "same-id.txt", [proof.python, "-c", SAME_ID, proof.url, MODELS["qwen3_8b"]]
-    )
+    """Requests with the same id, one after the other and at the same time, to routers of both kinds."""
+    launch = json.loads((proof.state / "services" / "frontend" / "launch.json").read_text())
+    words, port = list(launch["argv"]), str(one.FRONTEND + 90)
+    words[words.index("--http-port") + 1] = port
+    words[words.index("--router-mode") + 1] = "round-robin"
+    url = f"http://{proof.address}:{port}"
+    proof.start("round-robin.log", words, **launch["env"])
+    one.wait_for("the second frontend", one.listed(url, MODELS["qwen3_8b"]), proof)
+    found: dict[str, Any] = {}
+    for router, place in (("kv", proof.url), ("round-robin", url)):
+        _, output, _ = proof.run(f"{router}.txt", [proof.python, "-c", SAME_ID, place, MODELS["qwen3_8b"]])
+        last = output.strip().splitlines()[-1:] or [""]
+        with suppress(ValueError):
+            found[router] = json.loads(last[0])
     proof.keep_logs()
-    words = "already|[Dd]uplicate|beef|inhibit"
-    services = ("frontend", "prefill-0", "decode-0")
-    return {"status": status, "seconds": seconds, "answers": output.strip().splitlines()[-1:]} | {
-        name: lines_of(proof, name, words, 10) for name in services
-    }
+    seen = "already|[Dd]uplicate|inhibit|cannot_connect"
+    services = ("frontend", "round-robin", "prefill-0", "decode-0")
+    return found | {name: lines_of(proof, name, seen, 12) for name in services}
 
 
 @step(170)
