@@ -13,10 +13,11 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.container_image impo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# The first of a name is the one that is imported.
+# The first of a name is the one that is imported. A name may be a module's: sgl-deep-ep brings deep_ep.
 CODE = (
-    "import importlib.metadata as m, json, sys;"
-    "print(json.dumps({n: [d.version for d in m.distributions(name=n)][:1] for n in sys.argv[1:]}))"
+    "import importlib.metadata as m, json, sys; p = m.packages_distributions();"
+    "print(json.dumps({n: [d.version for x in (n, *p.get(n, ())) for d in m.distributions(name=x)][:1]"
+    " for n in sys.argv[1:]}))"
 )
 
 

@@ -56,6 +56,9 @@ for there in "$machine"/nvidia/*; do
   [ -e "$site/nvidia/${there##*/}" ] || ln -s "$there" "$site/nvidia/"
 done
 [ -e "$site/triton/backends/nvidia/bin" ] || ln -s "$machine/triton/backends/nvidia/bin" "$site/triton/backends/nvidia/bin"
+# PyTorch asks for the cuDNN that it was built with; serving text uses none.
+echo 'import os; os.environ.setdefault("PYTORCH_SKIP_CUDNN_COMPATIBILITY_CHECK", "1")' >"$site/aa-machine.pth"
+"$place/engine-env/bin/python" -m compileall -q -j 0 "$site" >/dev/null 2>&1 || true
 cp "$place/bin/ninja" "$place/engine-env/bin/"
 site=$("$place/controller-env/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 echo "$place/repo/src" >"$site/wideep.pth"

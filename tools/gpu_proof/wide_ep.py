@@ -36,7 +36,7 @@ from several_gpus import Several, by_process, count, lines_of, used
 STEPS: one.Steps = {name: one.STEPS[name] for name in ("machine", "preflight")}
 FP8 = "deepseek_v3_small_fp8"
 # Kernels are compiled as they are needed: SGLang itself compiles all of them first, in 10 minutes and more.
-COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false"}
+COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false", "SGL_DG_USE_NVRTC": "1"}
 # Others take memory of the same GPUs while one starts.
 UNEQUAL = {"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK": "false"}
 EPLB = {"enabled": True, "redundant_experts": 8, "rebalance_iterations": 100}
@@ -62,7 +62,7 @@ if chosen := os.environ.get("PROOF_WAYS"):
     WAYS = {name: WAYS[name] for name in chosen.split(",")}
 # So many of them find room on a GPU of 80 GB. The cache is small; the share is of what is free at the start.
 SHARED = {"mem_fraction_static": 0.5, "max_total_tokens": 65536, "cuda_graph_max_bs": 32}
-LOAD = {"requests": 256, "concurrency": 64, "words": 100, "tokens": 64}
+LOAD = {"requests": 192, "concurrency": 64, "words": 100, "tokens": 64}
 
 
 def step(deadline_s: int) -> Any:
@@ -171,6 +171,9 @@ def deployed(proof: Wide, options: dict[str, Any], variables: dict[str, Any]) ->
         options = SHARED | {"moe_runner_backend": "deep_gemm"} | options
         roles = ("prefill", "decode") if "wideep_share_gpus" in variables else ("aggregated",)
         pools = proof.made_pools(dict.fromkeys(roles, count()), {}, options)
+        for pool in pools["wideep_pools"].values():
+            # Kernels of 42 lengths would be compiled.
+            pool.get("extra_args", {})["cuda-graph-backend-prefill"] = "disabled"
         given = {"wideep_aggregated": True} | pools | proof.shape(FP8) | variables
         if proof.simulate:
             given.pop("wideep_eplb", None)
