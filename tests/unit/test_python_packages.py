@@ -49,6 +49,12 @@ def test_what_an_interpreter_has(run: Any, check: bool) -> None:
     assert result["changed"] is False
 
 
+def test_a_package_may_be_asked_for_by_its_module(run: Any) -> None:
+    """DeepEP's wheel is sgl-deep-ep, its module deep_ep."""
+    result = run(python=sys.executable, wanted={"yaml": "", "pydantic_core": ""})
+    assert result["found"] == {"yaml": version("PyYAML"), "pydantic_core": version("pydantic-core")}
+
+
 def test_what_it_lacks(run: Any) -> None:
     result = run(python=sys.executable, wanted={"pydantic": "1.4.2", "no-such-b": "", "no-such-a": "1"})
     assert result["other"] == {"pydantic": PYDANTIC}

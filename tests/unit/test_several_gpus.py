@@ -1,8 +1,9 @@
-"""The proof on several GPUs of one host (tools/gpu_proof/several_gpus.py): what its steps deploy."""
+"""The proofs on several GPUs of one host (tools/gpu_proof): what their steps deploy, and what is packed."""
 
 from __future__ import annotations
 
 import argparse
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,76 @@ def test_the_mappings_are_kept_once_and_once_not(
         next(x for x in plan.launches["gpu01.example.com"] if x.name == "prefill-0").env for plan in made
     ]
     assert [env["UCX_CUDA_IPC_CACHE"] for env in prefill] == ["n", "y"]
+
+
+@pytest.fixture
+def wide_ep(program: Any) -> Any:
+    import wide_ep
+
+    return wide_ep
+
+
+WAYS = ("none", "low-latency", "auto", "v2", "eplb", "pools", "mtp")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_handing_over_tokens_is_planned_beside_the_others(
+    way: str, wide_ep: Any, program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tuple(wide_ep.WAYS) == WAYS
+    monkeypatch.setattr(program, "count", lambda: 2)
+    monkeypatch.setattr(wide_ep, "count", lambda: 2)
+    monkeypatch.setattr(program, "gpu_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(wide_ep, "shown", lambda _: {})
+    monkeypatch.setattr(wide_ep.Wide, "model", lambda *_: Path("/srv/models/shape"))
+    given = {"results": tmp_path, "state": Path("/srv/state"), "engine_python": "/opt/engine/bin/python"}
+    host = wide_ep.Wide(argparse.Namespace(**given, address="192.0.2.7", etcd="", simulate=False))
+    host.name, made = "all_to_all", []
+    deployment = host.beside(way, WAYS.index(way))
+
+    def deploy(**variables: Any) -> None:
+        made.append(make_plan(*inventory("sglang_single_node", **deployment.variables() | variables)))
+
+    monkeypatch.setattr(deployment, "deploy", deploy)
+    assert "failed" not in wide_ep.deployed(deployment, *wide_ep.WAYS[way])
+    (plan,) = made
+    workers = [x for x in plan.launches["gpu01.example.com"] if x.component == "worker"]
+    assert len(workers) == (2 if way == "pools" else 1)
+    for launch in workers:
+        assert launch.env["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert launch.env["NVSHMEM_DISABLE_NVLS"] == launch.env["SGLANG_DG_USE_NVRTC"] == "1"
+        assert launch.env["NCCL_NVLS_ENABLE"] == "0"
+        assert "--max-total-tokens" in launch.argv
+
+
+def fat(*codes: tuple[int, int, bytes]) -> bytes:
+    """Return a container of code for GPUs: kind (1: assembler, 2: machine code), architecture, code."""
+    entries = b"".join(
+        struct.pack("<HHIQIIHHI", kind, 0, 64, len(code), 0, 0, 0, 1, sm).ljust(64, b"\0") + code
+        for kind, sm, code in codes
+    )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+def test_code_of_other_gpus_weighs_nothing_where_there_is_our_own(program: Any, tmp_path: Path) -> None:
+    import pack
+
+    ours, others = fat((2, 80, b"A" * 40), (2, 90, b"B" * 40), (1, 120, b"C" * 8)), fat((2, 80, b"D" * 40))
+    names = b"\0.nv_fatbin\0.shstrtab\0"
+    begin, codes = 64, ours + others
+    table = begin + len(codes) + len(names)
+    section = "<IIQQQQIIQQ"
+    headers = struct.pack(section, *[0] * 10)
+    headers += struct.pack(section, 1, 1, 0, 0, begin, len(codes), 0, 0, 8, 0)
+    headers += struct.pack(section, 12, 3, 0, 0, begin + len(codes), len(names), 0, 0, 1, 0)
+    head = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
+    library = tmp_path / "lib.so"
+    library.write_bytes(head + codes + names + headers)
+    pack.keep_code_of(90, library)
+    left = library.read_bytes()
+    assert len(left) == table + len(headers)
+    assert b"A" * 40 not in left
+    assert b"C" * 8 not in left
+    assert b"B" * 40 in left
+    assert b"D" * 40 in left

@@ -36,7 +36,7 @@ from several_gpus import Several, by_process, count, lines_of, used
 STEPS: one.Steps = {name: one.STEPS[name] for name in ("machine", "preflight")}
 FP8 = "deepseek_v3_small_fp8"
 # Kernels are compiled as they are needed: SGLang itself compiles all of them first, in 10 minutes and more.
-COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false", "SGL_DG_USE_NVRTC": "1"}
+COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false", "SGLANG_DG_USE_NVRTC": "1"}
 # Others take memory of the same GPUs while one starts.
 UNEQUAL = {"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK": "false"}
 EPLB = {"enabled": True, "redundant_experts": 8, "rebalance_iterations": 100}
