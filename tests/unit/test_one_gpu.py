@@ -167,6 +167,13 @@ def test_the_cause_in_a_real_log_of_a_crash_loop(log: str, pattern: str, word: s
     assert word in cause.cause
 
 
+@pytest.mark.parametrize("log", ["starting-deepep-graphs", "starting-deepep-prefill"])
+def test_an_engine_that_is_starting_has_no_cause_but_our_launchers_note(log: str) -> None:
+    """Recorded on two H200 with SGLang 0.5.21: DeepEP, prefill and decode, before the first request."""
+    lines = tail(str(Path(__file__).parent / "logs" / f"{log}.log"), 400)
+    assert [cause.pattern for cause in explain(lines)] == ["limit-low"]
+
+
 # ---- the load client -----------------------------------------------------------------------------
 
 
