@@ -48,8 +48,8 @@ def table(plan: Plan) -> str:
                     "-",
                 )
     pools = ", ".join(
-        f"{len(pool.replicas)} {pool.name} x {len(pool.replicas[0].nodes)} nodes"
-        f" ({pool.replicas[0].world_size} GPUs each)"
+        f"{len(pool.replicas)} {pool.name} x {_counted(len(pool.replicas[0].nodes), 'node')}"
+        f" ({_counted(pool.replicas[0].world_size, 'GPU')} each)"
         for pool in plan.deployment.pools
     )
     flavour = f" ({settings.engine_flavour} flavour)" if plan.engine.simulated else ""
@@ -64,9 +64,13 @@ def table(plan: Plan) -> str:
         f"{_places(plan)}\n"
     )
     memory = plan.engine.memory(plan.deployment)
-    head += "".join(f"memory of a {name} GPU, {budget.text}\n" for name, budget in memory.items())
+    head += "".join(f"memory of each GPU of {name}, {budget.text}\n" for name, budget in memory.items())
     notes = "".join(f"\nwarning: {warning}" for warning in plan.warnings)
     return head + "\n" + print_table(rows) + notes
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _places(plan: Plan) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from example_inventories import inventory, refusal
@@ -15,6 +17,7 @@ from wideep.engines.options import SECTIONS
 from wideep.plan import make_plan
 from wideep.preflight import read_needs
 from wideep.preflight.model import Needs
+from wideep.problems import RefusedError
 from wideep.reference.release import find_release
 from wideep.rehearsal import rehearse
 
@@ -110,3 +113,37 @@ def test_a_rehearsal_imitates_what_the_engine_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(type(ENGINES["sglang"]), "flavour", lambda _, settings: "trtllm")
     made = rehearse(*inventory("sglang_single_node"), directory="/tmp/r", python="/usr/bin/python3")
     assert made.simulated.deployment.settings.engine_flavour == "trtllm"
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message", "remedy"),
+    [
+        (
+            {"sglang": {"sglang": {"page_size": 64}}},
+            "sglang.sglang",
+            "a level too deep",
+            "one level further up",
+        ),
+        ({"options": {"page_size": 64}}, "options", "a level too deep", "one level further up"),
+        ({"env": {"A": "1"}}, "env", "a key of the pool", "wideep_pools.prefill.env"),
+        (
+            {"sglang": {"replicas": 2}},
+            "sglang.replicas",
+            "a key of the pool",
+            "wideep_pools.prefill.replicas",
+        ),
+        ({"page_sise": 64}, "page_sise", "unknown option of sglang", "did you mean page_size?"),
+    ],
+)
+def test_a_key_at_another_level_is_told_where_it_belongs(
+    options: dict[str, Any], where: str, message: str, remedy: str
+) -> None:
+    groups, hosts = inventory("deepseek_r1_h200_sglang")
+    pools = deepcopy(next(iter(hosts.values()))["wideep_pools"])
+    pools["prefill"]["options"] |= options
+    with pytest.raises(RefusedError) as refused:
+        make_plan(groups, {host: {**own, "wideep_pools": pools} for host, own in hosts.items()})
+    [problem] = refused.value.problems
+    assert problem.where == f"wideep_pools.prefill.options.{where}"
+    assert message in problem.message
+    assert remedy in problem.remedy

@@ -320,7 +320,7 @@ def test_the_table_says_what_a_person_asks() -> None:
     groups, hosts = cluster(wideep_migration_limit=0, wideep_pools={"decode": {"gpus_per_node": 2}})
     text = table(make_plan(groups, hosts))
     assert text.startswith("wideep: deepseek-ai/DeepSeek-R1 with mocker (sglang flavour)\n")
-    assert "2 prefill x 1 nodes (8 GPUs each), 2 decode x 1 nodes (2 GPUs each)" in text
+    assert "2 prefill x 1 node (8 GPUs each), 2 decode x 1 node (2 GPUs each)" in text
     assert "frontend: http://10.0.0.1:8000; state on each host: /srv/wideep" in text
     [row] = [line.split() for line in text.splitlines() if line.startswith("decode-1")]
     assert row == ["decode-1", "decode-1", "decode", "0", "of", "1", "0,1", "system:22000", "rpc:22001"]

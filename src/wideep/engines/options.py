@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wideep.deployment.model import Pool
+from wideep.inventory.settings import PoolSettings
 from wideep.problems import Problem, suggest
 from wideep.wording import HOST_FILE, explain
 
@@ -112,6 +113,15 @@ class CommonOptions(BaseModel):
 Options = TypeVar("Options", bound=CommonOptions)
 
 
+def _level(name: str, pool: str) -> tuple[str, str] | None:
+    """Return what is wrong and the remedy where a key is right, and a level too deep; None of others."""
+    if name == "options" or name in SECTIONS:
+        return f"'{name}' within the options, a level too deep", "write what is in it one level further up"
+    if name in PoolSettings.model_fields:
+        return "a key of the pool, and no option of its engine", f"write it as wideep_pools.{pool}.{name}"
+    return None
+
+
 def parse_options(pool: Pool, engine: str, kind: type[Options]) -> tuple[Options, list[Problem]]:
     """Return a pool's options for one engine, and what is wrong with them (then without the wrong ones)."""
     where = f"wideep_pools.{pool.name}.options"
@@ -131,9 +141,10 @@ def parse_options(pool: Pool, engine: str, kind: type[Options]) -> tuple[Options
             place = ".".join([where, *([engine] if name in section else []), name, *below])
             if item["type"] == "extra_forbidden":
                 known = Speculative.model_fields if below else kind.model_fields
-                problems.append(
-                    Problem(f"unknown option of {engine}", place, suggest([name, *below][-1], known))
-                )
+                message, remedy = f"unknown option of {engine}", suggest([name, *below][-1], known)
+                if not below and (found := _level(name, pool.name)):
+                    message, remedy = found
+                problems.append(Problem(message, place, remedy))
             else:
                 message, wanted = explain(item)
                 problems.append(Problem(message, place, wanted or f"correct {name}"))

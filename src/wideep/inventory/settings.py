@@ -469,6 +469,8 @@ def _problems_of(error: ValidationError, prefix: str, where: str) -> list[Proble
             message, remedy = "unknown key", suggest(path[-1], _keys(path[:-1]))
             if gone:
                 message, remedy = f"unknown key: {gone.why}", gone.remedy
+            elif path[0] == "pools" and len(path) == 3:
+                remedy += f"; an engine's option stands below {head}.{path[1]}.options"
         elif path[-1] == "[key]" and len(path) == 3:
             message, variable, remedy = "unknown pool", ".".join([head, path[1]]), suggest(path[1], POOLS)
         problems.append(Problem(message, f"{variable}{where}", remedy))
