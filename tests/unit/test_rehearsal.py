@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,6 +196,29 @@ def test_the_action_writes_a_private_inventory(short: Path) -> None:
     assert set(other["retired_hosts"]) == {
         f"{pool}0{n}.example.com" for pool in ("prefill", "decode") for n in (3, 4)
     }
+
+
+def test_cards_beside_the_inventory_are_used_and_need_not_be_at_the_rehearsal(
+    short: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "own"
+    shutil.copytree(REPOSITORY / "inventories" / "deepseek_r1_h200_sglang", source)
+    for kind, name, old, new in (
+        ("models", "deepseek-r1", "deepseek-ai/DeepSeek-R1", "lab/own"),
+        ("hardware", "h200-141gb", "product: ", "product: Own "),
+    ):
+        (source / kind).mkdir()
+        text = (REPOSITORY / "configs" / kind / f"{name}.yml").read_text(encoding="utf-8")
+        (source / kind / f"own-{kind}.yml").write_text(text.replace(old, new), encoding="utf-8")
+    own = {"wideep_model": "lab/own", "wideep_model_path": "/data/own", "wideep_gpu": "own-hardware"}
+    planned = run_action("plan", {}, inventory=source, **own)
+    notes = " ".join(note["message"] for note in planned["notes"])
+    assert "not checked" not in notes
+    written = run_action(
+        "rehearsal", {"path": str(short), "python": "/usr/bin/python3"}, inventory=source, **own
+    )
+    rehearsed = run_action("plan", {}, inventory=Path(written["inventory"]))
+    assert "problems" not in rehearsed
 
 
 def test_the_action_refuses_as_the_plan_does(short: Path) -> None:
