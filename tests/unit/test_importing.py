@@ -149,6 +149,11 @@ def test_replicas_of_a_role_are_alike(tmp_path: Path) -> None:
     assert "--role aggregated=FILE" in problem.remedy
 
 
+def test_a_variable_without_a_value_is_no_difference(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="SIZE has no value, and stands behind --tp"):
+        imported(tmp_path, f"{ONE} --tp 8\n{ONE} --tp $SIZE\n")
+
+
 def test_what_no_program_reads_may_differ_and_is_told(tmp_path: Path) -> None:
     inventory = imported(tmp_path, f"OWN_LOG=1 {ONE} --tp 8\nOWN_LOG=2 {ONE} --tp 8\n")
     assert [(row.name, row.value) for row in inventory.rows if row.state == "changed"] == [("OWN_LOG", "2")]

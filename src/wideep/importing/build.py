@@ -185,11 +185,13 @@ def _readings(recipe: Recipe, release: Release, card: ModelCard | None) -> dict[
     """Return pool -> its workers' settings. Raises RefusedError where some have no value, or do not agree."""
     engine = ENGINES[recipe.engine]
     found = {group.worker.role: engine.imported(group.worker, release, card) for group in recipe.groups}
-    if wrong := unset.problems([*recipe.rows, *(row for one in found.values() for row in one.rows)]):
+    others = [engine.imported(one, release, card) for group in recipe.groups for one in group.others]
+    if wrong := unset.problems(
+        [*recipe.rows, *(row for one in (*found.values(), *others) for row in one.rows)]
+    ):
         raise RefusedError(wrong)
-    for group in recipe.groups:
-        for other in group.others:
-            _alike(found[group.worker.role], engine.imported(other, release, card), release)
+    for other in others:
+        _alike(found[other.role], other, release)
     return found
 
 
