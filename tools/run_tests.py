@@ -128,6 +128,7 @@ SUITES = (
         "fidelity",
         (*(("tools/sglang_env", v) for v in RELEASES), (*PYTEST, "tests/fidelity")),
         lacks=_lacks_sglang,
+        uses=frozenset({"kube"}),
     ),
     Suite(
         "molecule-hosts",

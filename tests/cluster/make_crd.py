@@ -25,7 +25,8 @@ def structural(schema: Any) -> Any:
         return [structural(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: structural(value) for key, value in schema.items() if key != "x-model"}
+    own = ("x-model", "x-without")
+    made = {key: structural(value) for key, value in schema.items() if key not in own}
     if "x-model" in schema:
         made |= {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return made

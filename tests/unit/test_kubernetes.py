@@ -931,6 +931,53 @@ MISPLACED = {
 }
 
 
+TAKEN: dict[str, tuple[str, Any]] = {
+    "priority class of a graph": ("v1alpha1 spec.priorityClassName", "high"),
+    "failover": ("v1alpha1 spec.services.decode.failover", {"enabled": True, "mode": "intraPod"}),
+    "sidecar": ("v1alpha1 spec.services.decode.frontendSidecar", {"image": "registry.example.com/a:1"}),
+    "memory service": ("v1alpha1 spec.services.decode.gpuMemoryService", {"enabled": True}),
+    "fewest replicas": ("v1alpha1 spec.services.decode.minAvailable", 1),
+    "two nodes by default": ("v1beta1 spec.components.2.multinode", {}),
+    "override": ("v1beta1 spec.providerOverride", {"apiVersion": "grove.io/v1alpha1", "value": {"a": 1}}),
+    "override of a leader": (
+        "v1beta1 spec.components.2.multinode",
+        {"nodeCount": 4, "leader": {"providerOverride": {"apiVersion": "grove.io/v1alpha1", "value": {}}}},
+    ),
+    "topology of transfers": (
+        "v1beta1 spec.experimental",
+        {"kvTransferPolicy": {"clusterTopologyName": "rails", "domain": "rack"}},
+    ),
+}
+NOT_TAKEN: dict[str, tuple[str, Any, str]] = {
+    "field younger than the operator": (
+        "v1alpha1 spec.services.decode.extraPodSpec.evictionResponders",
+        [],
+        "no such field",
+    ),
+    "the same in v1beta1": ("v1beta1 spec.components.2.podTemplate.spec.evictionResponders", [], "no such"),
+    "no memory": ("v1alpha1 spec.services.decode.sharedMemory", {}, "is empty"),
+    "half a topology": ("v1beta1 spec.topologyConstraint", {"packDomain": "rack"}, "is missing"),
+    "half an old topology": ("v1alpha1 spec.topologyConstraint", {"packDomain": "rack"}, "is missing"),
+    "half a component's": ("v1alpha1 spec.services.decode.topologyConstraint", {}, "is missing"),
+    "a pod without containers": ("v1beta1 spec.components.2.podTemplate", {"spec": {}}, "is missing"),
+    "nodes left out": ("v1alpha1 spec.services.decode.multinode", {}, "is missing"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_the_operator_takes(name: str) -> None:
+    place, value = TAKEN[name]
+    api, _, path = place.partition(" ")
+    assert changed(path, value, api) == []
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_what_the_operator_does_not_take(name: str) -> None:
+    place, value, says = NOT_TAKEN[name]
+    api, _, path = place.partition(" ")
+    assert any(says in problem.message for problem in changed(path, value, api))
+
+
 @pytest.mark.parametrize("path", MISPLACED)
 def test_unknown_field_names_the_nearest_path(path: str) -> None:
     (problem,) = changed(path, {})

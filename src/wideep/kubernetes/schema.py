@@ -77,7 +77,7 @@ class Kind:
             kind = getattr(models(), self.model)
             for name, kind_of in kind.openapi_types.items():
                 own.setdefault(kind.attribute_map[name], Kind({}, kind_of))
-        return own
+        return {name: kind for name, kind in own.items() if name not in self.schema.get("x-without", ())}
 
     @property
     def open(self) -> bool:
@@ -165,16 +165,16 @@ class _Walk:
             elif not kind.open:
                 yield self.problem(place, "there is no such field", self.nearest(str(name)))
         self.above.pop()
+        if len(value) < kind.schema.get("minProperties", 0):
+            yield self.problem(path, "is empty", f"set one of: {', '.join(sorted(fields))}")
         for name in self.required(kind):
             if name not in value:
                 yield self.problem(f"{path}.{name}", "is missing", f"add {name}")
 
     @staticmethod
     def required(kind: Kind) -> list[str]:
-        if not kind.model:
+        if kind.bare or not kind.model:
             return list(kind.schema.get("required", ()))
-        if kind.bare:
-            return []
         model = getattr(models(), kind.model)
         needed = (n for n, field in getattr(model, "model_fields", {}).items() if field.is_required())
         return [model.attribute_map[name] for name in needed]
@@ -190,6 +190,12 @@ class _Walk:
             )
         if "pattern" in schema and not re.search(schema["pattern"], value):
             yield self.problem(path, f"{value!r} is not of the form {schema['pattern']}", REMEDY)
+        if len(str(value)) < schema.get("minLength", 0):
+            yield self.problem(path, "is empty", "write a text")
+        if "maximum" in schema and value > schema["maximum"]:
+            yield self.problem(
+                path, f"{value} is more than {schema['maximum']}", f"use {schema['maximum']} or less"
+            )
         if "minimum" in schema and value < schema["minimum"]:
             yield self.problem(
                 path, f"{value} is less than {schema['minimum']}", f"use {schema['minimum']} or more"
