@@ -548,6 +548,15 @@ def test_an_empty_word_is_lost_in_a_shell() -> None:
     assert "the empty value of --name" in problem.message
 
 
+def test_a_long_name_is_cut_short_in_those_of_pods() -> None:
+    (note,) = (
+        n for n in plan(wideep_deployment="deepseek-r1-with-a-long-name").warnings if "Grove" in str(n)
+    )
+    assert note.where == "wideep_deployment"
+    assert "Grove has room for 45" in note.message
+    assert "shorten" in note.remedy
+
+
 READ_OTHERWISE = [
     "y",
     "N",
@@ -778,11 +787,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "mocker": ({"wideep_engine": "mocker"}, "wideep_engine", "needs no cluster"),
     "file discovery": ({"wideep_discovery": "file"}, "wideep_discovery", "no directory"),
     "model beside the volume": ({"wideep_model_path": "/data/r1"}, "wideep_model_path", "/model-cache"),
-    "name too long": (
-        {"wideep_deployment": "deepseek-r1-with-a-long-name"},
-        "wideep_deployment",
-        "Grove has room for 45",
-    ),
     "no such pool": ({"wideep_pools": {"prefil": {}}}, "wideep_pools.prefil", "unknown pool"),
     "prefill alone": ({"wideep_pools": {"prefill": {}}}, "wideep_pools", "decode is missing"),
     "no pools": ({"wideep_pools": {}}, "wideep_pools", "prefill is missing"),

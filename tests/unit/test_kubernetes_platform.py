@@ -11,6 +11,7 @@ from wideep.cluster import platform
 from wideep.cluster.platform import Platform, Release
 from wideep.plan import make_plan
 from wideep.published import Published
+from wideep.reference.release import find_release
 
 OTHERS = ("chat in team-a",)
 
@@ -88,6 +89,25 @@ def test_own_values_win_and_null_brings_the_charts_back() -> None:
     found = platform.values(plan(), Platform(values=own), there)
     assert found["global"]["grove"] == {"install": False, "enabled": True}
     assert found["dynamo-operator"]["controllerManager"] is None
+
+
+def test_names_that_the_chart_does_not_have_are_told() -> None:
+    known = find_release().chart_values()
+    given = {
+        "global": {"groove": {"install": True}, "etcd": {"instal": True}},
+        "dynamo-operator": {"natsAdr": "nats://infra:4222", "controllerManager": {"anything": 1}},
+        "nats": {"anything": None},
+        "dynamoOperator": {},
+    }
+    notes = list(platform.unknown(given, known))
+    assert [(note.message.split(",")[0], note.remedy) for note in notes] == [
+        ("the chart has no global.groove", "did you mean grove?"),
+        ("the chart has no global.etcd.instal", "did you mean install?"),
+        ("the chart has no dynamo-operator.natsAdr", "did you mean natsAddr?"),
+        ("the chart has no dynamoOperator", "did you mean dynamo-operator?"),
+    ]
+    assert {note.severity for note in notes} == {"warning"}
+    assert not list(platform.unknown(platform.values(plan(), Platform(), None), known))
 
 
 def test_what_was_there_is_shown() -> None:

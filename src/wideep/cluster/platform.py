@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wideep.problems import Problem
+from wideep.problems import Problem, suggest
 from wideep.published import Published
 
 KAI = "kai-scheduler"
@@ -130,6 +130,19 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
             yield from _leaves(value, place)
         else:
             yield place, value
+
+
+def unknown(
+    given: Mapping[str, Any], known: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[Problem]:
+    """Yield a warning for each name that the chart does not have: its templates pass over it in silence."""
+    for name, value in given.items():
+        place = (*path, str(name))
+        if name not in known:
+            message = f"the chart has no {'.'.join(place)}, as far as is known"
+            yield Problem(message, "platform_values", suggest(str(name), known), "warning")
+        elif known[name] and isinstance(value, Mapping):
+            yield from unknown(value, known[name], place)
 
 
 def check(plan: Published, platform: Platform, release: Release) -> list[Problem]:

@@ -20,6 +20,7 @@ from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
 from wideep.published import Published
+from wideep.reference.release import find_release
 
 HOST = "cluster"
 GRAPH = "DynamoGraphDeployment"
@@ -241,6 +242,8 @@ def _release(case: _Case, checks: _Checks) -> tuple[values.Release, str | None]:
         remedy = f"it is upgraded now; if that fails, too: helm -n {own.namespace} history {own.release}"
         checks.warn("release", f"the last revision of {own.release} failed", "deployed", remedy)
     release = helm.read(case.cluster, case.plan, own)
+    for note in values.unknown(own.values, find_release(case.plan.release.dynamo).chart_values()):
+        checks.warn("release", f"{note.where}: {note.message}", "names of the chart", note.remedy)
     wanted, chart = values.values(case.plan, own, release.values), None
     if not any(check.topic == "chart" and check.status == "fail" for check in checks.found):
         text, problem = helm.rendered(case.cluster, own, wanted)

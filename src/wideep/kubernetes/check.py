@@ -21,6 +21,7 @@ from wideep.problems import Problem
 
 WHERE = "wideep_kubernetes"
 # Grove builds a pod's name from those of graph, component and role, and leaves so many characters for them.
+# Of a longer one the operator keeps the beginning, and adds a digest (dynamo/graph.go, PCSNameForDGD).
 GROVE_NAMES = 45
 ROLE_SUFFIX = "-ldr"
 GPU = "nvidia.com/gpu"
@@ -241,10 +242,11 @@ def _pool(deployment: Deployment, pool: Pool) -> Iterator[Problem]:
     length = len(name) + len(pool.name) + (len(pool.name + ROLE_SUFFIX) if several else 0)
     if settings.kubernetes.orchestrator == "grove" and length > GROVE_NAMES:
         yield Problem(
-            f"the names of {pool.name}'s pods would be too long: Grove has room for {GROVE_NAMES} characters,"
-            f" these are {length}",
+            f"Grove has room for {GROVE_NAMES} characters in the names of {pool.name}'s pods, these are {length}"
+            ": the operator cuts the deployment's name in them short",
             "wideep_deployment",
-            f"shorten {name!r} by {length - GROVE_NAMES}",
+            f"nothing, or shorten {name!r} by {length - GROVE_NAMES}",
+            "warning",
         )
     yield from _additions(settings.kubernetes, pool)
     for variable in pool.settings.env:

@@ -89,6 +89,10 @@ class Release(BaseModel):
         """Return the schema of DynamoGraphDeployment, with `group`, `names` and `versions`."""
         return _read(self.directory / "operator" / "dynamographdeployment.yml")
 
+    def chart_values(self) -> dict[str, Any]:
+        """Return the names that the operator's chart has in its values, as a tree; a leaf is {}."""
+        return _read(self.directory / "operator" / "chart.yml")
+
     def behaves(self, name: str) -> bool:
         """Return whether the release was seen to do something (`behaviour.json`, tools/release)."""
         return bool(_read(self.directory / "behaviour.json")[name]["holds"])
