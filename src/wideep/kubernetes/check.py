@@ -242,8 +242,8 @@ def _pool(deployment: Deployment, pool: Pool) -> Iterator[Problem]:
     length = len(name) + len(pool.name) + (len(pool.name + ROLE_SUFFIX) if several else 0)
     if settings.kubernetes.orchestrator == "grove" and length > GROVE_NAMES:
         yield Problem(
-            f"Grove has room for {GROVE_NAMES} characters in the names of {pool.name}'s pods, these are {length}"
-            ": the operator cuts the deployment's name in them short",
+            f"Grove has room for {GROVE_NAMES} characters in the names of {pool.name}'s pods,"
+            f" these are {length}: the operator cuts the deployment's name in them short",
             "wideep_deployment",
             f"nothing, or shorten {name!r} by {length - GROVE_NAMES}",
             "warning",
