@@ -25,6 +25,12 @@ Object = dict[str, Any]
 # Kinds that we make in the namespace, in the order in which they are removed.
 KINDS = {
     "DynamoGraphDeployment": f"/apis/{GROUP}/{{version}}/namespaces/{{namespace}}/{GRAPHS}",
+    "HTTPRoute": "/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",
+    "Ingress": "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses",
+    "PodMonitor": "/apis/monitoring.coreos.com/v1/namespaces/{namespace}/podmonitors",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+    "ComputeDomain": "/apis/resource.nvidia.com/v1beta1/namespaces/{namespace}/computedomains",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
@@ -32,6 +38,12 @@ KINDS = {
 }
 API_VERSION = {
     "DynamoGraphDeployment": f"{GROUP}/{{version}}",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "Ingress": "networking.k8s.io/v1",
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "ComputeDomain": "resource.nvidia.com/v1beta1",
     "Job": "batch/v1",
     "ConfigMap": "v1",
     "Secret": "v1",

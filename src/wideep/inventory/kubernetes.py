@@ -10,6 +10,7 @@ from wideep.wording import LONGEST, PATTERNS
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$"
 RESOURCE = r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?)?$"
 # What a component asks of its node where the variables say nothing: floors, so that its pods are not the
@@ -18,10 +19,13 @@ FLOORS = {"frontend": {"cpu": "1", "memory": "1Gi"}, "download": {"cpu": "1", "m
 PATTERNS |= {
     DNS_LABEL: "write up to 63 small letters, digits and dashes, a letter or digit first and last",
     f"{OBJECT_NAME}|^$": "write small letters, digits, dashes and dots, as `kubectl get` shows its name",
+    DOMAIN: "write small letters, digits and dashes, as the ClusterTopology names it, e.g. rack",
     RESOURCE: "write it as `kubectl describe node` lists it, e.g. rdma/ib",
     QUANTITY: "write a number with a unit of Kubernetes, e.g. 80Gi, 500m, 1Ti",
 }
 LONGEST[DNS_LABEL] = 63
+# Claim of a ComputeDomain's channel, and the end of its template's name.
+CHANNEL = "channel"
 Name = Annotated[str, Field(pattern=DNS_LABEL)]
 Quantity = Annotated[str, Field(pattern=QUANTITY)]
 
@@ -128,6 +132,98 @@ class PodAdditions(_Strict):
     )
 
 
+class PoolAdditions(PodAdditions):
+    """What a pool has of its own: its pods, and how Grove places its replicas."""
+
+    pack_domain: str = Field(
+        default="",
+        pattern=DOMAIN,
+        description="Level of C(topology.cluster_topology) within which a replica's pods are, such as"
+        " V(rack); empty, that of C(topology).",
+    )
+    min_available: int | None = Field(
+        default=None,
+        ge=1,
+        description="Replicas that Grove places all or none, and below which it starts the gang again; unset,"
+        " one. Cannot be changed on a graph that is there.",
+    )
+
+
+class TopologySettings(_Strict):
+    """`wideep_kubernetes.topology`: where Grove puts what belongs together."""
+
+    cluster_topology: str = Field(
+        default="", pattern=f"{OBJECT_NAME}|^$", description="Name of the cluster's C(ClusterTopology)."
+    )
+    pack_domain: str = Field(
+        default="",
+        pattern=DOMAIN,
+        description="Level within which the whole graph is; empty, only where a pool says one.",
+    )
+
+
+class KvLocalitySettings(_Strict):
+    """`wideep_kubernetes.kv_locality`: decode workers near the prefill worker that has the KV cache."""
+
+    domain: str = Field(
+        default="", pattern=DOMAIN, description="Name of the level, such as V(rack); empty, no locality."
+    )
+    label_key: str = Field(
+        default="", description="Label of nodes with the level's value; unset, of C(cluster_topology)."
+    )
+    cluster_topology: str = Field(
+        default="",
+        pattern=f"{OBJECT_NAME}|^$",
+        description="C(ClusterTopology) that has the level, instead of C(label_key).",
+    )
+    enforcement: Literal["required", "preferred"] = Field(
+        default="required", description="Whether decode workers elsewhere may be taken."
+    )
+    preferred_weight: float | None = Field(
+        default=None, ge=0, le=1, description="How much nearness counts where it is V(preferred)."
+    )
+
+
+class ExposeSettings(_Strict):
+    """`wideep_kubernetes.expose`: a way to the frontends from outside."""
+
+    kind: Literal["", "ingress", "gateway"] = Field(
+        default="",
+        description="An C(Ingress), or an C(HTTPRoute) of the Gateway API; empty, neither.",
+    )
+    host: str = Field(default="", description="Name that clients ask for.")
+    ingress_class: str = Field(default="", description="Class of the Ingress; empty, the cluster's default.")
+    gateway: str = Field(
+        default="",
+        pattern=r"^([a-z0-9.-]+/)?[a-z0-9.-]*$",
+        description="C(Gateway) that has the route, V(NAME) or V(NAMESPACE/NAME).",
+    )
+    tls_secret: Annotated[str, Field(pattern=f"{OBJECT_NAME}|^$")] = Field(
+        default="", description="Secret with the Ingress' certificate. A Gateway has its own."
+    )
+    timeout_s: int = Field(
+        default=3600, ge=1, description="Seconds that an answer may take, from the request to its last token."
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict,
+        description="Annotations, such as time-outs of a controller; those of ingress-nginx are written.",
+    )
+
+
+class NetworkPolicySettings(_Strict):
+    """`wideep_kubernetes.network_policy`: who may reach the pods."""
+
+    enabled: bool = Field(
+        default=False, description="Whether workers take connections of this deployment only."
+    )
+    clients: tuple[Name, ...] = Field(
+        default=(), description="Namespaces that may reach the frontends; empty, everybody."
+    )
+    monitoring: tuple[Name, ...] = Field(
+        default=(), description="Namespaces that may read metrics, such as Prometheus'."
+    )
+
+
 class KubernetesSettings(PodAdditions):
     """`wideep_kubernetes`. Empty texts and lists mean: leave it to the cluster."""
 
@@ -154,7 +250,42 @@ class KubernetesSettings(PodAdditions):
     queue: str = Field(default="", description="Queue of the KAI scheduler.")
     scheduler: str = Field(default="", description="Scheduler of the pods.")
     priority_class: str = Field(default="", description="Priority class of the pods.")
-    pools: dict[Literal["prefill", "decode", "aggregated"], PodAdditions] = Field(
+    topology: TopologySettings = Field(
+        default=TopologySettings(), description="Where Grove puts what belongs together."
+    )
+    kv_locality: KvLocalitySettings = Field(
+        default=KvLocalitySettings(),
+        description="Decode workers near the prefill worker that has the KV cache (the operator's"
+        " C(kvTransferPolicy)).",
+    )
+    compute_domain: Annotated[str, Field(pattern=f"{DNS_LABEL}|^$")] = Field(
+        default="",
+        description="Name of a C(ComputeDomain) to make: NVLink between the worker pods' nodes (GB200,"
+        " GB300). Its channel is claimed by all worker pods. Empty, none.",
+    )
+    compute_domain_nodes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Nodes of the domain; unset, one for each worker pod. V(0) where NVIDIA's driver lets"
+        " domains grow with their pods. Cannot be changed on a domain that is there.",
+    )
+    expose: ExposeSettings = Field(
+        default=ExposeSettings(), description="A way to the frontends from outside."
+    )
+    network_policy: NetworkPolicySettings = Field(
+        default=NetworkPolicySettings(), description="Who may reach the pods."
+    )
+    disruption_budgets: bool = Field(
+        default=False,
+        description="Whether evictions (C(kubectl drain)) leave all frontends but one and all replicas of a"
+        " pool but one; what there is one of is not evicted at all.",
+    )
+    pod_monitors: bool = Field(
+        default=False,
+        description="Whether the Prometheus operator is told of the pods' metrics (C(PodMonitor)). The"
+        " platform's chart can do that, too.",
+    )
+    pools: dict[Literal["prefill", "decode", "aggregated"], PoolAdditions] = Field(
         default_factory=dict, description="What the worker pods of one pool get beside that, by its name."
     )
     tolerations: tuple[dict[str, Any], ...] = Field(
@@ -221,13 +352,20 @@ class KubernetesSettings(PodAdditions):
         """Return the labels of the nodes that a pod may be on."""
         return self.additions(pool).node_selector if component == "worker" else self.cpu_pods.node_selector
 
+    def of_pool(self, pool: str) -> PoolAdditions:
+        """Return what a pool has of its own."""
+        return self.pools.get(pool, PoolAdditions())  # type: ignore[call-overload,no-any-return]
+
     def additions(self, pool: str) -> PodAdditions:
         """Return what a pool's worker pods get: what all get, then its own. RDMA devices are with it."""
-        own = self.pools.get(pool, PodAdditions())  # type: ignore[call-overload]
+        own = self.of_pool(pool)
         rdma = {self.rdma_resource: str(self.rdma_count)} if self.rdma_resource else {}
+        nvlink = [f"{self.compute_domain}-{CHANNEL}"] if self.compute_domain else []
         return PodAdditions(
             node_selector=self.node_selector | own.node_selector,
-            resource_claims=self.resource_claims + own.resource_claims,
+            resource_claims=self.resource_claims
+            + own.resource_claims
+            + tuple(ResourceClaim(name=CHANNEL, template=template) for template in nvlink),
             extra_resources=rdma | self.extra_resources | own.extra_resources,
             volumes=self.volumes + own.volumes,
             volume_mounts=self.volume_mounts + own.volume_mounts,

@@ -16,6 +16,7 @@ from wideep.deployment.model import Deployment, Pool
 from wideep.engines.base import Engine
 from wideep.inventory.kubernetes import KubernetesSettings, PodAdditions
 from wideep.inventory.model_source import weights_gb
+from wideep.kubernetes import beside
 from wideep.kubernetes.site import OPERATOR_ENV
 from wideep.problems import Problem
 
@@ -73,6 +74,7 @@ def check(deployment: Deployment, engine: Engine) -> list[Problem]:
     """Return everything that is wrong with a deployment on Kubernetes."""
     return [
         *_settings(deployment, engine),
+        *beside.check(deployment),
         *_images(deployment, engine),
         *_volumes(deployment),
         *(problem for pool in deployment.pools for problem in _pool(deployment, pool)),

@@ -19,6 +19,7 @@ from wideep.deployment.launch import Launch
 from wideep.deployment.model import POD_ADDRESS, POD_CACHE, Deployment
 from wideep.engines.base import Engine
 from wideep.inventory.kubernetes import KubernetesSettings, ResourceClaim
+from wideep.kubernetes import beside
 from wideep.kubernetes.check import GPU, images, tag_version
 from wideep.kubernetes.names import (
     DEPLOYMENT,
@@ -112,7 +113,9 @@ def make(deployment: Deployment, engine: Engine, launches: Mapping[str, Sequence
         parts.append(Component(pool.name, launch, image["image"], *sizes))
     writer = _Writer(deployment)
     configs = [writer.config_map(part) for part in parts if part.launch.files]
-    return Manifests(writer.model_cache(parts[0].image), (*configs, writer.graph(parts, engine.name)))
+    graph = writer.graph(parts, engine.name)
+    # A ComputeDomain's template is there before the pods that claim of it.
+    return Manifests(writer.model_cache(parts[0].image), (*configs, *beside.objects(deployment), graph))
 
 
 def to_yaml(objects: Iterable[Object]) -> str:
@@ -437,7 +440,7 @@ class _Writer:
             # Always: the release's own default is one for all deployments of the cluster.
             DISCOVERY: self.settings.discovery,
         }
-        spec: dict[str, Any] = {"backendFramework": backend}
+        spec: dict[str, Any] = {"backendFramework": backend, **beside.graph_fields(self.deployment)}
         if self.settings.graph_api == "v1alpha1":
             spec["services"] = {part.name: self.alpha(part) for part in parts}
         else:
@@ -467,6 +470,7 @@ class _Writer:
                 "subComponentType": part.name if part.name in {"prefill", "decode"} else None,
                 "replicas": part.replicas,
                 "multinode": self.multinode(part),
+                **beside.component_fields(self.deployment, part.name),
                 "runtimeVersionOverride": self.runtime_version(part),
                 "resources": _set(
                     {
@@ -513,6 +517,7 @@ class _Writer:
                 "type": part.name if disaggregated else part.launch.component,
                 "replicas": part.replicas,
                 "multinode": self.multinode(part),
+                **beside.component_fields(self.deployment, part.name),
                 "runtimeVersionOverride": self.runtime_version(part),
                 "sharedMemorySize": self.own.shared_memory if part.works else None,
                 "podTemplate": {

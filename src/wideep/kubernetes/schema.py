@@ -13,7 +13,10 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
+import yaml
+
 from wideep.problems import Problem
+from wideep.reference.paths import configs_dir
 from wideep.reference.release import Release
 
 PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float), "datetime": str}
@@ -108,12 +111,9 @@ def _check(item: Mapping[str, Any], graph: Mapping[str, Any]) -> Iterator[Proble
             known = ", ".join(f"{group}/{v}" for v in graph["versions"])
             yield Problem(f"{version} is not a version of it", f"{where}apiVersion", f"use one of: {known}")
             return
-        properties = graph["versions"][number] | {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"x-model": "V1ObjectMeta"},
-        }
-        root = Kind({"type": "object", "properties": properties, "required": ["metadata", "spec"]})
+        root = _custom(graph["versions"][number])
+    elif f"{version}/{kind}" in _others():
+        root = _custom(_others()[f"{version}/{kind}"])
     else:
         model = f"{number[:1].upper()}{number[1:]}{kind}"
         if not hasattr(models(), model):
@@ -121,6 +121,21 @@ def _check(item: Mapping[str, Any], graph: Mapping[str, Any]) -> Iterator[Proble
             return
         root = Kind({}, model)
     yield from _Walk(where).run(item, root, "")
+
+
+def _custom(own: Mapping[str, Any]) -> Kind:
+    """Return the kind of a custom resource. own: the schemas of its fields beside metadata."""
+    text = {"type": "string"}
+    properties = {**own, "apiVersion": text, "kind": text, "metadata": {"x-model": "V1ObjectMeta"}}
+    return Kind({"type": "object", "properties": properties, "required": ["metadata", "spec"]})
+
+
+@lru_cache(maxsize=1)
+def _others() -> Mapping[str, Mapping[str, Any]]:
+    """Return the kinds of other projects: version/kind -> schemas of its fields."""
+    text = (configs_dir() / "kubernetes" / "kinds.yml").read_text(encoding="utf-8")
+    kinds: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)
+    return kinds
 
 
 class _Walk:
