@@ -545,6 +545,38 @@ def test_priority_class_that_is_not_there() -> None:
     only(failures(priority_class="urgent"), "priority", "no priority class urgent")
 
 
+def test_kinds_that_the_cluster_lacks() -> None:
+    way = {"kind": "gateway", "host": "*", "gateway": "edge/public"}
+    found = failures(compute_domain="r1", pod_monitors=True, expose=way)
+    assert {check.topic for check in found} == {"kinds"}
+    lacking = " ".join(check.seen + check.remedy for check in found)
+    for words in (
+        "ComputeDomain",
+        "DRA driver",
+        "HTTPRoute",
+        "Gateway API",
+        "PodMonitor",
+        "Prometheus operator",
+    ):
+        assert words in lacking
+
+
+def test_what_stands_beside_a_graph_is_asked_rights_for_and_taken_by_the_server(
+    kubeconfig: str, api: client.ApiClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "network_policy": {"enabled": True, "clients": ["apps"], "monitoring": ["monitoring"]},
+        "disruption_budgets": True,
+        "expose": {"kind": "ingress", "host": "llm.example.com", "tls_secret": "llm-tls"},
+    }
+    assert failures(**asked) == []
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(Path(kubeconfig).with_name("kubeconfig-guest")))
+    with granted(api, namespace, RIGHTS):
+        (check,) = (check for check in failures(THEIRS, **asked) if check.topic == "rights")
+    assert "poddisruptionbudgets.policy: get, list, create, patch, delete" in check.seen
+    assert "ingresses.networking.k8s.io" in check.seen
+
+
 def test_pod_security(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}

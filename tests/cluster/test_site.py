@@ -58,6 +58,7 @@ class Site:
     def __init__(self, api: client.ApiClient, kubeconfig: str) -> None:
         self.kubeconfig = kubeconfig
         self.core = client.CoreV1Api(api)
+        self.api = api
         self.custom = client.CustomObjectsApi(api)
         self.batch = client.BatchV1Api(api)
         self.variables = dict(VARIABLES)
@@ -360,6 +361,26 @@ def test_a_new_secret_restarts_who_uses_it(site: Site) -> None:
     result = site.well("site", tags="graph", verbosity=3)
     assert f"Secret {secret}" not in site.objects()
     assert "only-for-tests" not in str(list(result.events)) + str(site.graph())
+
+
+def test_what_stands_beside_the_graph_comes_and_goes(site: Site) -> None:
+    asked = {"network_policy": {"enabled": True}, "disruption_budgets": True}
+    own = {"wideep_kubernetes": {**OWN["wideep_kubernetes"], **asked}}
+    uids = site.uids()
+
+    def there() -> int:
+        found = client.PolicyV1Api(site.api).list_namespaced_pod_disruption_budget(NAMESPACE).items
+        return len(found) + len(
+            client.NetworkingV1Api(site.api).list_namespaced_network_policy(NAMESPACE).items
+        )
+
+    result = site.well("site", own, tags=["graph"])  # the guest may not
+    assert result.stats["localhost"].changed == 1
+    assert there() == 5
+    assert site.well("site", own, tags=["graph"]).stats["localhost"].changed == 0
+    site.well("site", tags=["graph"])
+    assert there() == 0
+    assert site.uids() == uids
 
 
 # ---- what does not come up -----------------------------------------------------------------------

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wideep.cluster.access import Cluster, is_ours, labels_of
+from wideep.cluster.access import Cluster, RefusedByServerError, is_ours, labels_of
 from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.secrets import Secrets, registry_auth
 from wideep.kubernetes.names import (
@@ -48,6 +48,16 @@ API_VERSION = {
     "ConfigMap": "v1",
     "Secret": "v1",
     "PersistentVolumeClaim": "v1",
+}
+FORBIDDEN = 403
+# What stands beside a graph where it is asked for, and what to do where a cluster lacks the kind.
+BESIDE = {
+    "ComputeDomain": "install NVIDIA's DRA driver, or unset wideep_kubernetes.compute_domain",
+    "HTTPRoute": "install the Gateway API, or set wideep_kubernetes.expose.kind: ingress",
+    "Ingress": "upgrade the cluster, or unset wideep_kubernetes.expose.kind",
+    "NetworkPolicy": "upgrade the cluster, or set wideep_kubernetes.network_policy.enabled: false",
+    "PodDisruptionBudget": "upgrade the cluster, or set wideep_kubernetes.disruption_budgets: false",
+    "PodMonitor": "install the Prometheus operator, or set wideep_kubernetes.pod_monitors: false",
 }
 # Deployments of a namespace have these in common, unless they have a deployment's label: they go with the
 # last one.
@@ -127,6 +137,13 @@ def path_of(item: Mapping[str, Any]) -> str:
     return f"{folder}/{item['metadata']['name']}"
 
 
+def resource(kind: str) -> str:
+    """Return a kind as rights name it: `jobs.batch`."""
+    group = API_VERSION[kind].rpartition("/")[0]
+    plural = KINDS[kind].rpartition("/")[2]
+    return f"{plural}.{group}" if group else plural
+
+
 def foreign(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[Problem]:
     """Return a problem for each object that is there already and that wideep did not make."""
     problems = []
@@ -151,7 +168,13 @@ def owned(cluster: Cluster, name: str, version: str, deployment: str) -> list[Ob
     # Also graphs that wideep did not make: they may read the volume.
     others = any(not is_ours(item) or labels_of(item).get(INSTANCE) != deployment for item in graphs)
     for kind, path in KINDS.items():
-        for item in cluster.items(path.format(version=version, namespace=name), dict([MANAGED])):
+        try:
+            items = cluster.items(path.format(version=version, namespace=name), dict([MANAGED]))
+        except RefusedByServerError as error:
+            if kind in BESIDE and error.status == FORBIDDEN:  # who may not look made none
+                continue
+            raise
+        for item in items:
             owner = labels_of(item).get(INSTANCE)
             if owner == deployment or (owner is None and kind in SHARED and not others):
                 found.append(reference(kind, version, item))

@@ -140,7 +140,17 @@ def judge(plan: Published, platform: Platform, secrets: Secrets) -> Report:
         checks.fail("api", f"Kubernetes {known['gitVersion']}", f"{wanted} or newer", "upgrade the cluster")
     else:
         checks.ok("api", f"Kubernetes {known['gitVersion']} at {cluster.address}")
-    for topic in (_rights, _platform, _namespace, _nodes, _storage, _secrets, _names, _dry_run):
+    for topic in (
+        _rights,
+        _platform,
+        _kinds,
+        _namespace,
+        _nodes,
+        _storage,
+        _secrets,
+        _names,
+        _dry_run,
+    ):
         try:
             topic(_Case(cluster, plan, platform, secrets, usable), checks)
         except RefusedByServerError as error:
@@ -336,7 +346,8 @@ def _queues(
 def _rights(case: _Case, checks: _Checks) -> None:
     """Ask for every right that the roles use, so that nothing ends half way."""
     own = case.platform
-    asked = [(RIGHTS, case.namespace)]
+    needed = RIGHTS | {objects.resource(item["kind"]): APPLY for item in _beside(case)}
+    asked = [(needed, case.namespace)]
     if own.install:
         asked += [(PLATFORM_RIGHTS, ""), (PLATFORM_OWN_RIGHTS, own.namespace)]
         if any(values.uses(case.plan, plane) and not own.address(plane) for plane in values.PLANES):
@@ -352,11 +363,24 @@ def _rights(case: _Case, checks: _Checks) -> None:
         if shown:
             well = False
             remedy = "let an administrator grant it"
-            remedy += "" if rights is RIGHTS else ", or install the platform (platform_install: false)"
+            remedy += "" if rights is needed else ", or install the platform (platform_install: false)"
             where = f"namespace {place}" if place else "the whole cluster"
             checks.fail("rights", f"you may not in {where}: {shown}", "what the roles do", remedy)
     if well:
         checks.ok("rights", "all that the roles do")
+
+
+def _beside(case: _Case) -> list[dict[str, Any]]:
+    """Return the objects beside the graph that are no part of every deployment."""
+    return [item for item in case.plan.objects.graph if item["kind"] in objects.BESIDE]
+
+
+def _kinds(case: _Case, checks: _Checks) -> None:
+    """Ask for the kinds of other projects that the plan uses."""
+    for kind, version in sorted({(item["kind"], item["apiVersion"]) for item in _beside(case)}):
+        served = (case.cluster.get(f"/apis/{version}") or {}).get("resources", ())
+        if not any(resource["kind"] == kind for resource in served):
+            checks.fail("kinds", f"the cluster has no {version} {kind}", kind, objects.BESIDE[kind])
 
 
 def _namespace(case: _Case, checks: _Checks) -> None:
