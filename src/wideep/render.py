@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -129,16 +130,30 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def _render_manifests(plan: Plan, directory: Path, manifests: Manifests) -> list[Path]:
-    """Write `<dir>/<namespace>/<deployment>/{model,graph}.yaml`."""
+    """Write `<dir>/<namespace>/<deployment>/{model,graph}/`: a file of objects and a kustomization each.
+
+    Two, because the graph waits for the model: Flux by dependsOn, Argo CD by waves, people by `kubectl wait`.
+    """
     settings = plan.deployment.settings
     folder = directory / settings.kubernetes.namespace / settings.deployment
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, objects in (("model", manifests.model), ("graph", manifests.graph)):
-        path = folder / f"{name}.yaml"
-        if objects:
-            path.write_text(to_yaml(objects), encoding="utf-8")
-            written.append(path)
-        else:
-            path.unlink(missing_ok=True)
+        texts = {f"{name}.yaml": to_yaml(objects), "kustomization.yaml": to_yaml([_kustomization(name)])}
+        for file, text in texts.items():
+            path = folder / name / file
+            if objects:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+                written.append(path)
+            else:
+                path.unlink(missing_ok=True)
     return written
+
+
+def _kustomization(name: str) -> dict[str, Any]:
+    """Return what makes a folder with one file of objects a base of Kustomize."""
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{name}.yaml"],
+    }

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from places import REPOSITORY
 
-PAGES = [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "README.md", REPOSITORY / "k8s/README.md"]
+PAGES = [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "README.md", *REPOSITORY.glob("k8s/**/*.md")]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # What playbooks register or publish, beside variables.
 PUBLISHED = {"wideep_plan", "wideep_summary", "wideep_data", "frontend_url"}

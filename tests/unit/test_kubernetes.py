@@ -775,10 +775,13 @@ def test_plan_and_render(tmp_path: Path) -> None:
     assert "namespace dynamo" in text
     written = render(found, tmp_path)
     folder = tmp_path / "dynamo" / "deepseek-r1-wideep"
-    assert written == [folder / "model.yaml", folder / "graph.yaml"]
+    files = ("model/model.yaml", "model/kustomization.yaml", "graph/graph.yaml", "graph/kustomization.yaml")
+    assert written == [folder / name for name in files]
+    texts = [path.read_text(encoding="utf-8") for path in written]
+    assert [path.read_text(encoding="utf-8") for path in render(found, tmp_path)] == texts
     data = found.publish().to_dict()
     assert data["hosts"] == {}
-    assert data["kubernetes"]["graph"][-1] == yaml.safe_load(written[-1].read_text(encoding="utf-8"))
+    assert data["kubernetes"]["graph"][-1] == yaml.safe_load(texts[2])
 
 
 # ---- what is refused -----------------------------------------------------------------------------
