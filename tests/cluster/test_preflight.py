@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from kubernetes import client
 from waiting import until
 
 from wideep.cluster import objects, server
+from wideep.cluster.access import Cluster
 from wideep.cluster.platform import Platform
 from wideep.cluster.preflight import PLATFORM_RIGHTS, RIGHTS, judge
 from wideep.inventory.secrets import Secrets
@@ -360,6 +362,48 @@ def test_what_may_not_be_changed_is_told_with_what_helps(
     claim["spec"] = {**spec, "accessModes": ["ReadWriteMany"]}
     (problem,) = server.dry_run(api, [claim])
     assert problem.remedy == "name another claim in wideep_kubernetes.model_cache.claim"
+
+
+def test_a_graph_applied_by_hand_is_adopted(kubeconfig: str, api: client.ApiClient, namespace: str) -> None:
+    """With what only kubectl wrote: a variable of the frontend's, which the next run takes away."""
+    made = plan()
+    by_hand = [copy.deepcopy(item) for item in made.objects.graph]
+    main = by_hand[-1]["spec"]["components"][0]["podTemplate"]["spec"]["containers"][0]
+    main["env"] = [*main.get("env", []), {"name": "BY_HAND", "value": "1"}]
+    by_hand[-1]["spec"]["components"][1]["replicas"] = 3
+    kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}"]
+    place = ("nvidia.com", "v1beta1", namespace, "dynamographdeployments", made.deployment)
+
+    def there() -> dict[str, Any]:
+        return dict(client.CustomObjectsApi(api).get_namespaced_custom_object(*place))
+
+    def adopted(*, check: bool = False) -> dict[str, Any]:
+        return run_action("cluster_adopt", {}, check=check, wideep_plan=made.to_dict())
+
+    graph = f"DynamoGraphDeployment {made.deployment}"
+    with crd(api, "v1beta1"):
+        words = [*kubectl, "apply", "--filename=-"]
+        subprocess.run(words, input=to_yaml(by_hand), text=True, check=True, capture_output=True)
+        try:
+            only(failures(), "manifests", "wideep did not make it")
+            before = there()["metadata"]["resourceVersion"]
+            shown = adopted(check=True)
+            assert graph in shown["names"]
+            assert there()["metadata"]["resourceVersion"] == before
+            done = adopted()
+            assert done["names"] == shown["names"]
+            assert "BY_HAND" in done["text"]
+            assert re.search(r"-    replicas: 3\n +\+    replicas: 1", done["text"])
+            assert there()["spec"] == by_hand[-1]["spec"], "adopting changes no pod"
+            assert adopted()["changed"] is False
+            assert failures() == []
+            # What the next run does.
+            item = objects.marked(made.objects.graph[-1], made.deployment)
+            assert Cluster().apply(objects.path_of(item), item)
+            assert there()["spec"] == made.objects.graph[-1]["spec"]
+        finally:
+            words = [*kubectl, "delete", "--filename=-"]
+            subprocess.run(words, input=to_yaml(by_hand), text=True, check=True, capture_output=True)
 
 
 @contextmanager

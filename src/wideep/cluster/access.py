@@ -143,6 +143,18 @@ class Cluster:
                 state.get("metadata", {}).pop(name, None)
         return bool(before != after)
 
+    def applied(self, path: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an object would be after it was applied on the server's side. Changes nothing."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"}
+        return dict(json.loads(self._call("PATCH", path, query, dict(item), "application/apply-patch+yaml")))
+
+    def patch(self, path: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge a change into an object; return the object."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return dict(
+            json.loads(self._call("PATCH", path, query, dict(change), "application/merge-patch+json"))
+        )
+
     def allowed(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Return whether we may. resource: `<plural>[/<subresource>][.<group>]`."""
         names, _, group = resource.partition(".")
