@@ -9,6 +9,7 @@ from example_inventories import inventory as of_repository
 from example_inventories import refusal
 
 from wideep.cluster import objects
+from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.plan import make_plan
 
 ASKED = {
@@ -133,6 +134,19 @@ def test_placement_by_topology(api: str, field: str) -> None:
     assert parts["decode"]["topologyConstraint"] == {"packDomain": "rack"}
     assert parts["decode"]["minAvailable"] == 1
     assert not {"minAvailable", "topologyConstraint"} & parts["prefill"].keys()
+
+
+@pytest.mark.parametrize(
+    ("own", "grove"),
+    [
+        ({}, False),
+        ({"topology": {"cluster_topology": "racks"}}, True),
+        ({"pools": {"decode": {"min_available": 1}}}, True),
+        ({"pools": {"decode": {"min_available": 1}}, "orchestrator": "lws"}, False),
+    ],
+)
+def test_what_only_grove_does_brings_grove_to_replicas_of_one_pod(own: dict[str, Any], grove: bool) -> None:
+    assert KubernetesSettings.model_validate(own).uses_grove(several_nodes=False) is grove
 
 
 @pytest.mark.parametrize(

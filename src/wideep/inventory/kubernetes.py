@@ -326,7 +326,9 @@ class KubernetesSettings(PodAdditions):
 
     def uses_grove(self, *, several_nodes: bool) -> bool:
         """Whether Grove makes the pods. Each graph says so: by itself it would change when Grove comes."""
-        return self.orchestrator == "grove" and (several_nodes or bool(self.queue))
+        least = any(own.min_available is not None for own in self.pools.values())
+        asked = bool(self.queue or self.topology.cluster_topology or least)
+        return self.orchestrator == "grove" and (several_nodes or asked)
 
     def requests(self, component: str, gpus: int = 0) -> dict[str, str]:
         """Return what a pod asks of its node. gpus: of one pod; component: `worker`, or a key of FLOORS."""
