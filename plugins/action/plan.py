@@ -8,17 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import context
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
 from wideep.deployment.build import GROUPS
+from wideep.inventory import tags
 from wideep.inventory.settings import INVENTORY_VARIABLES, is_of_a_role, planned_variables
 from wideep.plain import plain
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
+from wideep.reference.paths import collection_root
 from wideep.render import render, table
 
+COLLECTION = "wideep.dynamo."
 CONNECTION_VARIABLES = ("ansible_connection", "ansible_host")
 
 
@@ -33,6 +37,8 @@ class ActionModule(ControllerAction):
                 "path": {"type": "path"},
             }
         )
+        if problems := self._unknown_tags(task_vars):
+            return refusal(result, RefusedError(problems))
         groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
         try:
             plan = make_plan(groups, self._variables(groups, task_vars["hostvars"]))
@@ -48,6 +54,18 @@ class ActionModule(ControllerAction):
             shown = {"text": table(plan), "data": plan.publish().to_dict()}
             return {**result, "changed": False, **shown}
         return {**result, "changed": False, **plan.publish().to_dict()}
+
+    @staticmethod
+    def _unknown_tags(task_vars: Mapping[str, Any]) -> list[Problem]:
+        """Judge the tags of a run of our own playbooks; those of others have tags of their own."""
+        own = collection_root() / "playbooks"
+        run = [str(name) for name in vars(context)["CLIARGS"].get("args") or ()]
+        ours = (name.startswith(COLLECTION) or Path(name).resolve().parent == own.resolve() for name in run)
+        if not run or not all(ours):
+            return []
+        options = {"--tags": "ansible_run_tags", "--skip-tags": "ansible_skip_tags"}
+        given = {option: [str(tag) for tag in task_vars.get(name, ())] for option, name in options.items()}
+        return [problem for option, words in given.items() for problem in tags.unknown(words, own, option)]
 
     @staticmethod
     def _write(plan: Plan, path: str) -> dict[str, Any]:

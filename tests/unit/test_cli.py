@@ -284,4 +284,5 @@ class TestLive:
             "  host  ok  changed  failed  unreachable  rescued",
             "  a      2        0       0            0        1",
             "  b      0        0       0            1        0",
+            "  what is done stays done: run the same command again to finish it",
         ]

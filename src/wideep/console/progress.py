@@ -14,11 +14,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from wideep.console.connections import remedy, together
 from wideep.console.result import Event, Failure, HostStats, Result, Tally
 from wideep.reports.text import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
 _TASK_STARTS = {"playbook_on_task_start", "playbook_on_handler_task_start"}
@@ -29,6 +30,10 @@ _REPORT = "wideep.dynamo.report"
 _SILENT = {f"ansible.builtin.{name}" for name in ("include_role", "include_tasks", "validate_argument_spec")}
 # After this time a task that may yet be skipped is shown, in seconds.
 SLOW_S = 1.0
+# Of hosts that say the same, so many are named.
+SHOWN = 8
+# Ends of a run that its next run goes on from.
+AGAIN = {"canceled", "timeout"}
 _STYLES = {"changed": "yellow", "failed": "bold red", "unreachable": "bold red"}
 
 
@@ -282,9 +287,12 @@ class LiveProgress(Progress):
         return Padding(table, (0, 2))
 
 
-def failure_lines(failure: Failure, most: int | None = None) -> Iterable[RenderableType]:
-    """Yield a failure's title and the lines of its message, at most `most` of them."""
-    place = failure.host or "input"
+def failure_lines(
+    failure: Failure, most: int | None = None, hosts: Sequence[str] = ()
+) -> Iterable[RenderableType]:
+    """Yield a failure's title and the lines of its message, at most `most` of them. hosts: of all alike."""
+    place = ", ".join(hosts[:SHOWN]) + f" and {len(hosts) - SHOWN} more" * (len(hosts) > SHOWN)
+    place = place or failure.host or "input"
     yield Text(f"  {place} · {label(failure.role, failure.task)}", "bold red")
     lines = failure.message.splitlines()
     for line in lines[:most]:
@@ -304,10 +312,14 @@ def recap(console: Console, title: str, result: Result) -> None:
     console.print(Text(f"{title}: {word} after {clock(result.duration_s)}", style))
     if result.stats and not refused:
         console.print(_recap_table(result.stats))
-    for failure in result.failures:
+    if result.status in AGAIN:
+        console.print("  what is done stays done: run the same command again to finish it", highlight=False)
+    for failure, hosts in together(result.failures):
         console.print()
-        for line in failure_lines(failure):
+        for line in failure_lines(failure, hosts=hosts):
             console.print(line, soft_wrap=True, highlight=False)
+        if help_ := remedy(failure):
+            console.print(f"      fix: {help_}", soft_wrap=True, highlight=False)
         if failure.path and not failure.refused:
             console.print(Text(f"    at {failure.path}", "dim"), soft_wrap=True, highlight=False)
 
