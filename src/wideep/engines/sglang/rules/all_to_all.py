@@ -132,6 +132,7 @@ def deepep_mode(case: Case) -> Iterator[Problem]:
             "DeepEP's normal mode turns CUDA graphs off: decoding would be many times slower",
             case.at("deepep_mode"),
             f"use {'low_latency' if case.role == 'decode' else 'auto'}",
+            "warning",
         )
 
 
