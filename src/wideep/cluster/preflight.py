@@ -377,10 +377,19 @@ def _beside(case: _Case) -> list[dict[str, Any]]:
 
 def _kinds(case: _Case, checks: _Checks) -> None:
     """Ask for the kinds of other projects that the plan uses."""
-    for kind, version in sorted({(item["kind"], item["apiVersion"]) for item in _beside(case)}):
-        served = (case.cluster.get(f"/apis/{version}") or {}).get("resources", ())
-        if not any(resource["kind"] == kind for resource in served):
-            checks.fail("kinds", f"the cluster has no {version} {kind}", kind, objects.BESIDE[kind])
+    for kind, version in _missing(case):
+        checks.fail("kinds", f"the cluster has no {version} {kind}", kind, objects.BESIDE[kind])
+
+
+def _missing(case: _Case) -> list[tuple[str, str]]:
+    """Return the kinds and versions beside the graph that the cluster does not serve."""
+
+    def served(kind: str, version: str) -> bool:
+        found = (case.cluster.get(f"/apis/{version}") or {}).get("resources", ())
+        return any(resource["kind"] == kind for resource in found)
+
+    used = sorted({(item["kind"], item["apiVersion"]) for item in _beside(case)})
+    return [each for each in used if not served(*each)]
 
 
 def _namespace(case: _Case, checks: _Checks) -> None:
@@ -530,7 +539,8 @@ def _dry_run(case: _Case, checks: _Checks) -> None:
     Of a graph that takes an operator: without one, its webhooks may still be there from before, and nothing
     that has to do with graphs is answered.
     """
-    judged = [o for o in case.plan.objects.all if o["kind"] != GRAPH or _judges_graphs(case)]
+    lacking = {kind for kind, _ in _missing(case)} | (set() if _judges_graphs(case) else {GRAPH})
+    judged = [o for o in case.plan.objects.all if o["kind"] not in lacking]
     problems = objects.foreign(case.cluster, judged) or graphs.unchangeable(case.cluster, judged)
     checks.problems("manifests", problems)
     if problems or case.cluster.get(f"/api/v1/namespaces/{case.namespace}") is None:
