@@ -12,7 +12,7 @@ from imports import imported
 
 from wideep.engines.importing import Row
 from wideep.importing import read
-from wideep.importing.build import Imported
+from wideep.importing.build import Imported, build
 from wideep.problems import RefusedError
 
 SERVE = "trtllm-serve serve deepseek-ai/DeepSeek-R1 --tp_size 8"
@@ -127,3 +127,21 @@ def test_sources_that_do_not_go_together(tmp_path: Path) -> None:
         read([tmp_path / "start.sh"], variant="x")
     with pytest.raises(RefusedError, match="no source"):
         read([])
+
+
+def test_an_engine_yaml_is_of_its_role(tmp_path: Path) -> None:
+    engine, other = tmp_path / "ctx.yaml", tmp_path / "gen.yml"
+    engine.write_text("tensor_parallel_size: 4\nmax_batch_size: 16\n", encoding="utf-8")
+    other.write_text("tensor_parallel_size: 8\n", encoding="utf-8")
+    script = tmp_path / "start.sh"
+    script.write_text(f"{WORKER} --disaggregation-mode prefill --max-batch-size 99\n", encoding="utf-8")
+    recipe = read([script], roles={"prefill": engine, "decode": other})
+    pools = build(recipe, "x", gpu="h200-141gb").variables["wideep_pools"]
+    assert pools["prefill"]["options"]["tensor_parallel_size"] == 4
+    assert pools["prefill"]["options"]["trtllm"]["max_batch_size"] == 16
+    assert pools["decode"]["options"]["tensor_parallel_size"] == 8
+    alone = build(read([], roles={"aggregated": other}), "x", model="deepseek-ai/DeepSeek-R1")
+    assert alone.variables["wideep_pools"]["aggregated"]["options"]["tensor_parallel_size"] == 8
+    script.write_text("python3 -m dynamo.sglang --model-path /data/m --tp 8\n", encoding="utf-8")
+    with pytest.raises(RefusedError, match="workers of sglang read no YAML of the engine"):
+        read([script], roles={"aggregated": engine})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wideep.deployment.build import examine
 from wideep.importing.build import Imported, build
-from wideep.importing.commands import read_commands
+from wideep.importing.commands import YAML, read_commands
 from wideep.importing.graph import is_graph, read_graph
 from wideep.importing.source import Lines, Recipe, read_text, refuse
 from wideep.importing.srt import is_recipe, read_recipe
@@ -18,7 +18,6 @@ from wideep.inventory.settings import POOLS
 from wideep.problems import suggest
 
 __all__ = ["Done", "Imported", "build", "import_from", "read"]
-YAML = {".yml", ".yaml"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def read(
 ) -> Recipe:
     """Return what sources describe. Raises RefusedError where that is nothing that can be read.
 
-    roles: pool -> file with its command. variant: of an srt-slurm recipe. given: values of shell variables.
+    roles: pool -> file with its command, or its engine YAML. variant: of an srt-slurm recipe.
+    given: values of shell variables.
     """
     for role in roles or {}:
         if role not in POOLS:

@@ -15,6 +15,7 @@ from wideep.importing import shell, unset
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
 from wideep.reference.release import find_release
 
+YAML = {".yml", ".yaml"}
 ASSIGNED = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 # Flags of the frontend that are variables of the deployment.
 FRONTEND_VARIABLES = {
@@ -85,16 +86,21 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     sources: role (empty: the command says it) and file. given: values of variables.
     """
     started: list[Started] = []
+    trees: dict[str, list[Setting]] = {}
     recipe = Recipe("", "", [])
     for role, path in sources:
+        if role and path.suffix in YAML:
+            trees[role] = _engine_file(Setting("--role", path.name, str(path)), shell.Script(), path)
+            continue
         script = shell.read(read_text(path), str(path), given)
         found = [one for command in script.commands for one in _started(command, script, path, recipe)]
         started += _of_role(found, role) if role else found
         if found and script.used & {"@", "*"}:
             becomes = "arguments of the script: write them into it, if it has any"
             recipe.rows.append(Row("", "$@", "", "left out", becomes, str(path)))
-    if not started:
+    if not started and not trees:
         return None
+    started = _with_trees(started, trees, sources)
     engines = {one.engine for one in started}
     if len(engines) > 1:
         raise refuse(
@@ -102,7 +108,6 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
             str(sources[0][1]),
             "give the commands of one engine",
         )
-    started = _roles(started, sources)
     for role in _in_order(started):
         recipe.groups.append(_group([one for one in started if one.role == role], recipe.rows))
     first = started[0]
@@ -113,6 +118,30 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     said = (first.value("served-model-name"), first.value("model-path", "model"))
     recipe.models = [one for one in said if isinstance(one, str)]
     return recipe
+
+
+def _with_trees(
+    started: Sequence[Started], trees: Mapping[str, Sequence[Setting]], sources: Sequence[tuple[str, Path]]
+) -> list[Started]:
+    """Give every start its role, and the engine's YAML that is given for it; it wins over the command's.
+
+    A role without a command is started by its YAML alone. Raises RefusedError where its engine reads none.
+    """
+    engine, dialect = next((name, dialect) for name, dialect in dialects().items() if dialect.fields)
+    found = _roles(started, sources)
+    for role, fields in trees.items():
+        mine = [one for one in found if one.role == role]
+        file = next(str(path) for named, path in sources if named == role)
+        if wrong := next((one for one in mine or found if not dialects()[one.engine].fields), None):
+            message = f"it is no command, and workers of {wrong.engine} read no YAML of the engine"
+            raise refuse(message, file, f"give the script that starts {role} workers as --role {role}=FILE")
+        names = {setting.name for setting in fields}
+        if not mine:
+            found.append(Started(engine, dialect.commands[0], role, (), tuple(fields), (), (), file))
+        for one in mine:
+            kept = [setting for setting in one.fields if setting.name not in names]
+            found[found.index(one)] = replace(one, fields=(*kept, *fields))
+    return found
 
 
 def _text(value: Any) -> str:
