@@ -162,12 +162,31 @@ def test_what_only_grove_does_brings_grove_to_replicas_of_one_pod(own: dict[str,
         ({"kv_locality": {"label_key": "rack"}}, "it has no level"),
         ({"kv_locality": {"domain": "rack", "label_key": "a", "preferred_weight": 1}}, "needs a weight"),
         ({"kv_locality": {"domain": "rack", "label_key": "a", "enforcement": "preferred"}}, "needs a weight"),
+        (
+            {"kv_locality": {"domain": "rack", "cluster_topology": "r"}, "orchestrator": "lws"},
+            "it is Grove's",
+        ),
         ({"expose": {"kind": "ingress"}}, "without a host"),
+        ({"expose": {"host": "llm.example.com"}}, "without a kind"),
+        ({"expose": {"kind": "ingress", "host": "*", "gateway": "edge/a"}}, "kind ingress has none of it"),
+        ({"expose": {"kind": "gateway", "host": "*", "gateway": "a", "tls_secret": "b"}}, "has none of it"),
+        ({"network_policy": {"clients": ["apps"]}}, "nobody is kept out"),
+        ({"compute_domain_nodes": 4}, "of no domain"),
+        ({"resource_claims": [{"name": "nic", "template": "a", "claim": "b"}]}, "or one that all share"),
+        ({"labels": {"wideep.dynamo/pool": "z"}}, "pods are found by it"),
+        ({"pools": {"decode": {"min_availble": 1}}}, "unknown key"),
+        ({"pools": {"decode": {"resource_claims": [{"nam": "x"}]}}}, "unknown key"),
+        ({"expose": {"kind": "ingress", "host": "https://llm.example.com/"}}, "expose.host"),
         ({"expose": {"kind": "gateway", "host": "a.example.com"}}, "a route needs its Gateway"),
     ],
 )
 def test_what_the_operator_or_a_server_would_refuse(own: dict[str, Any], said: str) -> None:
-    assert any(said in problem.message for problem in refusal(*variables(own)))
+    assert any(said in f"{problem.where}: {problem.message}" for problem in refusal(*variables(own)))
+
+
+def test_the_nearest_key_of_a_map_is_named() -> None:
+    (problem,) = refusal(*variables({"pools": {"decode": {"min_availble": 1}}}))
+    assert problem.remedy == "did you mean min_available?"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +194,8 @@ def test_what_the_operator_or_a_server_would_refuse(own: dict[str, Any], said: s
     [
         ({"disruption_budgets": True}, "prefill, decode, frontend there is one"),
         ({"network_policy": {"enabled": True}, "host_network": True}, "pods with the node's network"),
+        ({"compute_domain": "r1"}, "has no NVLink between nodes"),
+        ({**ASKED, "compute_domain": ""}, "comes from the namespace of its controller"),
         ({"pools": {"aggregated": {"pack_domain": ""}}}, "there is no such pool"),
     ],
 )

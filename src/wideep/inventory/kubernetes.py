@@ -10,6 +10,9 @@ from wideep.wording import LONGEST, PATTERNS
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+HOST = r"^(\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$"
+# As the operator's CRD has it.
+LABEL_KEY = r"^([a-z0-9][a-z0-9.-]*/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$|^$"
 DOMAIN = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$"
 RESOURCE = r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?)?$"
@@ -19,6 +22,8 @@ FLOORS = {"frontend": {"cpu": "1", "memory": "1Gi"}, "download": {"cpu": "1", "m
 PATTERNS |= {
     DNS_LABEL: "write up to 63 small letters, digits and dashes, a letter or digit first and last",
     f"{OBJECT_NAME}|^$": "write small letters, digits, dashes and dots, as `kubectl get` shows its name",
+    HOST: "write a name alone, in small letters: llm.example.com, *.example.com, or * for all",
+    LABEL_KEY: "write the label's key as `kubectl get nodes --show-labels` has it",
     DOMAIN: "write small letters, digits and dashes, as the ClusterTopology names it, e.g. rack",
     RESOURCE: "write it as `kubectl describe node` lists it, e.g. rdma/ib",
     QUANTITY: "write a number with a unit of Kubernetes, e.g. 80Gi, 500m, 1Ti",
@@ -169,7 +174,9 @@ class KvLocalitySettings(_Strict):
         default="", pattern=DOMAIN, description="Name of the level, such as V(rack); empty, no locality."
     )
     label_key: str = Field(
-        default="", description="Label of nodes with the level's value; unset, of C(cluster_topology)."
+        default="",
+        pattern=LABEL_KEY,
+        description="Label of nodes with the level's value; unset, of C(cluster_topology).",
     )
     cluster_topology: str = Field(
         default="",
@@ -191,7 +198,7 @@ class ExposeSettings(_Strict):
         default="",
         description="An C(Ingress), or an C(HTTPRoute) of the Gateway API; empty, neither.",
     )
-    host: str = Field(default="", description="Name that clients ask for.")
+    host: str = Field(default="", pattern=HOST, description="Name that clients ask for.")
     ingress_class: str = Field(default="", description="Class of the Ingress; empty, the cluster's default.")
     gateway: str = Field(
         default="",
@@ -245,7 +252,7 @@ class KubernetesSettings(PodAdditions):
     orchestrator: Literal["grove", "lws"] = Field(
         default="grove",
         description="What places the pods of a replica together. Where every replica is one pod, V(grove) is"
-        " used with a C(queue) only.",
+        " used only where C(queue), C(topology) or C(pools.<pool>.min_available) asks for it.",
     )
     queue: str = Field(default="", description="Queue of the KAI scheduler.")
     scheduler: str = Field(default="", description="Scheduler of the pods.")

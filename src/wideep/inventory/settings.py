@@ -10,7 +10,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, cast
+from types import NoneType
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -492,8 +493,20 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
     }
     section: Any = sections[path[0]]
     for name in path[1:]:
-        section = section.model_fields[name].annotation
+        # Of a map or list the name is a key or a place: its values are alike.
+        section = section.model_fields[name].annotation if _is_section(section) else _inner(section)
+    section = section if _is_section(section) else _inner(section)
     return cast("Mapping[str, Any]", section.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _inner(kind: Any) -> Any:
+    """Return what a list or map has, or what may be None."""
+    known = [argument for argument in get_args(kind) if argument not in (NoneType, ...)]
+    return known[-1]
 
 
 def parse(

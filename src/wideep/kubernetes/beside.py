@@ -14,6 +14,7 @@ from wideep.inventory.kubernetes import CHANNEL
 from wideep.kubernetes.names import DEPLOYMENT, INSTANCE, POOL, ROLE
 from wideep.kubernetes.site import HTTP_PORT, SYSTEM_PORT
 from wideep.problems import Problem
+from wideep.reference.hardware import find_gpu
 
 Object = dict[str, Any]
 
@@ -79,14 +80,19 @@ def check(deployment: Deployment) -> Iterator[Problem]:
     own = deployment.settings.kubernetes
     yield from _check_placement(deployment)
     yield from _check_locality(deployment)
-    way = own.expose
-    if way.kind == "gateway" and not way.gateway.rpartition("/")[2]:
-        yield Problem("a route needs its Gateway", f"{WHERE}.expose.gateway", "name it: NAMESPACE/NAME")
-    if way.kind and not way.host:
+    yield from _check_way(deployment)
+    yield from _check_nvlink(deployment)
+    policy = own.network_policy
+    if not policy.enabled and policy != type(policy)():
         yield Problem(
-            "without a host it would answer for all names",
-            f"{WHERE}.expose.host",
-            "write the name that clients ask for, or * for all",
+            "without enabled nobody is kept out", f"{WHERE}.network_policy", "set enabled: true, or remove it"
+        )
+    if policy.enabled and policy.clients and own.expose.kind:
+        yield Problem(
+            "what comes by the way in comes from the namespace of its controller",
+            f"{WHERE}.network_policy.clients",
+            "have that namespace among them (that of ingress-nginx, or of the Gateway's proxies)",
+            "warning",
         )
     if own.network_policy.enabled and own.host_network:
         yield Problem(
@@ -97,6 +103,68 @@ def check(deployment: Deployment) -> Iterator[Problem]:
         )
     if own.disruption_budgets:
         yield from _check_budgets(deployment)
+
+
+def _check_way(deployment: Deployment) -> Iterator[Problem]:
+    way, where = deployment.settings.kubernetes.expose, f"{WHERE}.expose"
+    if not way.kind:
+        if way != type(way)():
+            yield Problem(
+                "without a kind there is no way in",
+                f"{where}.kind",
+                "set it: ingress or gateway; or remove expose",
+            )
+        return
+    if not way.host:
+        yield Problem(
+            "without a host it would answer for all names",
+            f"{where}.host",
+            "write the name that clients ask for, or * for all",
+        )
+    if way.kind == "gateway" and not way.gateway.rpartition("/")[2]:
+        yield Problem("a route needs its Gateway", f"{where}.gateway", "name it: NAMESPACE/NAME")
+    others = ("ingress_class", "tls_secret") if way.kind == "gateway" else ("gateway",)
+    for name in others:
+        if getattr(way, name):
+            other = "ingress" if way.kind == "gateway" else "gateway"
+            yield Problem(
+                f"kind {way.kind} has none of it", f"{where}.{name}", f"remove it, or set kind: {other}"
+            )
+
+
+def _check_nvlink(deployment: Deployment) -> Iterator[Problem]:
+    own = deployment.settings.kubernetes
+    gpu, _ = find_gpu(deployment.hosts[-1].gpu, "", deployment.settings.card_places)
+    spans = any(pool.settings.nodes_per_replica > 1 for pool in deployment.pools)
+    if own.compute_domain_nodes is not None and not own.compute_domain:
+        yield Problem(
+            "of no domain", f"{WHERE}.compute_domain_nodes", "name the domain in compute_domain, or remove it"
+        )
+    if own.compute_domain and gpu and not gpu.multi_node_nvlink:
+        yield Problem(
+            f"{deployment.hosts[-1].gpu} has no NVLink between nodes: no node has a channel for its pods",
+            f"{WHERE}.compute_domain",
+            "remove it, or correct wideep_gpu",
+            "warning",
+        )
+    claimed = all(own.additions(pool.name).resource_claims for pool in deployment.pools)
+    if gpu and gpu.multi_node_nvlink and spans and not claimed and not own.privileged:
+        yield Problem(
+            "pods have no IMEX channel, without which NVLink between nodes is closed to them",
+            f"{WHERE}.compute_domain",
+            "name a ComputeDomain to make, or give the channel in resource_claims",
+            "warning",
+        )
+    claims = {"": own.resource_claims}
+    claims |= {f"pools.{name}.": pool.resource_claims for name, pool in own.pools.items()}
+    for place, several in claims.items():
+        for claim in several:
+            if claim.claim and claim.template:
+                yield Problem(
+                    "a claim of its own, or one that all share",
+                    f"{WHERE}.{place}resource_claims.{claim.name}",
+                    "set template or claim, one of the two",
+                )
 
 
 def _check_placement(deployment: Deployment) -> Iterator[Problem]:
@@ -150,6 +218,8 @@ def _check_locality(deployment: Deployment) -> Iterator[Problem]:
             f"{where}.preferred_weight",
             "set it with enforcement: preferred only, 0 to 1",
         )
+    if near.cluster_topology and deployment.settings.kubernetes.orchestrator != "grove":
+        yield Problem("it is Grove's", f"{where}.cluster_topology", "set label_key instead")
     if len(deployment.pools) == 1:
         yield Problem("one pool hands no KV cache over", where, "remove it")
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from wideep.deployment.launch import Launch
-from wideep.deployment.model import Deployment, Pool
+from wideep.deployment.model import POD_ADDRESS, Deployment, Pool
 from wideep.engines.base import Engine
 from wideep.inventory.kubernetes import KubernetesSettings, PodAdditions
 from wideep.inventory.model_source import weights_gb
@@ -26,6 +26,8 @@ WHERE = "wideep_kubernetes"
 GROVE_NAMES = 45
 ROLE_SUFFIX = "-ldr"
 GPU = "nvidia.com/gpu"
+# Keys of labels and annotations that say whose pods they are.
+RESERVED = ("wideep.dynamo/", "nvidia.com/dynamo-", "grove.io/", "leaderworkerset.sigs.k8s.io/")
 # Volumes that the plan gives a worker's pod.
 OWN_VOLUMES = ("model-cache", "config", "cache")
 # In these the operator's quoting for `sh -c`, or for bash within it, changes a word.
@@ -100,7 +102,7 @@ def check_words(pool: Pool, launch: Launch) -> list[Problem]:
 def _shell_changes(word: str) -> bool:
     """Whether a word is another one, or several, after the operator's quoting and the shell."""
     if SHELL_SPECIAL & set(word):
-        return not word.startswith("$(")
+        return word != POD_ADDRESS  # written as another word (wideep.kubernetes.manifests)
     return not SHELL_QUOTED & set(word) and SHELL_CUTS.search(word) is not None
 
 
@@ -118,6 +120,14 @@ def _settings(deployment: Deployment, engine: Engine) -> Iterator[Problem]:
             "wideep_discovery",
             "set wideep_discovery: kubernetes or etcd",
         )
+    for kind in ("labels", "annotations"):
+        for name in getattr(own, kind):
+            if name.startswith(RESERVED):
+                yield Problem(
+                    "pods are found by it, or the operator writes it itself",
+                    f"{WHERE}.{kind}.{name}",
+                    "use a key of your own",
+                )
     if own.queue and own.orchestrator != "grove":
         yield Problem(
             "the KAI scheduler's queue is read with Grove only",
