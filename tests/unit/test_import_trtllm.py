@@ -145,3 +145,14 @@ def test_an_engine_yaml_is_of_its_role(tmp_path: Path) -> None:
     script.write_text("python3 -m dynamo.sglang --model-path /data/m --tp 8\n", encoding="utf-8")
     with pytest.raises(RefusedError, match="workers of sglang read no YAML of the engine"):
         read([script], roles={"aggregated": engine})
+
+
+def test_the_orchestrator_is_no_worker(tmp_path: Path) -> None:
+    workers = "\n".join(f"{SERVE} --server_role {role} &" for role in ("CONTEXT", "GENERATION"))
+    start = "trtllm-serve disaggregated -c d.yaml -t 7200"
+    for line in (start, f'ssh head "{start}"'):
+        inventory = imported(tmp_path, f"{workers}\n{line}\n", gpu="h200-141gb")
+        assert inventory.groups.keys() >= {"prefill", "decode"}
+        found = row(inventory, "trtllm-serve disaggregated")
+        assert (found.state, found.value) == ("left out", ["-c", "d.yaml", "-t", "7200"])
+        assert "group frontend" in found.becomes

@@ -272,6 +272,14 @@ def test_variables_of_a_graph_are_those_of_its_pods(tmp_path: Path) -> None:
         build(read([path], given={"PAGE": "64"}), "graph")
 
 
+def test_a_router_has_a_row(tmp_path: Path) -> None:
+    router = "python3 -m sglang_router.launch_router --pd-disaggregation --policy cache_aware"
+    inventory = imported(tmp_path, f"{ONE} --tp 8 &\n{router}\n", gpu="h200-141gb")
+    (found,) = [row for row in inventory.rows if row.name == "sglang_router.launch_router"]
+    assert (found.state, found.where.rpartition(":")[2]) == ("left out", "2")
+    assert found.value == ["--pd-disaggregation", "--policy", "cache_aware"]
+
+
 PAIR = """
 python3 -m dynamo.sglang --model-path /data/m --served-model-name deepseek-ai/DeepSeek-R1 \\
   --disaggregation-mode prefill --tp-size 8 {}

@@ -25,6 +25,8 @@ State = Literal[
 # What an old name became, where it is nothing but flags: `--a`, `--a value`, several with "and".
 _REPLACED = re.compile(r"(--[\w-]+)(?:[ =](\S+))?")
 _BRACES = re.compile(r"\{([^{}]*)\}")
+# What the program that hands requests to workers becomes.
+ROUTES = "Dynamo's frontend routes, on the hosts of the group frontend: wideep_router_mode"
 # Places of the machine that the source ran on.
 PLACES = frozenset({"PATH", "HOME", "PWD", "VIRTUAL_ENV", "TMPDIR", "SHELL", "USER"})
 FLAG = re.compile(r"-{1,2}[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
@@ -108,12 +110,14 @@ class Dialect:
 
     commands: modules and programs of its command lines, as words. fields: whether a recipe has fields of the
     engine's YAML, not flags. field_files, flag_files: flags that name a file with fields, or with flags.
+    beside: programs beside the workers, as words -> what does their work here.
     """
 
     commands: tuple[str, ...]
     fields: bool = False
     field_files: frozenset[str] = frozenset()
     flag_files: frozenset[str] = frozenset()
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 # ---- names -------------------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ def words_to_settings(words: Sequence[str], where: str = "") -> list[Setting]:
         if not FLAG.fullmatch(word):
             if found and _OPEN.fullmatch(word):
                 found.append(Setting(word, None, where))
-            elif word not in ("serve", "disaggregated"):
+            elif word != "serve":
                 found.append(Setting("--model", word, where))
             continue
         name, joined, rest = word.partition("=")

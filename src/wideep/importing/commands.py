@@ -162,6 +162,10 @@ def _in_order(started: Sequence[Started]) -> list[str]:
 
 def _started(command: shell.Command, script: shell.Script, path: Path, recipe: Recipe) -> list[Started]:
     words, where = command.words, f"{command.file}:{command.line}"
+    if helper := _beside(words):
+        name, rest, becomes = helper
+        recipe.rows.append(Row("", name, list(rest), "left out", becomes, where))
+        return []
     found = program_of(words)
     if found is None:
         inner = [word for word in words if " " in word and any(name in word for name in _names())]
@@ -224,11 +228,25 @@ def dialects() -> dict[str, Dialect]:
 
 
 def _names() -> list[str]:
-    return [name for dialect in dialects().values() for name in dialect.commands]
+    return [name for dialect in dialects().values() for name in (*dialect.commands, *dialect.beside)]
+
+
+def _beside(words: Sequence[str]) -> tuple[str, Sequence[str], str] | None:
+    """Return a program beside the workers, its arguments, and what does its work here."""
+    for at in range(len(words)):
+        for dialect in dialects().values():
+            for name, becomes in dialect.beside.items():
+                own = name.split()
+                here = [PurePosixPath(words[at]).name, *words[at + 1 : at + len(own)]]
+                if here == own and ("." not in name or [*words[at - 1 : at]] == ["-m"]):
+                    return name, words[at + len(own) :], becomes
+    return None
 
 
 def program_of(words: Sequence[str]) -> tuple[str, str, int] | None:
     """Return engine, program and where its arguments begin; an empty engine for Dynamo's frontend."""
+    if _beside(words):
+        return None
     for at, word in enumerate(words):
         module = words[at + 1] if word == "-m" and at + 1 < len(words) else ""
         if module in FRONTENDS:

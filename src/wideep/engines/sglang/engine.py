@@ -21,7 +21,7 @@ from wideep.deployment.model import (
 )
 from wideep.deployment.site import Site
 from wideep.engines.base import Engine
-from wideep.engines.importing import Dialect, Reading, Worker
+from wideep.engines.importing import ROUTES, Dialect, Reading, Worker
 from wideep.engines.sglang import importing
 from wideep.engines.sglang.options import (
     ALGORITHMS,
@@ -76,7 +76,11 @@ class Sglang(Engine):
     package = "sglang"
     disk_gb = 11.0
     options = SglangOptions
-    dialect = Dialect((program, "sglang.launch_server", "sglang serve"), flag_files=frozenset({"--config"}))
+    dialect = Dialect(
+        (program, "sglang.launch_server", "sglang serve"),
+        flag_files=frozenset({"--config"}),
+        beside=dict.fromkeys(importing.ROUTERS, ROUTES),
+    )
 
     def check(self, deployment: Deployment) -> list[Problem]:
         """Return what the rules, the network and the ports have to say."""

@@ -27,6 +27,7 @@ from wideep.reference.catalogue import Catalogue
 from wideep.reference.release import Release
 
 PROGRAM = "dynamo.sglang"
+ROUTERS = ("sglang_router.launch_router", "sglang-router launch", "smg launch")
 OPTION_OF = {flag: option for option, flag in FLAGS.items()}
 KV_DTYPES = {"auto": "auto", "bfloat16": "bf16", "bf16": "bf16", "fp8_e4m3": "fp8"}
 # Flag -> field of the pool's eplb.

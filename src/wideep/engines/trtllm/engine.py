@@ -18,7 +18,7 @@ from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
 from wideep.deployment.model import Deployment, Node, Pool, Replica
 from wideep.deployment.site import SYSTEM_PATH, Site
 from wideep.engines.base import Engine
-from wideep.engines.importing import Dialect, Reading, Worker
+from wideep.engines.importing import ROUTES, Dialect, Reading, Worker
 from wideep.engines.trtllm import importing
 from wideep.engines.trtllm.mpi import host_file, mpi_env, mpi_programs, mpirun, rank_devices
 from wideep.engines.trtllm.options import Case, TrtllmOptions, case_of
@@ -57,6 +57,7 @@ class Trtllm(Engine):
         (program, importing.SERVE),
         fields=True,
         field_files=frozenset({"--extra-engine-args", "--extra-llm-api-options", "--config"}),
+        beside={f"{importing.SERVE} disaggregated": ROUTES},
     )
 
     def check(self, deployment: Deployment) -> list[Problem]:
