@@ -38,7 +38,11 @@ VERBS = (
     Verb("rehearse", "rehearse", "Run the inventory on this machine, hosts and engines simulated. No GPU."),
     Verb("preflight", "preflight", "Check that the hosts can run the deployment. Changes nothing."),
     Verb("status", "status", "Show what runs, how healthy it is and where its logs are.", ("as_json",)),
-    Verb("adopt", "adopt", "Take over a graph that was applied by hand on Kubernetes. Shows what differs."),
+    Verb(
+        "adopt",
+        "adopt",
+        "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
+    ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
     Verb("down", "teardown", "Stop the deployment and remove it from its hosts."),
 )
