@@ -147,6 +147,11 @@ def test_replicas_of_a_role_are_alike(tmp_path: Path) -> None:
     assert "--tp" not in problem.message
     assert problem.where.count("start.sh:") == 2
     assert "--role aggregated=FILE" in problem.remedy
+    mode = "--tp 8 --disaggregation-mode"
+    lines = (f"{mode} prefill", f"{mode} prefill --page-size 32", f"{mode} decode")
+    with pytest.raises(RefusedError) as refused:
+        imported(tmp_path, "\n".join(f"{ONE} {line}" for line in lines))
+    assert refused.value.problems[0].remedy.endswith("--role prefill=FILE --role decode=FILE")
 
 
 def test_a_variable_without_a_value_is_no_difference(tmp_path: Path) -> None:
@@ -226,6 +231,10 @@ def test_all_that_has_no_value_is_told_at_once(tmp_path: Path) -> None:
         imported(tmp_path, script)
     with pytest.raises(RefusedError) as refused:
         imported(tmp_path, script, model="deepseek-ai/DeepSeek-R1")
+    assert [problem.message.split()[0] for problem in refused.value.problems] == ["MODEL", "N", "SIZE"]
+    assert refused.value.problems[0].remedy == "give --var MODEL=… or --model-path DIR"
+    with pytest.raises(RefusedError) as refused:
+        imported(tmp_path, script, model="deepseek-ai/DeepSeek-R1", model_path="/data/m")
     assert [problem.message.split()[0] for problem in refused.value.problems] == ["N", "SIZE"]
     recipe = read([tmp_path / "start.sh"], given={"N": "8", "SIZE": "64", "MODEL": "deepseek-ai/DeepSeek-R1"})
     assert build(recipe, "x").variables["wideep_pools"]["aggregated"]["options"]["page_size"] == 64
@@ -270,6 +279,16 @@ def test_variables_of_a_graph_are_those_of_its_pods(tmp_path: Path) -> None:
     assert (options["tensor_parallel_size"], options["page_size"]) == (8, 64)
     with pytest.raises(RefusedError, match="DP has no value, and stands behind --dp"):
         build(read([path], given={"PAGE": "64"}), "graph")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "why"), [("128", "captured that single size only"), ("1 2 4 128", "the name for a list")]
+)
+def test_one_size_of_cuda_graphs_and_a_list(tmp_path: Path, sizes: str, why: str) -> None:
+    line = f"{ONE} --tp 8 --disaggregation-mode decode --cuda-graph-bs {sizes}"
+    inventory = imported(tmp_path, line, gpu="h200-141gb")
+    (found,) = [row for row in inventory.rows if row.name == "--cuda-graph-bs"]
+    assert why in found.becomes
 
 
 def test_a_router_has_a_row(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ def _instead(
     several = isinstance(setting.value, list) and len(setting.value) > 1
     why = gone.why if gone else "deprecated"
     found = _filled(catalogue, setting, _replacements(new, several=several, catalogue=catalogue))
+    if several and any(one.flag.many for one in found):
+        why = "the name for a list"  # what is said of the old name is of one number
     if found:
         return [replace(one, was=name, why=why) for one in found]
     remedy = (gone.remedy if gone else f"use {new}") if new else ""

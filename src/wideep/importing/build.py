@@ -13,7 +13,7 @@ import yaml
 
 from wideep.deployment.model import Deployment
 from wideep.engines import ENGINES
-from wideep.engines.importing import Reading, Row, same
+from wideep.engines.importing import Reading, Row, Setting, same
 from wideep.engines.options import CommonOptions
 from wideep.importing import unset
 from wideep.importing.commands import FRONTEND_VARIABLES
@@ -127,7 +127,8 @@ def build(
     """
     of = find_release(release)
     chosen, card, rows = _model(recipe, model)
-    readings = _readings(recipe, of, card)
+    path = None if model_path else recipe.open_path
+    readings = _readings(recipe, of, card, path)
     rows = [*recipe.rows, *rows, *(row for reading in readings.values() for row in reading.rows)]
     variables: dict[str, Any] = {
         "wideep_deployment": _label(name or recipe.name),
@@ -181,22 +182,31 @@ def build(
     return Imported(source, groups, _addresses(groups), variables, rows, comments, readings)
 
 
-def _readings(recipe: Recipe, release: Release, card: ModelCard | None) -> dict[str, Reading]:
-    """Return pool -> its workers' settings. Raises RefusedError where some have no value, or do not agree."""
+def _readings(
+    recipe: Recipe, release: Release, card: ModelCard | None, path: Setting | None
+) -> dict[str, Reading]:
+    """Return pool -> its workers' settings. Raises RefusedError where some have no value, or do not agree.
+
+    path: of the model, where it has no value.
+    """
     engine = ENGINES[recipe.engine]
     found = {group.worker.role: engine.imported(group.worker, release, card) for group in recipe.groups}
     others = [engine.imported(one, release, card) for group in recipe.groups for one in group.others]
+    needed = [Row("", path.name, path.value, "kept", where=path.where)] if path else []
     if wrong := unset.problems(
-        [*recipe.rows, *(row for one in (*found.values(), *others) for row in one.rows)]
+        [*needed, *recipe.rows, *(row for one in (*found.values(), *others) for row in one.rows)]
     ):
         raise RefusedError(wrong)
     for other in others:
-        _alike(found[other.role], other, release)
+        _alike(found[other.role], other, release, list(found))
     return found
 
 
-def _alike(first: Reading, other: Reading, release: Release) -> None:
-    """Raise RefusedError where two replicas of a role are told what differs; say so of what nothing reads."""
+def _alike(first: Reading, other: Reading, release: Release, roles: Sequence[str]) -> None:
+    """Raise RefusedError where two replicas of a role are told what differs; say so of what nothing reads.
+
+    roles: all of the source.
+    """
     mine, theirs = ({_meaning(row): row for row in one.rows if row.state in TAKEN} for one in (first, other))
     differ = {key for key in mine | theirs if not same(_value(mine.get(key)), _value(theirs.get(key)))}
     unread = {key for key in differ if key in first.env.keys() | other.env.keys() and not release.reads(key)}
@@ -214,7 +224,8 @@ def _alike(first: Reading, other: Reading, release: Release) -> None:
     raise refuse(
         f"two different commands of {first.role} workers: {', '.join(told)}",
         " and ".join(places),
-        f"workers of a pool are alike: give one of the two, in its own file, as --role {first.role}=FILE",
+        "workers of a pool are alike: write the one command of each role into a file of its own, and give"
+        f" these alone, {' '.join(f'--role {role}=FILE' for role in roles)}",
     )
 
 

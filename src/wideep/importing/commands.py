@@ -115,6 +115,7 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     path_name = _text(first.value("model-path", "model"))
     recipe.name = PurePosixPath(name or path_name or sources[0][1].stem).name
     recipe.engine, recipe.path = first.engine, path_name
+    recipe.open_path = open_path(first)
     said = (first.value("served-model-name"), first.value("model-path", "model"))
     recipe.models = [one for one in said if isinstance(one, str)]
     return recipe
@@ -142,6 +143,12 @@ def _with_trees(
             kept = [setting for setting in one.fields if setting.name not in names]
             found[found.index(one)] = replace(one, fields=(*kept, *fields))
     return found
+
+
+def open_path(one: Started) -> Setting | None:
+    """Return the flag with the model's path where that has no value."""
+    found = (setting for setting in one.flags if unset.is_path(setting.name))
+    return next((setting for setting in found if list(unset.names(setting.value))), None)
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,7 @@ from wideep.importing.commands import (
     ROLE_WORDS,
     ROLES,
     Started,
+    open_path,
     program_of,
     read_frontend,
     started_of,
@@ -196,6 +197,7 @@ class _Graph:
         recipe.groups.append(Group(worker, replicas, gpus=gpus * nodes if gpus else None, nodes=nodes))
         recipe.gpus_per_node = max(recipe.gpus_per_node or 0, gpus or 0) or None
         self._model(one)
+        recipe.open_path = recipe.open_path or open_path(one)
         self._rest(role, component, container, at)
 
     def _files(self, component: Mapping[str, Any]) -> shell.Script:

@@ -36,8 +36,9 @@ class Recipe:
     """A source as a whole.
 
     models: what it calls the model, the best name first. precision: of the weights, where it is said.
-    gpu: its word for the GPU. rows: settings that are no worker's. defaults: variables that it leaves open ->
-    what its own programs do then.
+    open_path: the flag with the model's path, where that has no value. gpu: its word for the GPU.
+    rows: settings that are no worker's. defaults: variables that it leaves open -> what its own programs do
+    then.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Recipe:
     groups: list[Group]
     models: list[str] = field(default_factory=list)
     path: str = ""
+    open_path: Setting | None = None
     precision: str = ""
     gpu: str = ""
     gpus_per_node: int | None = None

@@ -51,9 +51,18 @@ def problems(rows: Iterable[Row]) -> list[Problem]:
         for name in names(row.name if alone else row.value if row.state in TAKEN else None):
             behind.setdefault(name, []).append(row)
     return [
-        Problem(f"{sentence(name)}, and stands {_places(found)}", found[0].where, remedy(name))
+        Problem(
+            f"{sentence(name)}, and stands {_places(found)}",
+            found[0].where,
+            remedy(name, *(["--model-path DIR"] if all(is_path(row.name) for row in found) else [])),
+        )
         for name, found in behind.items()
     ]
+
+
+def is_path(flag: str) -> bool:
+    """Whether a flag has the model's path."""
+    return flag.lstrip("-").replace("_", "-") in ("model-path", "model")
 
 
 def _places(rows: Sequence[Row]) -> str:
