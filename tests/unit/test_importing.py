@@ -474,6 +474,78 @@ def test_our_own_manifests_come_back(tmp_path: Path, name: str, api: str) -> Non
     assert not [row for row in back.added(again.deployment) if row.state in ("added", "changed")]
 
 
+def test_what_a_graph_says_of_its_pods_has_rows(tmp_path: Path) -> None:
+    pod = {
+        "nodeSelector": {"a": "b"},
+        "tolerations": [{"key": "gpu"}],
+        "affinity": {"x": {}},
+        "terminationGracePeriodSeconds": 60,
+        "volumes": [
+            {"name": "models", "hostPath": {"path": "/m"}},
+            {"name": "own", "configMap": {"name": "c"}},
+        ],
+    }
+    main = {
+        "command": f"{ONE} --tp 8".split(),
+        "resources": {"limits": {"nvidia.com/gpu": "8", "rdma/ib": "8"}},
+    }
+    side = {"name": "side", "image": "x"}
+    front = {"image": "y"}
+    services = {
+        "Frontend": {
+            "componentType": "frontend",
+            "replicas": 2,
+            "extraPodSpec": {"mainContainer": front} | pod,
+        },
+        "Worker": {"componentType": "worker", "extraPodSpec": {"mainContainer": main} | pod},
+    }
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "main", **main}, side], **pod},
+    }
+    components = [
+        {"name": "f", "type": "frontend", "replicas": 2, "podTemplate": {"spec": pod}},
+        {"name": "w", "type": "worker", "podTemplate": template},
+    ]
+    config = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {}}
+    names = {f"pod.{name}" for name in pod} | {"resources.limits.rdma/ib"}
+    for spec, more in (
+        ({"services": services}, set()),
+        ({"components": components}, {"pod.containers", "podTemplate.metadata"}),
+    ):
+        path = tmp_path / "graph.yaml"
+        path.write_text(
+            yaml.safe_dump_all([config, {"kind": "DynamoGraphDeployment", "spec": spec}]), "utf-8"
+        )
+        inventory = build(read([path]), "graph", gpu="h200-141gb")
+        assert inventory.groups["frontend"] == ["control01.example.com", "frontend02.example.com"]
+        out = {row.name: row for row in inventory.rows if row.role and row.state == "left out"}
+        assert out.keys() == names | more
+        assert out["pod.volumes"].value == ["models"]
+        front_out = {row.name for row in inventory.rows if not row.role and row.state == "left out"}
+        assert front_out == {f"pod.{name}" for name in pod}
+        make_plan(inventory.groups, inventory.hosts)
+
+
+def test_a_recipes_frontends_and_unknown_gpus(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "model": {"path": "deepseek-ai/DeepSeek-R1"},
+        "resources": {"gpu_type": "h2000", "gpus_per_node": 8, "agg_nodes": 1, "agg_workers": 1},
+        "backend": {"type": "sglang", "sglang_config": {"aggregated": {"tp-size": 8}}},
+        "frontend": {"enable_multiple_frontends": True, "num_additional_frontends": 2},
+    }
+    inventory = imported(tmp_path, yaml.safe_dump(recipe), "recipe.yaml")
+    assert len(inventory.groups["frontend"]) == 3
+    assert states(inventory)["gpu_type"] == "not understood"
+    recipe["frontend"]["enable_multiple_frontends"] = False
+    recipe["resources"]["gpu_type"] = "h200"
+    inventory = imported(tmp_path, yaml.safe_dump(recipe), "recipe.yaml")
+    assert len(inventory.groups["frontend"]) == 1
+    assert "gpu_type" not in states(inventory)
+    with pytest.raises(RefusedError, match="there is no hardware card 'x9'"):
+        imported(tmp_path, yaml.safe_dump(recipe), "recipe.yaml", gpu="x9")
+
+
 def test_a_graph_without_workers_is_refused(tmp_path: Path) -> None:
     graph = {
         "kind": "DynamoGraphDeployment",

@@ -21,7 +21,7 @@ from wideep.importing.source import Group, Recipe, refuse
 from wideep.importing.unset import TAKEN
 from wideep.inventory.settings import EplbSettings, PoolSettings
 from wideep.plan import site_of
-from wideep.problems import RefusedError
+from wideep.problems import RefusedError, suggest
 from wideep.reference.hardware import hardware_cards
 from wideep.reference.models import ModelCard, find_model
 from wideep.reference.paths import configs_dir
@@ -145,6 +145,8 @@ def build(
     variables["wideep_model_path"] = found
     sizes = [_Size(group, readings[group.worker.role]) for group in recipe.groups]
     card_name = _gpu(gpu or recipe.gpu)
+    if gpu and not card_name:
+        raise refuse(f"there is no hardware card '{gpu}'", "--gpu", suggest(gpu, hardware_cards()))
     per_node = _per_node(recipe, sizes, card_name)
     for size in sizes:
         used = readings[size.role].gpus
@@ -153,8 +155,12 @@ def build(
             rows.append(Row(size.role, "GPUs of a worker", size.gpus, "changed", becomes))
             size.gpus = used
     groups, pools = _place(sizes, per_node, rows)
+    groups["frontend"] += [f"frontend{n:02}.example.com" for n in range(2, recipe.frontends + 1)]
     if card_name:
         variables["wideep_gpu"] = card_name
+    elif recipe.gpu:
+        becomes = f"no hardware card is called so: --gpu names one of {', '.join(sorted(hardware_cards()))}"
+        rows.append(Row("", "gpu_type", recipe.gpu, "not understood", becomes))
     variables |= (
         {"wideep_gpus_per_node": per_node} | {k: v for k, v in FIXED.items() if k not in shared} | shared
     )

@@ -62,6 +62,7 @@ SHAPES = {
        for path, kind in _COMPONENT.items()},
 }  # fmt: skip
 MAPS = {"metadata": "mapping", "metadata.name": "text", "data": "mapping", "data.*": "text"}
+GPU_NAMES = ("gpu", "nvidia.com/gpu")
 KIND = "DynamoGraphDeployment"
 # Keys of a component that are read here.
 READ = frozenset(
@@ -172,6 +173,8 @@ class _Graph:
         if found is None or found[0] == "":
             flags = words_to_settings(command.words[found[2] :] if found else (), where)
             self._no_worker(name, component, flags, env=own, where=where)
+            if self._is_frontend(component):
+                self._rest("", component, container, at)
             return
         one = started_of(command, found, self._files(component), self.path)
         role = _role(name, component, one)
@@ -202,13 +205,15 @@ class _Graph:
 
     def _files(self, component: Mapping[str, Any]) -> shell.Script:
         """Return the files that a component mounts; those of all ConfigMaps where it does not say."""
-        pod = component.get("extraPodSpec") or (component.get("podTemplate") or {}).get("spec") or {}
         named = [
             str((volume.get("configMap") or {}).get("name"))
-            for volume in filter(None, pod.get("volumes") or [])
+            for volume in filter(None, _pod(component).get("volumes") or [])
         ]
         chosen = [name for name in named if name in self.maps] or list(self.maps)
         return shell.Script(files={key: file for name in chosen for key, file in self.maps[name].items()})
+
+    def _is_frontend(self, component: Mapping[str, Any]) -> bool:
+        return (component.get("componentType") or component.get("type")) == "frontend"
 
     def _no_worker(
         self,
@@ -221,10 +226,15 @@ class _Graph:
     ) -> None:
         kind = component.get("componentType") or component.get("type") or "component"
         setting = Setting(name, kind, where)
-        if kind == "frontend":
+        if self._is_frontend(component):
             for other in read_frontend(flags, list(self._known(env, "")), self.recipe):
                 self.row("", other, "left out", "of a component that is no worker")
             self.row("", setting, "set by wideep", "the inventory group frontend")
+            count = component.get("replicas")
+            if count is not None:
+                self.recipe.frontends = max(1, int(count))
+                setting = Setting(f"{name}.replicas", count, where)
+                self.row("", setting, "set by wideep", "hosts of the inventory group frontend")
         else:
             self.row("", setting, "left out", "no worker of an engine")
 
@@ -260,6 +270,38 @@ class _Graph:
                 self.row(role, setting, "set by wideep", "the release's image, or wideep_image")
             elif key not in ("name", "command", "args", "env", "resources"):
                 self.row(role, setting, "left out", "of the cluster")
+        for name, value in self._of_pods(component, container):
+            self.row(role, Setting(name, value, self.lines.of(*at)), "left out", "of the cluster")
+
+    def _of_pods(
+        self, component: Mapping[str, Any], container: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield what pods have beside their container, and resources beside GPUs."""
+        template = component.get("podTemplate") or {}
+        yield from ((f"podTemplate.{key}", _shown(value)) for key, value in template.items() if key != "spec")
+        for key, value in _pod(component).items():
+            if key == "mainContainer":
+                continue
+            items = [one for one in value if one] if isinstance(value, list) else []
+            if key == "containers":
+                items = [one for one in items if dict(one) != container]
+            elif key == "volumes":  # what is in ConfigMaps here is read
+                items = [
+                    one for one in items if str((one.get("configMap") or {}).get("name")) not in self.maps
+                ]
+            named = [one.get("name") or one.get("key") for one in items if isinstance(one, Mapping)]
+            if items or not isinstance(value, list):
+                yield f"pod.{key}", [str(name) for name in named if name] or _shown(value)
+        for part in (component.get("resources") or {}, container.get("resources") or {}):
+            for kind, amounts in part.items():
+                for name, value in (amounts or {}).items():
+                    if name not in GPU_NAMES:
+                        yield f"resources.{kind}.{name}", _shown(value)
+
+
+def _pod(component: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is said of a component's pods."""
+    return component.get("extraPodSpec") or (component.get("podTemplate") or {}).get("spec") or {}
 
 
 def _container(component: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -276,7 +318,7 @@ def _gpus(component: Mapping[str, Any], container: Mapping[str, Any]) -> int | N
     """Return the GPUs of one pod."""
     resources = [component.get("resources") or {}, container.get("resources") or {}]
     parts = [part.get(kind) or {} for part in resources for kind in ("limits", "requests")]
-    found = (part.get(name) for part in parts for name in ("gpu", "nvidia.com/gpu"))
+    found = (part.get(name) for part in parts for name in GPU_NAMES)
     return next((int(count) for count in found if count is not None and str(count).isdecimal()), None)
 
 

@@ -38,7 +38,7 @@ class Recipe:
     models: what it calls the model, the best name first. precision: of the weights, where it is said.
     open_path: the flag with the model's path, where that has no value. gpu: its word for the GPU.
     rows: settings that are no worker's. defaults: variables that it leaves open -> what its own programs do
-    then.
+    then. frontends: hosts that route.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Recipe:
     precision: str = ""
     gpu: str = ""
     gpus_per_node: int | None = None
+    frontends: int = 1
     variables: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     defaults: dict[str, Any] = field(default_factory=dict)

@@ -61,6 +61,7 @@ SHAPES = {
     **dict.fromkeys(("roles.*.extra_args", "backend.*_extra_args"), "list"),
     **dict.fromkeys(("name", "model.path", "model.precision", "identity.model.repo", "backend.type"), "text"),
     **dict.fromkeys(("engine.type", "roles.*.engine.type", "resources.gpu_type"), "text"),
+    "frontend.num_additional_frontends": "number",
     **dict.fromkeys(("resources.gpus_per_*", "resources.*_workers", "roles.*.workers"), "number"),
 }
 SIZES = ("gpu_type", "gpus_per_node", "_nodes", "_workers", "gpus_per_")
@@ -289,6 +290,9 @@ class _Reader:
                 self.row("", setting, "kept" if dynamo else "changed", "Dynamo's frontend routes")
             else:
                 self.row("", setting, "set by wideep", "hosts of the inventory group frontend")
+        more = frontend.get("num_additional_frontends")
+        if more is not None and frontend.get("enable_multiple_frontends", True):
+            self.recipe.frontends = 1 + self._count(more, "frontend", "num_additional_frontends")
         if dynamo:
             for other in read_frontend(told["args"], told["env"], self.recipe):
                 self.row("", other, "left out", "of the frontend, which takes flags only")
