@@ -33,6 +33,48 @@ def test_a_wrapper_says_no_less_than_what_it_wraps(name: str) -> None:
     assert read(outside).card["vocabulary"] == 100
 
 
+LAYERS = {**MOE, "num_hidden_layers": 8}
+
+
+@pytest.mark.parametrize(
+    ("config", "dense"),
+    [
+        ({"moe_layer_freq": [0, 0, 1, 1, 1, 1, 1, 1]}, 2),
+        ({"moe_layers": [3, 4, 5, 6, 7]}, 3),
+        ({"moe_layers_enum": "1,2,3,4,5,6,7"}, 1),
+        ({"interleave_moe_layer_step": 2}, 4),
+    ],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
+)
+def test_layers_without_experts_are_counted(config: dict[str, Any], dense: int) -> None:
+    assert read(LAYERS | config).card.get("dense_layers", 0) == dense
+
+
+@pytest.mark.parametrize(
+    ("config", "windows"),
+    [
+        ({"sliding_window": 128}, 8),
+        ({"sliding_window": 128, "use_sliding_window": False}, 0),
+        ({"sliding_window": 128, "sliding_window_pattern": 4}, 6),
+        ({"sliding_window": 128, "hybrid_layer_pattern": [1, 1, 0, 1, 1, 0, 1, 0]}, 5),
+    ],
+    ids=["all", "switched off", "all but each fourth", "listed"],
+)
+def test_layers_with_a_window_are_counted(config: dict[str, Any], windows: int) -> None:
+    assert read(LAYERS | config).card["attention"].get("window", {}).get("layers", 0) == windows
+
+
+def test_states_of_linear_layers() -> None:
+    """Kimi's delta attention, MiniMax' lightning attention; of others nothing is made up."""
+    delta = {"kda_layers": [1, 2, 3, 5, 6, 7], "num_heads": 2, "head_dim": 4, "short_conv_kernel_size": 4}
+    assert read(LAYERS | {"linear_attn_config": delta}).card["attention"]["linear"]["layers"] == 6
+    lightning = read(LAYERS | {"attn_type_list": [0, 0, 0, 1] * 2, "head_dim": 4})
+    assert lightning.card["attention"]["linear"]["layers"] == 6
+    other = read(LAYERS | {"full_attention_interval": 4})
+    assert "linear" not in other.card["attention"]
+    assert any("not known: they count as full attention" in note for note in other.notes)
+
+
 def quantized(**config: Any) -> tuple[str, dict[str, str]]:
     found = read({**MOE, "quantization_config": config}).card
     return found.get("weights", ""), found.get("formats", {})
