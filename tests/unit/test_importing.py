@@ -208,6 +208,11 @@ def test_a_file_that_is_named_twice_counts_once(tmp_path: Path) -> None:
         ("--tp $(nvidia-smi -L)", "what $(nvidia-smi -L) becomes is not known", "write into the script"),
         ("--tp $GPUS", "GPUS has no value", "give --var GPUS=…"),
         (
+            "--tp 8 --model-path $DIR/m",
+            "DIR has no value, and stands behind --model-path",
+            "--model-path DIR",
+        ),
+        (
             "--tp 8 --disaggregation-mode $ROLE",
             "ROLE has no value, and says which role",
             "--role prefill=FILE",
@@ -289,6 +294,43 @@ def test_one_size_of_cuda_graphs_and_a_list(tmp_path: Path, sizes: str, why: str
     inventory = imported(tmp_path, line, gpu="h200-141gb")
     (found,) = [row for row in inventory.rows if row.name == "--cuda-graph-bs"]
     assert why in found.becomes
+
+
+@pytest.mark.parametrize(
+    ("launcher", "path", "left_out"),
+    [
+        ("docker run --rm -it --gpus all -v /data:/models -v /x:/y IMAGE", "/data/q/m", [("-v", "/x:/y")]),
+        (
+            "docker run -v/data/a:/models/q:ro --shm-size=8g -v /b:/models IMAGE",
+            "/data/a/m",
+            [("-v", "/b:/models")],
+        ),
+        ("sudo podman run -e A=b --mount type=bind,src=/d,target=/models IMAGE", "/d/q/m", []),
+        (
+            "srun --container-image=IMAGE --container-mounts /d:/models,/x:/y",
+            "/d/q/m",
+            [("--container-mounts", "/x:/y")],
+        ),
+        ("docker run --gpus all -v cache:/models IMAGE", "/models/q/m", [("-v", "cache:/models")]),
+    ],
+)
+@pytest.mark.parametrize("inside", ["{}", "bash -c '{}'"])
+def test_a_container_has_rows_and_its_model_is_the_hosts(
+    tmp_path: Path, launcher: str, path: str, left_out: list[tuple[str, str]], inside: str
+) -> None:
+    worker = ONE.replace("/data/m", "/models/q/m") + " --tp 8"
+    inventory = imported(tmp_path, f"{launcher} {inside.format(worker)}\n", gpu="h200-141gb")
+    assert inventory.variables["wideep_model_path"] == path
+    assert [row.value for row in inventory.rows if row.name == "image"] == ["IMAGE"]
+    assert [(row.name, row.value) for row in inventory.rows if row.state == "left out"] == left_out
+
+
+def test_a_mount_without_a_value_is_named(tmp_path: Path) -> None:
+    worker = ONE.replace("/data/m", "/models/m") + " --tp 8"
+    line = f"docker run -v $STORE:/models IMAGE {worker}"
+    with pytest.raises(RefusedError, match="STORE has no value, and stands behind -v"):
+        imported(tmp_path, line)
+    assert imported(tmp_path, line, model_path="/m").variables["wideep_model_path"] == "/m"
 
 
 def test_a_router_has_a_row(tmp_path: Path) -> None:

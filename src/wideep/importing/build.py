@@ -140,7 +140,8 @@ def build(
     if benchmark:
         variables["wideep_benchmark_only"] = True
     shared = _shared(recipe, readings, rows)
-    found = model_path or _path(recipe, shared.pop("wideep_model_path", ""), chosen)
+    said = shared.pop("wideep_model_path", "")
+    found = model_path or _path(recipe, said, chosen)
     shared.pop("wideep_model", None)
     variables["wideep_model_path"] = found
     sizes = [_Size(group, readings[group.worker.role]) for group in recipe.groups]

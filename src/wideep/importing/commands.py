@@ -12,6 +12,7 @@ from wideep.engines import ENGINES
 from wideep.engines.importing import Dialect, Gone, Row, Setting, State, Worker, resolve, words_to_settings
 from wideep.hosts.control_plane import OWN_FRONTEND_FLAGS
 from wideep.importing import shell, unset
+from wideep.importing.containers import container_of
 from wideep.importing.source import Group, Lines, Recipe, read_text, refuse, tree_settings
 from wideep.reference.release import find_release
 
@@ -116,6 +117,10 @@ def read_commands(sources: Sequence[tuple[str, Path]], given: Mapping[str, str])
     recipe.name = PurePosixPath(name or path_name or sources[0][1].stem).name
     recipe.engine, recipe.path = first.engine, path_name
     recipe.open_path = open_path(first)
+    if (container := container_of(first.launcher)) and path_name.startswith("/"):
+        recipe.path, mount = container.on_host(path_name)
+        if mount and list(unset.names(recipe.path)):
+            recipe.open_path = Setting(mount.option, recipe.path, first.where)
     said = (first.value("served-model-name"), first.value("model-path", "model"))
     recipe.models = [one for one in said if isinstance(one, str)]
     return recipe
@@ -147,8 +152,8 @@ def _with_trees(
 
 def open_path(one: Started) -> Setting | None:
     """Return the flag with the model's path where that has no value."""
-    found = (setting for setting in one.flags if unset.is_path(setting.name))
-    return next((setting for setting in found if list(unset.names(setting.value))), None)
+    last = [setting for setting in one.flags if unset.is_path(setting.name)][-1:]
+    return next((setting for setting in last if list(unset.names(setting.value))), None)
 
 
 def _text(value: Any) -> str:
@@ -176,14 +181,17 @@ def _started(command: shell.Command, script: shell.Script, path: Path, recipe: R
     found = program_of(words)
     if found is None:
         inner = [word for word in words if " " in word and any(name in word for name in _names())]
-        return [
-            one
-            for word in inner
-            for nested in shell.read(word, command.file, {**script.given, **command.env}).commands
-            for one in _started(
-                replace(nested, env={**command.env, **nested.env}, line=command.line), script, path, recipe
-            )
-        ]
+        found_inside = []
+        for word in inner:
+            before = words[: words.index(word)]
+            handed = dict(command.env) | (dict(_launcher_env(before)) if container_of(before) else {})
+            for nested in shell.read(word, command.file, {**script.given, **handed}).commands:
+                one = replace(nested, env={**handed, **nested.env}, line=command.line)
+                found_inside += [
+                    replace(start, launcher=(*before, *start.launcher))
+                    for start in _started(one, script, path, recipe)
+                ]
+        return found_inside
     if found[0] == "":
         env = [Setting(name, value, where) for name, value in command.env.items()]
         read_frontend(words_to_settings(words[found[2] :], where), env, recipe)
@@ -393,6 +401,7 @@ def _group(started: Sequence[Started], rows: list[Row]) -> Group:
             _differences(first, other, rows)
     if first.launcher and (plain := _launcher(first.launcher)):
         rows.append(Row(first.role, plain, "", "set by wideep", "how hosts start workers", first.where))
+    rows += _of_container(first)
     taken = tuple(gpu for one in heads for gpu in _gpus_taken(one))
     sizes = {len(_gpus_taken(one)) for one in heads}
     worker, *others = (Worker(o.role, o.program, o.flags, o.fields, o.env, o.own) for o in heads)
@@ -418,6 +427,25 @@ def _launcher(words: Sequence[str]) -> str:
         "torchrun",
     }
     return " ".join(PurePosixPath(w).name for w in words if PurePosixPath(w).name in names)
+
+
+def _of_container(first: Started) -> list[Row]:
+    """Return what becomes of the container that a worker runs in."""
+    container = container_of(first.launcher)
+    if container is None:
+        return []
+    rows = []
+    if container.image:
+        becomes = "the release's image, or wideep_image"
+        rows.append(Row(first.role, "image", container.image, "set by wideep", becomes, first.where))
+    _, models = container.on_host(_text(first.value("model-path", "model")) or ".")
+    for mount in container.mounts:
+        state: State = "set by wideep" if mount == models else "left out"
+        becomes = "only the model's directory and wideep's own are mounted"
+        if mount == models:
+            becomes = "wideep_model_path, as the host has it"
+        rows.append(Row(first.role, mount.option, mount.text, state, becomes, first.where))
+    return rows
 
 
 def _gpus_taken(one: Started) -> list[int]:

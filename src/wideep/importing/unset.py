@@ -11,7 +11,7 @@ from wideep.problems import Problem
 
 # A variable, plain or with a complaint for where it is not set; arithmetic; what is not followed at all.
 _PART = re.compile(
-    r"\$\(\((?P<sum>.*?)\)\)|\$\{?(?P<name>[A-Za-z_]\w*|\d)(?(name)(?=\}|:?[?]|[^\w:#%/^,\[@-]|$))"
+    r"\$\(\((?P<sum>.*?)\)\)|\$(?P<plain>[A-Za-z_]\w*|\d)|\$\{(?P<name>[A-Za-z_]\w*|\d)(?=\}|:?[?])"
     r"|(?P<other>\$\([^)]*\)?|\$\{[^}]*\}?|`[^`]*`?)",
     re.DOTALL,
 )
@@ -26,7 +26,7 @@ def names(value: Any) -> Iterator[str]:
             if match["sum"] is not None:
                 yield from re.findall(r"[A-Za-z_]\w*", match["sum"])
             else:
-                yield match["name"] or match["other"]
+                yield match["plain"] or match["name"] or match["other"]
 
 
 def remedy(name: str, *more: str) -> str:
