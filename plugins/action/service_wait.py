@@ -45,6 +45,10 @@ class ActionModule(Action):
             result = ask(0.0, LOG_LINES)
             if result.get("healthy", True):
                 return result  # it came up in this very moment
+            # Between two ends it runs for a moment, which takes none of them back.
+            ends = {x["name"]: x["exits"] for x in late}
+            for service in result["services"]:
+                service["exits"] = max(service["exits"], ends.get(service["name"], 0))
             # Without the services themselves: the message says all that matters, once.
             return {"failed": True, "msg": failure_message(host, result["services"], waited, deadlines)}
 
