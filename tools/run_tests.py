@@ -105,9 +105,22 @@ SUITES = (
     ),
     Suite(
         "unit",
-        ((*PYTEST, "tests/unit", "--cov=wideep", "--cov-report=term:skip-covered", "--cov-fail-under=95"),),
+        ((*PYTEST, "tests/unit", "--cov=wideep", "--cov-report=term:skip-covered", "--cov-fail-under=96"),),
     ),
-    Suite("integration", ((*PYTEST, "tests/integration"),), uses=frozenset({"integration"})),
+    Suite(
+        "integration",
+        (
+            (
+                *PYTEST,
+                "tests/integration",
+                "--cov",
+                "--cov-config=tests/integration/coverage.ini",
+                "--cov-report=term:skip-covered",
+                "--cov-fail-under=85",
+            ),
+        ),
+        uses=frozenset({"integration"}),
+    ),
     Suite(
         "cluster",
         (
