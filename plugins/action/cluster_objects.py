@@ -12,7 +12,8 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Contro
 
 from wideep.cluster import downloads, graphs, objects
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.kubernetes.names import GRAPHS, GROUP, env_secret
+from wideep.kubernetes.manifests import KIND
+from wideep.kubernetes.names import GROUP, env_secret
 from wideep.problems import describe
 from wideep.published import Published
 
@@ -58,11 +59,10 @@ class ActionModule(ControllerAction):
         # Applied by cluster_secrets, whose values are not in the plan.
         env = {"kind": "Secret", "metadata": {"name": env_secret(plan.deployment)}}
         applied = [*model, *graph, *([env] if plan.settings.secrets_env else [])]
-        known = cluster.get(f"/apis/{GROUP}/{plan.settings.graph_api}") or {}
         return {
             "namespace": objects.namespace(plan.namespace, plan.settings.kubernetes),
             "namespace_exists": there,
-            "graph_known": any(r["name"] == GRAPHS for r in known.get("resources", ())),
+            "graph_known": cluster.serves(f"{GROUP}/{plan.settings.graph_api}", KIND),
             "model": downloads.needed(cluster, model),
             "obsolete": downloads.obsolete(cluster, model) if there else [],
             "graph": graph,

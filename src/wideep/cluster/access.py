@@ -10,6 +10,8 @@ from typing import Any
 from wideep.kubernetes.names import FIELD_MANAGER, MANAGED
 
 TIMEOUT_S = 15
+# Of metadata the server's own, different with every write.
+OF_SERVER = ("resourceVersion", "managedFields", "uid", "creationTimestamp")
 
 
 class ClusterError(Exception):
@@ -113,6 +115,11 @@ class Cluster:
         found = self.get(path, **({"labelSelector": selector} if selector else {}))
         return list(found["items"]) if found else []
 
+    def serves(self, version: str, kind: str) -> bool:
+        """Return whether the cluster knows a kind. version: `<group>/<version>`."""
+        known = self.get(f"/apis/{version}") or {}
+        return any(resource["kind"] == kind for resource in known.get("resources", ()))
+
     def everything(self, namespace: str, but: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (kind, object) for all that a namespace holds. but: kinds that are not asked for.
 
@@ -136,16 +143,15 @@ class Cluster:
     def apply(self, path: str, item: Mapping[str, Any], *, dry_run: bool = False) -> bool:
         """Apply an object on the server's side; return whether that changed it (or would)."""
         before = self.get(path) or {}
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
-        after = json.loads(self._call("PATCH", path, query, dict(item), "application/apply-patch+yaml"))
+        after = self.applied(path, item, dry_run=dry_run)
         for state in (before, after):
-            for name in ("resourceVersion", "managedFields", "uid", "creationTimestamp"):
+            for name in OF_SERVER:
                 state.get("metadata", {}).pop(name, None)
-        return bool(before != after)
+        return before != after
 
-    def applied(self, path: str, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what an object would be after it was applied on the server's side. Changes nothing."""
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"}
+    def applied(self, path: str, item: Mapping[str, Any], *, dry_run: bool = True) -> dict[str, Any]:
+        """Apply an object on the server's side; return what it is, or in a dry run what it would be."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
         return dict(json.loads(self._call("PATCH", path, query, dict(item), "application/apply-patch+yaml")))
 
     def patch(self, path: str, change: Mapping[str, Any]) -> dict[str, Any]:

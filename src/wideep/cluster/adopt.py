@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from wideep.cluster.access import Cluster, is_ours
+from wideep.cluster.access import OF_SERVER, Cluster, is_ours
 from wideep.cluster.objects import path_of
 from wideep.kubernetes.names import FIELD_MANAGER
 
@@ -23,8 +23,6 @@ Object = dict[str, Any]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Who writes for people: client-side and server-side apply, `kubectl edit` and `create`, Helm.
 PEOPLE = frozenset({"kubectl", "kubectl-client-side-apply", "kubectl-edit", "kubectl-create", "helm"})
-# The server's own, or different with every write.
-HIDDEN = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def _plain(item: Mapping[str, Any]) -> Object:
     made = copy.deepcopy(dict(item))
     made.pop("status", None)
-    for name in HIDDEN:
+    for name in (*OF_SERVER, "generation"):
         made["metadata"].pop(name, None)
     annotations = made["metadata"].get("annotations") or {}
     annotations.pop(LAST_APPLIED, None)

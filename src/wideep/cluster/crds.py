@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.cluster.helm import NAME
+from wideep.cluster.helm import NAME, documents
 from wideep.kubernetes.names import FIELD_MANAGER
 
 FOLDER = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -29,7 +29,7 @@ def of_chart(rendered: str, *, once: bool) -> dict[str, str]:
     once: only those that Helm does not look after (of the chart's folders `crds/`).
     """
     found, source = {}, ""
-    for text in re.split(r"^---[ \t]*$", rendered, flags=re.MULTILINE):
+    for text in documents(rendered):
         # A file may hold several, under one head.
         source = said[1] if (said := SOURCE.search(text)) else source
         helms = "/templates/" in source

@@ -10,6 +10,8 @@ from typing import Any
 
 from wideep.cluster.access import Cluster
 from wideep.cluster.objects import path_of
+from wideep.cluster.rollout import statuses
+from wideep.kubernetes.manifests import KIND
 from wideep.kubernetes.names import ENABLE_GROVE, FIELD_MANAGER
 from wideep.problems import Problem
 
@@ -20,9 +22,9 @@ def unchangeable(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[P
     """Return what graphs that are there do not let the new ones change."""
     problems = []
     for item in items:
-        there = cluster.get(path_of(item)) if item["kind"] == "DynamoGraphDeployment" else None
+        there = cluster.get(path_of(item)) if item["kind"] == KIND else None
         if there:
-            where = f"DynamoGraphDeployment {item['metadata']['name']}"
+            where = f"{KIND} {item['metadata']['name']}"
             found = _api(there, item) or _orchestrator(there, item)
             problems += [Problem(message, where, remedy) for message, remedy in found]
     return problems
@@ -46,11 +48,7 @@ def _api(there: Mapping[str, Any], item: Mapping[str, Any]) -> list[tuple[str, s
 def _orchestrator(there: Mapping[str, Any], item: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Judge what makes the pods: where a graph does not say it, its status does."""
     wanted = item["metadata"]["annotations"][ENABLE_GROVE] == "true"
-    status = there.get("status") or {}
-    kinds = {
-        str(part.get("componentKind", ""))
-        for part in (status.get("services") or status.get("components") or {}).values()
-    } - {""}
+    kinds = {str(part.get("componentKind", "")) for part in statuses(there).values()} - {""}
     said = (there["metadata"].get("annotations") or {}).get(ENABLE_GROVE)
     grove = said != "false" if said else any(kind.startswith("PodClique") for kind in kinds)
     if grove == wanted or not (said or kinds):

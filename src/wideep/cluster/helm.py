@@ -86,10 +86,15 @@ def rendered(cluster: Cluster, platform: Platform, values: Mapping[str, Any]) ->
     return "", Problem(said, "release", "correct platform_values, or name another chart")
 
 
+def documents(rendered: str) -> list[str]:
+    """Return the texts of the documents in what Helm renders."""
+    return re.split(r"^---[ \t]*$", rendered, flags=re.MULTILINE)
+
+
 def named(rendered: str, kind: str) -> set[str]:
     """Return the names of a kind's objects in what Helm renders, its hooks among them."""
     found = set()
-    for text in re.split(r"^---[ \t]*$", rendered, flags=re.MULTILINE):
+    for text in documents(rendered):
         name = NAME.search(text)
         if name and re.search(rf"^kind: *[\"']?{kind}\b", text, re.MULTILINE):
             found.add(name[1])

@@ -16,6 +16,7 @@ from wideep.cluster.watch import OPERATOR_LABEL
 from wideep.inventory.kubernetes import KubernetesSettings
 from wideep.inventory.secrets import Secrets
 from wideep.kubernetes.check import GPU
+from wideep.kubernetes.manifests import KIND as GRAPH
 from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP
 from wideep.preflight.model import Check, Report, Status
 from wideep.problems import Problem
@@ -23,7 +24,6 @@ from wideep.published import Published
 from wideep.reference.release import find_release
 
 HOST = "cluster"
-GRAPH = "DynamoGraphDeployment"
 # The chart's own prerequisite.
 KUBERNETES = (1, 30)
 # What has to be there for each orchestrator: CRD -> whose it is.
@@ -383,13 +383,8 @@ def _kinds(case: _Case, checks: _Checks) -> None:
 
 def _missing(case: _Case) -> list[tuple[str, str]]:
     """Return the kinds and versions beside the graph that the cluster does not serve."""
-
-    def served(kind: str, version: str) -> bool:
-        found = (case.cluster.get(f"/apis/{version}") or {}).get("resources", ())
-        return any(resource["kind"] == kind for resource in found)
-
     used = sorted({(item["kind"], item["apiVersion"]) for item in _beside(case)})
-    return [each for each in used if not served(*each)]
+    return [(kind, version) for kind, version in used if not case.cluster.serves(version, kind)]
 
 
 def _namespace(case: _Case, checks: _Checks) -> None:
@@ -561,8 +556,7 @@ def _dry_run(case: _Case, checks: _Checks) -> None:
 
 def _judges_graphs(case: _Case) -> bool:
     """Whether the server can judge a graph: it knows the kind, and there is an operator for its webhooks."""
-    known = case.cluster.get(f"/apis/{GROUP}/{case.plan.settings.graph_api}") or {}
-    if all(resource["name"] != GRAPHS for resource in known.get("resources", ())):
+    if not case.cluster.serves(f"{GROUP}/{case.plan.settings.graph_api}", GRAPH):
         return False
     try:
         return bool(_operators(case))

@@ -41,6 +41,13 @@ def components(graph: Object) -> Iterator[tuple[str, Any]]:
         yield component["name"], component
 
 
+def statuses(graph: Object) -> Mapping[str, Any]:
+    """Return component -> what the operator says of it, in either version of the API."""
+    status = graph.get("status") or {}
+    parts: Mapping[str, Any] = status.get("services") or status.get("components") or {}
+    return parts
+
+
 def pod_metadata(component: Object) -> dict[str, Any]:
     """Return labels and annotations of a component's pods; it is that of the component where there is one."""
     if "podTemplate" in component:
@@ -103,8 +110,7 @@ def lacks(graph: Object, pods: Sequence[Object]) -> list[str]:
 
 def counts(graph: Object) -> str:
     """Return the operator's counts of ready replicas. A scaling group of Grove has available ones only."""
-    status, wanted = graph.get("status") or {}, dict(components(graph))
-    parts = status.get("services") or status.get("components") or {}
+    parts, wanted = statuses(graph), dict(components(graph))
     found = []
     for name in (*wanted, *(name for name in parts if name not in wanted)):
         own = parts.get(name) or {}
@@ -119,9 +125,7 @@ def runtime_namespaces(graph: Object) -> dict[str, str]:
 
     Workers may have one that changes with their generation.
     """
-    status = graph.get("status") or {}
-    parts = status.get("services") or status.get("components") or {}
-    found = {name: str(own.get("runtimeNamespace") or "") for name, own in parts.items()}
+    found = {name: str(own.get("runtimeNamespace") or "") for name, own in statuses(graph).items()}
     return {name: namespace for name, namespace in found.items() if namespace}
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wideep.cluster import rollout
 from wideep.cluster.access import Cluster, RefusedByServerError, labels_of
+from wideep.kubernetes.manifests import KIND
 from wideep.kubernetes.names import GRAPH_LABEL, GRAPHS, GROUP, ROLE
 from wideep.kubernetes.site import HTTP_PORT
 from wideep.published import Published
@@ -197,8 +198,7 @@ def operator(cluster: Cluster, namespace: str, version: str, release: str) -> Lo
     crd = cluster.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GRAPHS}.{GROUP}")
     established = crd is not None and condition(crd, "Established").get("status") == "True"
     # The API knows the kind a moment after the CRD is established.
-    resources = cluster.get(f"/apis/{GROUP}/{version}") if established else None
-    served = any(r["name"] == GRAPHS for r in (resources or {}).get("resources", ()))
+    served = established and cluster.serves(f"{GROUP}/{version}", KIND)
     pods = platform_pods(cluster, namespace, found)
     others = f" {' and '.join(behind)} not available," if behind else ""
     line = (

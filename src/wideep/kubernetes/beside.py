@@ -11,7 +11,7 @@ from typing import Any
 
 from wideep.deployment.model import Deployment, Pool
 from wideep.inventory.kubernetes import CHANNEL
-from wideep.kubernetes.names import DEPLOYMENT, INSTANCE, POOL, ROLE
+from wideep.kubernetes.names import DEPLOYMENT, POOL, ROLE, common_labels
 from wideep.kubernetes.site import HTTP_PORT, SYSTEM_PORT
 from wideep.problems import Problem
 from wideep.reference.hardware import find_gpu
@@ -238,8 +238,9 @@ def _check_budgets(deployment: Deployment) -> Iterator[Problem]:
 
 
 def _made(deployment: Deployment, version: str, kind: str, name: str, spec: Object, **more: Any) -> Object:
-    labels = {"app.kubernetes.io/name": "wideep", INSTANCE: deployment.settings.deployment}
-    metadata = {"name": name, "namespace": deployment.settings.kubernetes.namespace, "labels": labels}
+    settings = deployment.settings
+    labels = common_labels(settings.deployment)
+    metadata = {"name": name, "namespace": settings.kubernetes.namespace, "labels": labels}
     return {"apiVersion": version, "kind": kind, "metadata": metadata | more, "spec": spec}
 
 

@@ -32,6 +32,7 @@ from wideep.kubernetes.names import (
     REVISION,
     ROLE,
     TARGET,
+    common_labels,
     env_secret,
 )
 from wideep.kubernetes.site import CONFIG_PATH, HOST_ENV, HTTP_PORT, SYSTEM_PORT, PodSite
@@ -146,12 +147,7 @@ class _Writer:
     # ---- what all objects share ------------------------------------------------------------------
 
     def labels(self, component: str) -> dict[str, str]:
-        """Return common labels. Not managed-by: the playbooks add it (objects.marked) to what is theirs."""
-        return {
-            "app.kubernetes.io/name": "wideep",
-            "app.kubernetes.io/instance": self.settings.deployment,
-            "app.kubernetes.io/component": component,
-        }
+        return common_labels(self.settings.deployment) | {"app.kubernetes.io/component": component}
 
     def place(self, part: Component) -> dict[str, str]:
         """Return the labels by which pods stand apart.

@@ -33,6 +33,11 @@ REPOSITORY, REVISION = "wideep.dynamo/repository", "wideep.dynamo/revision"
 TARGET = "wideep.dynamo/directory"
 
 
+def common_labels(deployment: str) -> dict[str, str]:
+    """Return the labels of all objects. Not managed-by: the playbooks add it to what is theirs."""
+    return {"app.kubernetes.io/name": "wideep", INSTANCE: deployment}
+
+
 def env_secret(deployment: str) -> str:
     """Return the name of the Secret that holds `secrets_env` of a deployment."""
     return f"{deployment}-env"
