@@ -1,0 +1,1 @@
+"""A change: what runs on hosts, what of it differs from the plan."""

@@ -1,0 +1,112 @@
+"""What was seen of a host, typed: module host_look makes it there, in one call, `read` reads it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter
+
+# States of a service whose processes are there, healthy or not.
+RUNS = frozenset({"running", "starting", "stopping", "orphaned"})
+
+
+@dataclass(frozen=True)
+class ServiceLook:
+    """One service of a host, planned or configured.
+
+    gang: of a worker, its replica, such as decode-1; rank, ranks: its own, and the hosts of all, in order.
+    port: its lowest. state: as of module service_info. healthy: None where it does not run.
+    planned, configured, running: digests of the plan's launch, of the launch.json, and of what the process
+    was started with (secrets included: it equals no other), '' for none. starts: what service_state would
+    do, '' for nothing. differs: all that would change, in words. before: the launch.json, where another one
+    is planned.
+    """
+
+    name: str
+    component: str
+    state: str
+    gang: str = ""
+    rank: int = 0
+    ranks: tuple[str, ...] = ()
+    port: int = 0
+    pid: int = 0
+    healthy: bool | None = None
+    health_detail: str = ""
+    planned: str = ""
+    configured: str = ""
+    running: str = ""
+    starts: str = ""
+    differs: tuple[str, ...] = ()
+    before: dict[str, Any] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether a process of it is there."""
+        return self.state in RUNS
+
+    @property
+    def restarts(self) -> bool:
+        """Whether what runs would be interrupted."""
+        return self.runs and bool(self.starts)
+
+
+@dataclass(frozen=True)
+class HostLook:
+    """One host. services: those of the plan. unplanned: what is there beside them, of this deployment.
+
+    other: what else would change, in words: the runtime, secrets, the model. strays: processes of the
+    deployment that nothing supervises. reachable: else error says why, and nothing else is known. rows: what
+    module service_info says of all of its services.
+    """
+
+    name: str
+    reachable: bool = True
+    services: tuple[ServiceLook, ...] = ()
+    unplanned: tuple[ServiceLook, ...] = ()
+    other: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+    error: str = ""
+    manager: str = ""
+    rows: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, ServiceLook]:
+        """Return the services of the plan by their names."""
+        return {service.name: service for service in self.services}
+
+    @property
+    def new(self) -> bool:
+        """Whether nothing of the deployment is there yet."""
+        return self.reachable and not any(one.configured for one in (*self.services, *self.unplanned))
+
+    @property
+    def differs(self) -> bool:
+        """Whether a run would change something there."""
+        changed = any(one.differs or one.starts for one in self.services)
+        return self.reachable and bool(changed or self.unplanned or self.other or self.strays)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a run has nothing to do there: all is as planned, and works."""
+        return self.reachable and not self.differs and all(one.healthy for one in self.services)
+
+
+_FORM = TypeAdapter(HostLook)
+
+
+def read(results: Mapping[str, Mapping[str, Any]]) -> dict[str, HostLook]:
+    """Return the looks at hosts, by what module host_look said of each; a host it could not ask is away.
+
+    Raises:
+        pydantic.ValidationError: the words of a host are not of this version.
+    """
+    return {name: _read(name, result) for name, result in results.items()}
+
+
+def _read(name: str, result: Mapping[str, Any]) -> HostLook:
+    if "look" not in result:
+        return HostLook(name, reachable=False, error=str(result.get("msg", "it was not asked")))
+    return _FORM.validate_python({**result["look"], "name": name})
