@@ -28,10 +28,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import proof as one
 import several_gpus as several
-from proof import HERE, MODELS, Proof, StepError, end_group
 from several_gpus import Several, by_process, count, lines_of, used
+
+import proof as one
+from proof import HERE, MODELS, Proof, StepError, end_group
 
 STEPS: one.Steps = {name: one.STEPS[name] for name in ("machine", "preflight")}
 FP8 = "deepseek_v3_small_fp8"
