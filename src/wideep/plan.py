@@ -11,7 +11,7 @@ from wideep import published
 from wideep.deployment import tls
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
-from wideep.deployment.model import Deployment, Host, Pool
+from wideep.deployment.model import Deployment, Host, Kept, Pool
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
@@ -156,7 +156,11 @@ def site_of(deployment: Deployment, host: Host) -> Site:
     return (PodSite if deployment.settings.on_kubernetes else Site)(deployment, host)
 
 
-def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Plan:
+def make_plan(
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    kept: Sequence[Kept] = (),
+) -> Plan:
     """Build the deployment, let the engine and the catalogues judge it, and make every launch.
 
     Args: see `wideep.deployment.build.examine`.
@@ -164,7 +168,7 @@ def make_plan(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[s
     Raises:
         RefusedError: with every problem found.
     """
-    deployment, problems = examine(groups, hosts)
+    deployment, problems = examine(groups, hosts, kept)
     if deployment is None:
         raise RefusedError(errors(problems))
     problems += control_plane.check(deployment)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from wideep.changes.look import HostLook, ServiceLook, read
+from wideep.changes.look import HostLook, ServiceLook, kept, read
+from wideep.deployment.model import Kept
 
 
 def test_a_look_is_read_from_the_modules_words() -> None:
@@ -59,3 +60,36 @@ def test_only_what_runs_is_interrupted() -> None:
     assert HostLook("d1", services=(down,)).differs
     assert not down.restarts
     assert ServiceLook("decode-1", "worker", "starting", starts="restarted: its configuration").restarts
+
+
+def _rank(gang: str, rank: int, *ranks: str, port: int = 22000) -> ServiceLook:
+    name = gang if len(ranks) == 1 else f"{gang}-rank-{rank}"
+    return ServiceLook(
+        name, "worker", "stopped", gang=gang, rank=rank, ranks=ranks, port=port, configured="a"
+    )
+
+
+def test_hosts_say_which_replicas_they_have() -> None:
+    looks = {
+        "d1": HostLook("d1", services=(_rank("decode-0", 0, "d1"), _rank("decode-5", 0, "d1", port=22100))),
+        "d2": HostLook("d2", unplanned=(_rank("decode-3", 1, "d3", "d2", port=0),)),
+        "d3": HostLook("d3", reachable=False),
+        # Planned, and not there.
+        "d4": HostLook("d4", services=(ServiceLook("decode-9", "worker", "absent", gang="decode-9"),)),
+    }
+    assert set(kept(looks)) == {
+        Kept("decode-0", ("d1",), 22000),
+        Kept("decode-5", ("d1",), 22100),
+        Kept("decode-3", ("d3", "d2"), 0),
+    }
+
+
+def test_of_two_words_about_a_replica_the_one_of_more_hosts_comes_first() -> None:
+    old, new = ("d1", "d2"), ("d1", "d3")
+    looks = {
+        "d1": HostLook("d1", unplanned=(_rank("decode-0", 0, *new),)),
+        "d3": HostLook("d3", unplanned=(_rank("decode-0", 1, *new),)),
+        "d2": HostLook("d2", unplanned=(_rank("decode-0", 1, *old),)),
+    }
+    for order in (looks, dict(reversed(looks.items()))):
+        assert [one.hosts for one in kept(order)] == [new, old]

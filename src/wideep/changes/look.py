@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from wideep.deployment.model import Kept
+
 # States of a service whose processes are there, healthy or not.
 RUNS = frozenset({"running", "starting", "stopping", "orphaned"})
 
@@ -104,6 +106,20 @@ def read(results: Mapping[str, Mapping[str, Any]]) -> dict[str, HostLook]:
         pydantic.ValidationError: the words of a host are not of this version.
     """
     return {name: _read(name, result) for name, result in results.items()}
+
+
+def kept(looks: Mapping[str, HostLook]) -> tuple[Kept, ...]:
+    """Return the replicas that hosts say they have; what most of its hosts say comes first.
+
+    A rank names the hosts of all: a replica with a host that is away is known from the others.
+    """
+    said: dict[tuple[str, tuple[str, ...]], dict[int, ServiceLook]] = {}
+    for name, look in looks.items():
+        for one in (*look.services, *look.unplanned):
+            if one.configured and one.gang and name in one.ranks:
+                said.setdefault((one.gang, one.ranks), {})[one.rank] = one
+    most_first = sorted(said.items(), key=lambda item: -len(item[1]))
+    return tuple(Kept(gang, ranks, ranked[min(ranked)].port) for (gang, ranks), ranked in most_first)
 
 
 def _read(name: str, result: Mapping[str, Any]) -> HostLook:

@@ -2,11 +2,13 @@
 
 Invariants (property-tested in tests/unit/test_topology.py): every GPU belongs to at most one replica (of
 each pool, with `wideep_share_gpus`); a replica's ranks are 0…n-1; no two listeners share a host and port;
-hosts appended to a group move no rank.
+hosts appended to a group move no rank. With what hosts have already (`kept`), hosts added or removed anywhere
+move none of a replica whose own hosts stay (tests/unit/test_kept.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -19,6 +21,7 @@ from wideep.deployment.model import (
     PORTS_PER_WORKER,
     Deployment,
     Host,
+    Kept,
     Node,
     Pool,
     Replica,
@@ -52,20 +55,26 @@ CLUSTER = "kubernetes"
 GROUPS = ("control", "frontend", CLUSTER, *POOLS)
 
 
-def build(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> Deployment:
+def build(
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    kept: Sequence[Kept] = (),
+) -> Deployment:
     """Build the deployment; arguments as for `examine`.
 
     Raises:
         RefusedError: with every problem found.
     """
-    deployment, problems = examine(groups, hosts)
+    deployment, problems = examine(groups, hosts, kept)
     raise_errors(problems)
     assert deployment is not None
     return deployment
 
 
 def examine(
-    groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    kept: Sequence[Kept] = (),
 ) -> tuple[Deployment | None, list[Problem]]:
     """Build and check the deployment.
 
@@ -73,6 +82,8 @@ def examine(
         groups: inventory group -> host names in inventory order (`control`, `frontend`, `prefill`, `decode`,
             `aggregated`; others are ignored).
         hosts: host name -> its variables as set in the inventory (role defaults are added here).
+        kept: replicas that hosts have; the first of two that want the same place has it. Nothing: replicas
+            are numbered in inventory order.
 
     Returns:
         The deployment and every problem found. It is None where variables do not parse; where there is an
@@ -115,7 +126,8 @@ def examine(
             nodes = [machines[name] for name in members[pool]]
             base = settings.worker_port_base + settings.port_offset + position * PORTS_PER_POOL
             mine = dict.fromkeys(machines, 0) if settings.share_gpus else used
-            made, found = _cut(pool, settings.pools.get(pool, PoolSettings()), nodes, base, mine)
+            own_settings = settings.pools.get(pool, PoolSettings())
+            made, found = _cut(pool, own_settings, nodes, base, mine, kept)
             pools.append(made)
             problems += found
             if settings.share_gpus:
@@ -425,10 +437,19 @@ def _duplicates(machines: Sequence[Host]) -> list[Problem]:
     return problems
 
 
-def _cut(
-    pool: PoolName, settings: PoolSettings, hosts: Sequence[Host], port_base: int, used: dict[str, int]
+def _cut(  # noqa: PLR0917
+    pool: PoolName,
+    settings: PoolSettings,
+    hosts: Sequence[Host],
+    port_base: int,
+    used: dict[str, int],
+    kept: Sequence[Kept] = (),
 ) -> tuple[Pool, list[Problem]]:
-    """Cut a pool's hosts, in inventory order, into replicas; `used` counts the GPUs taken on each host."""
+    """Cut a pool's hosts into replicas; `used` counts the GPUs taken on each host.
+
+    What is kept stays; the places that are left become replicas in inventory order, with the lowest numbers
+    that are free.
+    """
     problems = []
     where = f"wideep_pools.{pool}"
     width = settings.nodes_per_replica
@@ -440,19 +461,22 @@ def _cut(
                 "set either nodes_per_replica or replicas_per_node to 1",
             )
         )
-    if len(hosts) % width:
-        full = len(hosts) // width * width
-        left = [h.name for h in hosts[full:]]
+    slots = 1 if width > 1 else settings.replicas_per_node
+    places = _stay(pool, width, slots, [host.name for host in hosts], port_base, kept)
+    taken = {(host, slot) for members, slot in places.values() for host in members}
+    free = [host.name for host in hosts if any((host.name, slot) not in taken for slot in range(slots))]
+    if len(free) % width:
+        left = free[len(free) // width * width :]
+        together = f", beside {len(places)} that stay" if places else ""
         problems.append(
             Problem(
-                f"{len(hosts)} hosts do not divide into replicas of {width}: {', '.join(left)} left over",
+                f"{len(hosts)} hosts do not divide into replicas of {width}{together}:"
+                f" {', '.join(left)} left over",
                 f"{where}.nodes_per_replica",
                 f"add {width - len(left)} hosts to the group {pool}, remove {len(left)},"
                 " or change nodes_per_replica",
             )
         )
-    slots = 1 if width > 1 else settings.replicas_per_node
-    replicas: list[Replica] = []
     most = len(hosts) // width * slots
     wanted = most if settings.replicas is None else settings.replicas
     if wanted > most:
@@ -463,18 +487,43 @@ def _cut(
                 f"add hosts to the group {pool}, or set replicas to {most} or less",
             )
         )
-    for start in range(0, len(hosts) // width * width, width):
-        for slot in range(min(slots, wanted - len(replicas))):
-            nodes = []
-            for rank, host in enumerate(hosts[start : start + width]):
-                size = settings.gpus_per_node or host.gpus // slots
-                first = used[host.name]
-                used[host.name] += size
-                nodes.append(
-                    Node(host, rank, tuple(range(first, first + size)), port_base + slot * PORTS_PER_WORKER)
+    for index in sorted(places, reverse=True)[: max(0, len(places) - wanted)]:
+        del places[index]
+    numbers = (number for number in itertools.count() if number not in places)
+    new: dict[int, tuple[tuple[str, ...], int]] = {}
+    for start in range(0, len(free) // width * width, width):
+        members = tuple(free[start : start + width])
+        for slot in range(slots):
+            if len(places) + len(new) < wanted and (members[0], slot) not in taken:
+                new[next(numbers)] = members, slot
+    places |= new
+    machines = {host.name: host for host in hosts}
+    size = {host.name: settings.gpus_per_node or host.gpus // slots for host in hosts}
+    replicas = tuple(
+        Replica(
+            pool,
+            index,
+            tuple(
+                Node(
+                    machines[name],
+                    rank,
+                    tuple(range(first, first + size[name])),
+                    port_base + slot * PORTS_PER_WORKER,
                 )
-            replicas.append(Replica(pool, len(replicas), tuple(nodes)))
-    idle = [h.name for h in hosts[-(-wanted // slots) * width : len(hosts) // width * width]]
+                for rank, name in enumerate(members)
+                for first in [used[name] + slot * size[name]]
+            ),
+        )
+        for index, (members, slot) in sorted(places.items())
+    )
+    highest: dict[str, int] = {}
+    for members, slot in places.values():
+        highest |= {name: max(slot, highest.get(name, 0)) for name in members}
+    for name, slot in highest.items():
+        used[name] += (slot + 1) * size[name]
+    # Those that do not divide are told of above.
+    idle = [name for name in machines if name not in highest]
+    idle = idle[: len(idle) // width * width]
     if idle:
         problems.append(
             Problem(
@@ -484,7 +533,31 @@ def _cut(
                 "warning",
             )
         )
-    return Pool(pool, settings, tuple(replicas)), problems
+    return Pool(pool, settings, replicas), problems
+
+
+def _stay(  # noqa: PLR0917
+    pool: PoolName, width: int, slots: int, hosts: Sequence[str], port_base: int, kept: Sequence[Kept]
+) -> dict[int, tuple[tuple[str, ...], int]]:
+    """Return what stays of a pool: number -> its hosts in rank order, and its slot on them."""
+    there = set(hosts)
+    mine = [
+        one
+        for one in kept
+        if one.name == f"{pool}-{one.index}" and len(one.hosts) == width == len(there & {*one.hosts})
+    ]
+    places: dict[int, tuple[tuple[str, ...], int]] = {}
+    taken: set[tuple[str, int]] = set()
+    for one in mine:
+        slot = (one.port - port_base) // PORTS_PER_WORKER if width == 1 else 0
+        if not 0 <= slot < PORTS_PER_POOL // PORTS_PER_WORKER:
+            # The pool's ports are others now: their order on the host tells.
+            slot = sum(other.hosts == one.hosts and other.port < one.port for other in mine)
+        wanted = {(host, slot) for host in one.hosts}
+        if slot < slots and one.index not in places and not wanted & taken:
+            places[one.index] = one.hosts, slot
+            taken |= wanted
+    return places
 
 
 def _check_gpus(

@@ -115,6 +115,21 @@ class Replica:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A replica that its hosts have already, and keep. hosts: by name, in rank order. port: its lowest."""
+
+    name: str
+    hosts: tuple[str, ...]
+    port: int = 0
+
+    @property
+    def index(self) -> int:
+        """Return the number in its name; -1 where that has none."""
+        number = self.name.rpartition("-")[2]
+        return int(number) if number.isdecimal() else -1
+
+
+@dataclass(frozen=True)
 class Pool:
     """All replicas of one role."""
 
