@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Prove DeepEP, and what came after the first runs, on two GPUs of one host.
+"""Prove DeepEP, and what came after the first runs, on two or four GPUs of one host.
 
 On the machine, in a checkout:
 
     tools/gpu_proof/wide_ep.py --results DIR [--steps machine,preflight,…] [--engine-python PATH]
 
 As several_gpus.py. `all_to_all` deploys every way of handing over tokens beside each other on the same GPUs
-(one port offset and one state directory each), then loads them in turn; `kill_rank` kills one rank of one of
-them (PROOF_WAYS=none,auto chooses). `halves` has prefill on one half of the GPUs and decode on the other;
+(one port offset and one state directory each), then loads them in turn (PROOF_WAYS=none,auto chooses). Of the
+same, `placement` records which experts are used, starts one more with copies placed by that, and compares;
+`kill_rank` kills one rank. `halves` has prefill on one half of the GPUs and decode on the other;
 `kill_…` and `same_id` use it.
 `whole_memory` deploys what is compared with the plan's arithmetic. `two_workers` changes one option of two
 workers under load.
@@ -19,10 +20,12 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +43,7 @@ FP8 = "deepseek_v3_small_fp8"
 COMPILED_LATE = {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false", "SGLANG_DG_USE_NVRTC": "1"}
 # Others take memory of the same GPUs while one starts.
 UNEQUAL = {"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK": "false"}
-EPLB = {"enabled": True, "redundant_experts": 8, "rebalance_iterations": 100}
+EPLB: dict[str, Any] = {"enabled": True, "redundant_experts": 8, "rebalance_iterations": 100}
 DEEPEP: dict[str, Any] = {"a2a_backend": "deepep"}
 MTP = {"algorithm": "mtp", "steps": 1, "topk": 1, "draft_tokens": 2}
 # Name -> options, and other variables.
@@ -57,8 +60,14 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eplb": (LOW_LATENCY, {"wideep_eplb": EPLB}),
     # Normal in prefill, low latency in decode, both over all GPUs; the KV cache goes by NIXL.
     "pools": (DEEPEP, {"wideep_share_gpus": True, "wideep_aggregated": False}),
+    # The same, each on one half.
+    "split": (DEEPEP, {"wideep_aggregated": False}),
+    "overlap": (DEEPEP | {"deepep_mode": "auto", "two_batch_overlap": True}, {}),
     "mtp": (DEEPEP | {"deepep_mode": "auto", "speculative": MTP}, {}),
 }
+# What shows which experts are used; Dynamo hands on the engine's own routes by name.
+RECORDED = "low-latency"
+ROUTES = [f"{word}_expert_distribution_record" for word in ("start", "stop", "dump")]
 if chosen := os.environ.get("PROOF_WAYS"):
     WAYS = {name: WAYS[name] for name in chosen.split(",")}
 # So many of them find room on a GPU of 80 GB. The cache is small; the share is of what is free at the start.
@@ -170,11 +179,15 @@ def deployed(proof: Wide, options: dict[str, Any], variables: dict[str, Any]) ->
     begin = time.monotonic()
     try:
         options = SHARED | {"moe_runner_backend": "deep_gemm"} | options
-        roles = ("prefill", "decode") if "wideep_share_gpus" in variables else ("aggregated",)
-        pools = proof.made_pools(dict.fromkeys(roles, count()), {}, options)
+        roles = ("prefill", "decode") if "wideep_aggregated" in variables else ("aggregated",)
+        whole = len(roles) == 1 or "wideep_share_gpus" in variables
+        env = {"SGLANG_EXPERT_DISTRIBUTION_RECORDER_DIR": str(proof.state.parent / "recorded")}
+        pools = proof.made_pools(dict.fromkeys(roles, count() if whole else count() // 2), env, options)
         for pool in pools["wideep_pools"].values():
             # Kernels of 42 lengths would be compiled.
             pool.get("extra_args", {})["cuda-graph-backend-prefill"] = "disabled"
+            if proof.deployment == RECORDED and not proof.simulate:
+                pool["extra_args"] |= {"expert-distribution-recorder-mode": "stat", "engine-route": ROUTES}
         given = {"wideep_aggregated": True} | pools | proof.shape(FP8) | variables
         if proof.simulate:
             given.pop("wideep_eplb", None)
@@ -193,7 +206,10 @@ def standing(proof: Wide) -> list[Wide]:
     found = json.loads(path.read_text())["started"]
     host = copy.copy(proof)
     host.name = "all_to_all"
-    return [host.beside(name, place) for place, name in enumerate(WAYS) if "made" in found.get(name, {})]
+    path = proof.results / "placement" / "found.json"
+    found |= json.loads(path.read_text())["started"] if path.exists() else {}
+    names = [*WAYS, "static"]
+    return [host.beside(name, place) for place, name in enumerate(names) if "made" in found.get(name, {})]
 
 
 def stopped(proof: Wide, *names: str) -> float:
@@ -208,7 +224,7 @@ def stopped(proof: Wide, *names: str) -> float:
 # ---- steps -----------------------------------------------------------------------------------------
 
 
-@step(400)
+@step(560)
 def all_to_all(proof: Wide) -> dict[str, Any]:
     """DeepEP in each of its modes, its second version, with EPLB, with MTP, and none, beside each other."""
     found: dict[str, Any] = {"gpu_memory_before": used(), "started": {}}
@@ -216,7 +232,7 @@ def all_to_all(proof: Wide) -> dict[str, Any]:
 
     def start(name: str) -> None:
         other = others[name]
-        other.until = time.monotonic() + 250
+        other.until = time.monotonic() + 400
         found["started"][name] = deployed(other, *WAYS[name])
         note(proof, found)
 
@@ -296,6 +312,57 @@ def again(proof: Wide) -> dict[str, Any]:
     for other in serving:
         other.until, other.started = proof.until, []
     compared(proof, serving, found)
+    return found
+
+
+def engine_route(other: Wide, service: str, route: str) -> str:
+    """Call one of the engine's own routes on the system port of a worker; return the answer."""
+    launch = json.loads((other.state / "services" / service / "launch.json").read_text())
+    url = f"http://{other.address}:{launch['env']['DYN_SYSTEM_PORT']}/engine/{route}"
+    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(answer.read(2000).decode(errors="replace"))
+
+
+COUNTS = """
+import json, sys, torch
+counts = torch.load(sys.argv[1], weights_only=True, map_location="cpu")["logical_count"]
+print(json.dumps({"shape": list(counts.shape), "counts": counts.sum(0).tolist()}))
+"""
+
+
+@step(330)
+def placement(proof: Wide) -> dict[str, Any]:
+    """Record which experts a load uses, place copies by that, compare: off, online, from the recording."""
+    found: dict[str, Any] = {"started": {}}
+    serving = {other.name: other for other in standing(proof)}
+    for other in serving.values():
+        other.until, other.started = proof.until, []
+    source = serving[RECORDED]
+    before = set((proof.state.parent / "recorded").glob("*.pt"))
+    found["answers"] = [engine_route(source, "aggregated-0", ROUTES[0])]
+    found["load while recording"] = source.load(source.url, MODELS[FP8], **LOAD, seed=77)
+    found["answers"] += [engine_route(source, "aggregated-0", route) for route in ROUTES[1:]]
+    files = sorted(set((proof.state.parent / "recorded").glob("*.pt")) - before)
+    note(proof, found)
+    if not files:
+        raise StepError(f"nothing was recorded: {found['answers']}")
+    recorded = proof.log_dir / "recorded.pt"
+    shutil.copyfile(files[-1], recorded)
+    _, output, _ = proof.run("counts.json", [proof.python, "-c", COUNTS, str(recorded)])
+    found["experts"] = json.loads(output.strip().splitlines()[-1])
+    note(proof, found)
+    host = copy.copy(proof)
+    static = host.beside("static", len(WAYS))
+    static.until = time.monotonic() + 200
+    # Read by the engine; nothing is measured or moved while it serves.
+    eplb = {"enabled": False, "redundant_experts": EPLB["redundant_experts"], "placement": str(recorded)}
+    found["started"]["static"] = deployed(static, LOW_LATENCY, {"wideep_eplb": eplb})
+    note(proof, found)
+    static.until, static.started = proof.until, []
+    chosen = [serving[name] for name in (RECORDED, "eplb") if name in serving] + [static]
+    warm(proof, chosen, found)
+    compared(proof, chosen, found)
     return found
 
 
