@@ -8,9 +8,11 @@ from typing import Any
 
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
-from wideep.cluster.objects import Object, of_generation
-from wideep.cluster.rollout import stamped
-from wideep.kubernetes.manifests import to_yaml
+from wideep.cluster.access import Cluster, ClusterError
+from wideep.cluster.changes import changes, told
+from wideep.cluster.objects import Object, of_generation, path_of
+from wideep.cluster.rollout import as_scaled, stamped
+from wideep.kubernetes.manifests import KIND, to_yaml
 from wideep.kubernetes.names import FIELD_MANAGER
 
 # The server changes them with everything; they say nothing to a person.
@@ -30,6 +32,14 @@ def _created(items: list[Object]) -> dict[str, Any]:
 class ActionModule(Action):
     """`wideep.dynamo.cluster_apply`."""
 
+    def _as_there(self, item: Object) -> Object:
+        """Say what becomes of a graph's pods; return it with replicas as others have scaled them."""
+        there = Cluster().get(path_of(item))
+        made = as_scaled(item, there)
+        if text := told(f"{KIND} {item['metadata']['name']}", changes(there, made)):
+            self._display.display(text)
+        return made
+
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = self.given(
@@ -45,6 +55,10 @@ class ActionModule(Action):
             return {**result, "changed": False, "names": []}
         if self._task.check_mode and not arguments["judged"]:
             return {**result, **_created(items)}
+        try:
+            items = [self._as_there(item) if item["kind"] == KIND else item for item in items]
+        except ClusterError as error:
+            return {**result, "failed": True, "msg": error.told}
         done = self._execute_module(
             "kubernetes.core.k8s",
             module_args={

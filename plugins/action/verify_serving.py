@@ -13,28 +13,33 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock
 
 from wideep.cluster.access import Cluster, ClusterError
 from wideep.cluster.forward import Forward
-from wideep.cluster.rollout import runtime_namespaces
+from wideep.cluster.rollout import runtime_namespaces, scaled
 from wideep.cluster.watch import Target
 
 SLICE_S = 5.0
 display = Display()
 
 
-def _namespaces(cluster: Cluster, graph: Target) -> Mapping[str, str]:
-    """Return component -> the namespace that the operator says; none where it cannot be asked."""
+def _graph(cluster: Cluster, graph: Target) -> Mapping[str, Any]:
+    """Return the graph as it is there; nothing where it cannot be asked for."""
     try:
-        return runtime_namespaces(graph.item(cluster))
+        return graph.item(cluster)
     except ClusterError:
         return {}
 
 
-def _expected(expected: Any, namespaces: Mapping[str, str]) -> Any:
-    """Return `expected` with the namespaces that the operator says; what is no mapping the module refuses."""
+def _expected(expected: Any, graph: Mapping[str, Any]) -> Any:
+    """Return `expected` with namespaces and numbers as the graph has them now.
+
+    What is no mapping the module refuses.
+    """
     if not isinstance(expected, Mapping):
         return expected
+    namespaces = {pool: {"namespaces": [name]} for pool, name in runtime_namespaces(graph).items()}
+    counts = {pool: {"count": count} for pool, count in scaled(graph).items()}
     return {
-        pool: {**value, "namespaces": [namespaces[pool]]}
-        if pool in namespaces and isinstance(value, Mapping)
+        pool: {**value, **namespaces.get(pool, {}), **counts.get(pool, {})}
+        if isinstance(value, Mapping)
         else value
         for pool, value in expected.items()
     }
@@ -54,7 +59,7 @@ class ActionModule(Action):
             cluster = Cluster()
             graph = Target("graph", way["namespace"], way.get("graph", ""), way.get("version", ""))
             with Forward(cluster, way["namespace"], way["service"], int(way["port"])) as forward:
-                ask = partial(_namespaces, cluster, graph) if graph.name else dict[str, str]
+                ask = partial(_graph, cluster, graph) if graph.name else dict[str, Any]
                 return {**result, **self._serving(arguments, task_vars, forward, ask)}
         except ClusterError as error:
             if self._task.check_mode:
@@ -66,7 +71,7 @@ class ActionModule(Action):
         arguments: dict[str, Any],
         task_vars: dict[str, Any],
         forward: Forward | None = None,
-        namespaces: Callable[[], Mapping[str, str]] = dict,
+        graph: Callable[[], Mapping[str, Any]] = dict,
     ) -> dict[str, Any]:
         host, check = task_vars.get("inventory_hostname", ""), self._task.check_mode
         refused, deadline_s = 0, SLICE_S
@@ -77,7 +82,7 @@ class ActionModule(Action):
             own = {**arguments, "slice_s": 0.0 if check else clock.slice(SLICE_S, deadline_s)}
             if forward:
                 own["base_url"] = forward.url()
-                own["expected"] = _expected(own["expected"], namespaces())
+                own["expected"] = _expected(own["expected"], graph())
             outcome = self._execute_module(
                 "wideep.dynamo.verify_serving", module_args=own, task_vars=task_vars
             )

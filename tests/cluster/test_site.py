@@ -334,9 +334,12 @@ def test_a_changed_variable_changes_only_its_objects(site: Site) -> None:
     objects, uids = site.objects(), site.uids()
     wanted = [f"ConfigMap {NAME}-decode", f"DynamoGraphDeployment {NAME}"]
     result = site.well("site", check=True, diff=True)
-    shown = str([event["event_data"]["res"].get("diff") for event in oks(result)])
-    assert all(name in shown for name in wanted)
-    assert "config-digest" in shown
+    diffs = str([event["event_data"]["res"].get("diff") for event in oks(result)])
+    assert all(name in diffs for name in wanted)
+    assert "config-digest" in diffs
+    told = shown(result)
+    assert "What changes in DynamoGraphDeployment" in told
+    assert "decode, prefill have one replica" in told or "prefill, decode have one replica" in told
     assert (site.objects(), site.uids()) == (objects, uids)
     assert site.changed() == wanted
     after = site.objects()

@@ -440,6 +440,15 @@ def test_requests_are_routed_as_by_the_sources_frontend(
     assert inventory.variables.get("wideep_router_mode") == mode
 
 
+@pytest.mark.parametrize(
+    ("port", "becomes"), [("--http-port 9000", 9000), ("--http-port $PORT", None), ("", None)]
+)
+def test_the_frontends_port_is_the_sources(tmp_path: Path, port: str, becomes: int | None) -> None:
+    script = f"python3 -m dynamo.frontend {port} &" + PAIR.format("", "")
+    inventory = imported(tmp_path, script, gpu="h200-141gb")
+    assert inventory.variables.get("wideep_frontend_port") == becomes
+
+
 TRTLLM = """
 cat > /tmp/engine.yaml <<EOF
 tensor_parallel_size: 16

@@ -136,6 +136,15 @@ def test_placement_by_topology(api: str, field: str) -> None:
     assert not {"minAvailable", "topologyConstraint"} & parts["prefill"].keys()
 
 
+@pytest.mark.parametrize(("api", "said"), [("v1beta1", {}), ("v1alpha1", {"enabled": True})])
+def test_a_pool_that_others_scale(api: str, said: dict[str, Any]) -> None:
+    own = {"pools": {"decode": {"scaling_adapter": True}}}
+    spec = one(made(own, wideep_graph_api=api), "DynamoGraphDeployment")["spec"]
+    parts = spec.get("services") or {part["name"]: part for part in spec["components"]}
+    assert parts["decode"]["scalingAdapter"] == said
+    assert "scalingAdapter" not in parts["prefill"]
+
+
 @pytest.mark.parametrize(
     ("own", "grove"),
     [

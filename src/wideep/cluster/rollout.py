@@ -68,6 +68,25 @@ def stamped(item: Object) -> dict[str, Any]:
     return made
 
 
+def scaled(graph: Object) -> dict[str, int]:
+    """Return component -> its replicas, of those whose number others may change."""
+    return {name: replicas(own) for name, own in components(graph) if _adapter(own)}
+
+
+def as_scaled(item: Object, there: Object | None) -> dict[str, Any]:
+    """Return a graph with the numbers of replicas that others have given it."""
+    made, now = copy.deepcopy(dict(item)), scaled(there or {})
+    for name, component in components(made):
+        if name in now and _adapter(component):
+            component["replicas"] = now[name]
+    return made
+
+
+def _adapter(component: Object) -> bool:
+    own = component.get("scalingAdapter")
+    return own is not None and own.get("enabled", "podTemplate" in component)
+
+
 def _digest(graph: Object, component: Object) -> str:
     spec = graph["spec"]
     common = [spec.get(key) for key in ("backendFramework", "env", "envs")]
@@ -97,7 +116,7 @@ def lacks(graph: Object, pods: Sequence[Object]) -> list[str]:
     for name, component in components(graph):
         mine = [pod for pod in stay if _part(pod) == name]
         new = sum(_is_current(pod, digests) for pod in mine)
-        wanted = _replicas(component) * ((component.get("multinode") or {}).get("nodeCount") or 1)
+        wanted = replicas(component) * ((component.get("multinode") or {}).get("nodeCount") or 1)
         old = len(mine) - new
         if old or new != wanted:
             before = f" ({old} from before the change)" if old else ""
@@ -115,7 +134,7 @@ def counts(graph: Object) -> str:
     for name in (*wanted, *(name for name in parts if name not in wanted)):
         own = parts.get(name) or {}
         ready = own.get("readyReplicas", own.get("availableReplicas", 0))
-        of = _replicas(wanted[name]) if name in wanted else own.get("replicas", 0)
+        of = replicas(wanted[name]) if name in wanted else own.get("replicas", 0)
         found.append(f"{name} {ready}/{of}")
     return ", ".join(found)
 
@@ -129,7 +148,8 @@ def runtime_namespaces(graph: Object) -> dict[str, str]:
     return {name: namespace for name, namespace in found.items() if namespace}
 
 
-def _replicas(component: Object) -> int:
+def replicas(component: Object) -> int:
+    """Return how many a component shall have."""
     return int(component.get("replicas", 1))
 
 

@@ -160,6 +160,8 @@ def resolve(catalogue: Catalogue, release: Release, setting: Setting) -> list[Fo
         return _abbreviated(catalogue, setting, name)
     if flag.deprecated and flag.replacement:
         return _instead(catalogue, setting, flag.replacement, name, None)
+    if setting.value is None and flag.takes_value and name != flag.negative and flag.nargs not in ("*", "?"):
+        return Gone(f"it has no value, and {catalogue.program} would end there", "not understood")
     return [Found(flag, False if name == flag.negative else _typed(flag, setting.value))]
 
 

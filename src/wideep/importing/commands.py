@@ -21,7 +21,7 @@ ASSIGNED = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 # Flags of the frontend that are variables of the deployment.
 FRONTEND_VARIABLES = {
     flag: OWN_FRONTEND_FLAGS[flag]
-    for flag in ("router-mode", "migration-limit", "request-plane", "event-plane")
+    for flag in ("http-port", "namespace", "router-mode", "migration-limit", "request-plane", "event-plane")
 }
 FRONTENDS = ("dynamo.frontend", "dynamo.http")
 ROLES = {
@@ -316,8 +316,11 @@ def _frontend_flag(setting: Setting, recipe: Recipe) -> None:
         return
     for one in found:
         flag = one.flag.flag.removeprefix("--")
-        if flag in FRONTEND_VARIABLES:
-            variables[FRONTEND_VARIABLES[flag]] = one.value
+        # A port that is left open is no reason to ask for it.
+        open_port = flag in ("http-port", "namespace") and list(unset.names(one.value))
+        if flag in FRONTEND_VARIABLES and not open_port:
+            number = flag == "http-port" and str(one.value).isdecimal()
+            variables[FRONTEND_VARIABLES[flag]] = int(one.value) if number else one.value
             row("renamed", FRONTEND_VARIABLES[flag])
         elif flag in OWN_FRONTEND_FLAGS or flag == "model-name":
             row("set by wideep", OWN_FRONTEND_FLAGS.get(flag, "wideep_model"))

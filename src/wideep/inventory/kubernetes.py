@@ -152,6 +152,12 @@ class PoolAdditions(PodAdditions):
         description="Replicas that Grove places all or none, and below which it starts the gang again; unset,"
         " one. Cannot be changed on a graph that is there.",
     )
+    scaling_adapter: bool = Field(
+        default=False,
+        description="Others change the number of replicas while the graph is there, through the operator's"
+        " C(DynamoGraphDeploymentScalingAdapter) (an autoscaler, Dynamo's planner, C(kubectl scale));"
+        " C(wideep_pools.<pool>.replicas) is what it begins with.",
+    )
 
 
 class TopologySettings(_Strict):

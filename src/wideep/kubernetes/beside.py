@@ -65,13 +65,16 @@ def graph_fields(deployment: Deployment) -> dict[str, Any]:
 
 
 def component_fields(deployment: Deployment, pool: str) -> dict[str, Any]:
-    """Return a component's own fields of placement, equal in both API versions."""
+    """Return a component's own fields of placement and scaling."""
     own = deployment.settings.kubernetes.of_pool(pool)
     fields: dict[str, Any] = {}
     if own.min_available is not None:
         fields["minAvailable"] = own.min_available
     if own.pack_domain:
         fields["topologyConstraint"] = {"packDomain": own.pack_domain}
+    if own.scaling_adapter:
+        # In v1beta1 it is there, and empty.
+        fields["scalingAdapter"] = {"enabled": True} if deployment.settings.graph_api == "v1alpha1" else {}
     return fields
 
 

@@ -42,6 +42,8 @@ Object = dict[str, Any]
 GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"
 PROBE_PERIOD_S = 10
+# Says something by being there.
+EMPTY = frozenset({"scalingAdapter"})
 # Frontends and the download tolerate what workers do, but leave their nodes alone where there are others.
 AWAY_FROM_GPUS = {
     "nodeAffinity": {
@@ -126,7 +128,7 @@ def to_yaml(objects: Iterable[Object]) -> str:
 
 def _set(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping without what is empty."""
-    return {k: v for k, v in tree.items() if v not in (None, "", {}, [], ())}
+    return {k: v for k, v in tree.items() if v not in (None, "", {}, [], ()) or k in EMPTY}
 
 
 def _claim(claim: ResourceClaim) -> dict[str, str]:
