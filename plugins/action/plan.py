@@ -18,7 +18,7 @@ from wideep.inventory import tags
 from wideep.inventory.settings import INVENTORY_VARIABLES, is_of_a_role, planned_variables
 from wideep.plain import plain
 from wideep.plan import Plan, make_plan
-from wideep.problems import Problem, RefusedError
+from wideep.problems import Problem, RefusedError, together
 from wideep.reference.paths import collection_root
 from wideep.render import render, table
 
@@ -46,7 +46,7 @@ class ActionModule(ControllerAction):
             return refusal(result, refused)
         output = arguments["output"]
         if output in ("data", "files"):  # a table has them itself
-            for note in plan.warnings:
+            for note in together(plan.warnings):
                 self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
         if output == "files":
             return {**result, **self._write(plan, arguments["path"] or plan.deployment.settings.output_dir)}

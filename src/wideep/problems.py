@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -43,8 +44,36 @@ def raise_errors(problems: Sequence[Problem]) -> None:
         raise RefusedError(found)
 
 
+def together(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems, the same one of several pools once: of `wideep_pools.{prefill,decode}.…`."""
+    alike: dict[Problem, dict[str, None]] = {}
+    for problem in problems:
+        pools = dict.fromkeys(_POOL.findall(problem.where))
+        alike.setdefault(_of_pool(problem, "{}") if len(pools) == 1 else problem, {}).update(pools)
+    found = []
+    for problem, pools in alike.items():
+        names = ",".join(pools)
+        found.append(_of_pool(problem, f"{{{names}}}" if len(pools) > 1 else names) if pools else problem)
+    return found
+
+
+_POOL = re.compile(r"(?<=\bwideep_pools\.)(?:prefill|decode|aggregated|\{\})(?=\.)")
+
+
+def _of_pool(problem: Problem, pool: str) -> Problem:
+    """Return a problem of another pool: in its place, its message and its remedy."""
+
+    def put(text: str) -> str:
+        return _POOL.sub(lambda _: pool, text)
+
+    return replace(
+        problem, message=put(problem.message), where=put(problem.where), remedy=put(problem.remedy)
+    )
+
+
 def describe(problems: Sequence[Problem]) -> str:
     """Return one message for all problems, numbered when there are several."""
+    problems = together(problems)
     if len(problems) == 1:
         return f"nothing was changed: 1 problem\n  {problems[0]}"
     lines = [f"nothing was changed: {len(problems)} problems"]

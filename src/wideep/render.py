@@ -13,6 +13,7 @@ from wideep import programs
 from wideep.deployment.model import Node, Replica
 from wideep.kubernetes.manifests import Manifests, to_yaml
 from wideep.plan import Plan
+from wideep.problems import together
 from wideep.reports.text import print_table
 
 
@@ -66,7 +67,7 @@ def table(plan: Plan) -> str:
     )
     memory = plan.engine.memory(plan.deployment)
     head += "".join(f"memory of each GPU of {name}, {budget.text}\n" for name, budget in memory.items())
-    notes = "".join(f"\nwarning: {warning}" for warning in plan.warnings)
+    notes = "".join(f"\nwarning: {warning}" for warning in together(plan.warnings))
     return head + "\n" + print_table(rows) + notes
 
 

@@ -14,7 +14,7 @@ from places import REPOSITORY
 
 from wideep.deployment.build import POOLS
 from wideep.plan import make_plan
-from wideep.problems import Problem, RefusedError
+from wideep.problems import Problem, RefusedError, together
 
 GPUS = 8
 
@@ -71,7 +71,7 @@ def refusal(groups: Groups, hosts: Hosts) -> list[Problem]:
 def check_complete(refused: RefusedError) -> None:
     """Assert that an operator can act on every problem."""
     assert refused.problems
-    for problem in refused.problems:
+    for problem in together(refused.problems):
         assert problem.severity == "error"
         for text in (problem.message, problem.where, problem.remedy):
             assert text.strip()

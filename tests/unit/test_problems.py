@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wideep.problems import Problem, RefusedError, describe, errors, raise_errors, suggest
+from wideep.problems import Problem, RefusedError, describe, errors, raise_errors, suggest, together
 
 ONE = Problem("it is red", "wideep_colour", "paint it")
 TWO = Problem("it is loud", "wideep_sound", "turn it down")
@@ -49,3 +49,15 @@ def test_only_errors_refuse_each_once() -> None:
 )
 def test_the_nearest_word_is_suggested(word: str, text: str) -> None:
     assert suggest(word, ["trtllm", "sglang", "mocker"]) == text
+
+
+def test_the_same_of_several_pools_is_told_once() -> None:
+    def problem(pool: str, of: str = "page_size") -> Problem:
+        return Problem("too small", f"wideep_pools.{pool}.options.{of}", f"raise wideep_pools.{pool}.{of}")
+
+    both = [problem("prefill"), ONE, problem("decode"), problem("decode", "other")]
+    assert together(both) == [problem("{prefill,decode}"), ONE, problem("decode", "other")]
+    assert describe(both).startswith("nothing was changed: 3 problems\n  1. wideep_pools.{prefill,decode}.")
+    assert describe([problem("decode")] * 2).startswith(
+        "nothing was changed: 1 problem\n  wideep_pools.decode"
+    )

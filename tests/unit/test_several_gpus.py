@@ -93,7 +93,7 @@ def wide_ep(program: Any) -> Any:
     return wide_ep
 
 
-WAYS = ("none", "low-latency", "auto", "v2", "eplb", "pools", "mtp")
+WAYS = ("none", "low-latency", "auto", "v2", "eplb", "pools", "split", "overlap", "mtp")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -101,8 +101,8 @@ def test_every_way_of_handing_over_tokens_is_planned_beside_the_others(
     way: str, wide_ep: Any, program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tuple(wide_ep.WAYS) == WAYS
-    monkeypatch.setattr(program, "count", lambda: 2)
-    monkeypatch.setattr(wide_ep, "count", lambda: 2)
+    monkeypatch.setattr(program, "count", lambda: 4)
+    monkeypatch.setattr(wide_ep, "count", lambda: 4)
     monkeypatch.setattr(program, "gpu_name", lambda: "NVIDIA H200")
     monkeypatch.setattr(wide_ep, "shown", lambda _: {})
     monkeypatch.setattr(wide_ep.Wide, "model", lambda *_: Path("/srv/models/shape"))
@@ -118,9 +118,10 @@ def test_every_way_of_handing_over_tokens_is_planned_beside_the_others(
     assert "failed" not in wide_ep.deployed(deployment, *wide_ep.WAYS[way])
     (plan,) = made
     workers = [x for x in plan.launches["gpu01.example.com"] if x.component == "worker"]
-    assert len(workers) == (2 if way == "pools" else 1)
+    whole = "0,1,2,3"
+    gpus = {"pools": [whole, whole], "split": ["0,1", "2,3"]}.get(way, [whole])
+    assert [launch.env["CUDA_VISIBLE_DEVICES"] for launch in workers] == gpus
     for launch in workers:
-        assert launch.env["CUDA_VISIBLE_DEVICES"] == "0,1"
         assert launch.env["NVSHMEM_DISABLE_NVLS"] == launch.env["SGLANG_DG_USE_NVRTC"] == "1"
         assert launch.env["NCCL_NVLS_ENABLE"] == "0"
         assert "--max-total-tokens" in launch.argv
