@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from wideep import runner
+from wideep.problems import Problem, together
 from wrong_inventories import Wrong, read
 
 WRONG = read()
@@ -84,7 +85,8 @@ def test_it_is_refused_and_nothing_is_touched(case: Wrong, trials: dict[str, Tri
             and expected["fix"] in p["remedy"]
             for p in found
         ), f"{expected} is not among:\n{shown}"
-    assert failure.message.startswith(f"nothing was changed: {len(found)} problem")
+    told = together(Problem(p["message"], p["where"], p["remedy"]) for p in found)
+    assert failure.message.startswith(f"nothing was changed: {len(told)} problem")
     assert all(stats.changed == stats.unreachable == 0 for stats in trial.result.stats.values())
     assert not trial.calls.exists(), "a host was contacted"
     assert not trial.state.exists(), "something was written"

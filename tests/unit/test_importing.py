@@ -421,7 +421,8 @@ def test_a_transfer_that_the_source_leaves_open_is_the_engines_own(tmp_path: Pat
     assert added["prefill", "kv-events-config"] == added["decode", "enable-metrics"] == "added"
     inventory = imported(tmp_path, mixed, gpu="h200-141gb")
     assert inventory.variables["wideep_kv_transfer"] == "nixl"
-    assert plan_rows(inventory)["decode", "disaggregation-transfer-backend"] == "added"
+    added = plan_rows(inventory)
+    assert added["decode", "disaggregation-transfer-backend"] == added["decode", "UCX_NET_DEVICES"] == "added"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from typing import Any
 
 import yaml
 
-from wideep.deployment.model import Deployment
+from wideep.deployment.launch import Launch
+from wideep.deployment.model import Deployment, Node
+from wideep.deployment.network import SOURCES
+from wideep.deployment.site import Site
 from wideep.engines import ENGINES
 from wideep.engines.importing import Reading, Row, Setting, same
 from wideep.engines.options import CommonOptions
@@ -32,6 +35,8 @@ BLOCKS = ("192.0.2", "198.51.100", "203.0.113")
 PER_BLOCK = 200
 NODE_GPUS = 8
 LONGEST_NAME = 32  # of wideep_deployment
+# Environment of what starts the ranks of several hosts.
+LAUNCHER = ("OMPI_", "PRTE_", "PMIX_", "SHELL")
 PRECISIONS = {"nvfp4": "fp4", "mxfp4": "fp4", "fp16": "bf16"}
 # What every imported inventory says for itself, unless the source does.
 FIXED = {
@@ -72,8 +77,10 @@ class Imported:
         rows, engine = self._frontend(deployment), ENGINES[deployment.settings.engine]
         for pool in deployment.pools:
             reading, replica = self.readings[pool.name], pool.replicas[0]
-            launch = engine.launch(site_of(deployment, replica.head.host), pool, replica, replica.head)
+            site = site_of(deployment, replica.head.host)
+            launch = engine.launch(site, pool, replica, replica.head)
             told = engine.told(launch) if launch else {}
+            rows += _environment(site, replica.head, launch, reading) if launch else []
             usual = reading.usual.items()
             for setting, value in told.items():
                 if setting not in reading.said and (setting in reading.follows or (setting, value) in usual):
@@ -108,6 +115,21 @@ class Imported:
                 becomes = f"{variable}: wideep's own, where Dynamo has {known.default}"
                 rows.append(Row("", flag, value, "added", becomes))
         return rows
+
+
+def _environment(site: Site, node: Node, launch: Launch, reading: Reading) -> list[Row]:
+    """Return what a worker's environment has that the source does not say; places and addresses apart."""
+    said = {*site.worker_env(node), *reading.env, *(row.name for row in reading.rows), "CUDA_VISIBLE_DEVICES"}
+    places = (site.state_dir, node.host.address)
+    return [
+        Row(reading.role, name, value, "added", f"env: {_source_of(name)}")
+        for name, value in launch.env.items()
+        if name not in said and not value.startswith(places) and not name.startswith(LAUNCHER)
+    ]
+
+
+def _source_of(name: str) -> str:
+    return f"from {SOURCES[name][0]}" if name in SOURCES else "wideep's own, where the source has none"
 
 
 def build(
