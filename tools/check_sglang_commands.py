@@ -6,12 +6,13 @@
 `VENV` holds the packages of a release (tools/sglang_env). Standard input is a JSON list of
 argument lists, as they follow `python -m dynamo.sglang`. Standard output is a JSON list of verdicts:
 
-    {"accepted": true, "resolved": {"ep_size": 32, ...}}
+    {"accepted": true, "resolved": {"ep_size": 32, ...}, "placed": null}
     {"accepted": false, "by": "parser" | "rules" | "start", "reason": "..."}
 
 `parser`: the word is refused. `rules`: the combination is refused while the arguments are resolved. `start`:
 refused by what the engine checks at its start before it needs a GPU (its launch checks, the placement of the
-experts, EPLB's manager). Not seen here: anything that depends on the GPU, its memory or the network.
+experts, EPLB's manager). `placed`: the expert of each slot by layer as SGLang read it, where the command
+names a file of it that is here. Not seen here: anything that depends on the GPU, its memory or the network.
 
 What SGLang's functions are called with differs between its versions: each is asked, none is known by number.
 
@@ -34,6 +35,7 @@ import tempfile
 import traceback
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 RESOLVED = (
@@ -100,8 +102,11 @@ def _call(function: Callable[..., Any], **offered: Any) -> Any:
     )
 
 
-def _start_checks(args: Any) -> None:
-    """Run the checks of SGLang's own start that need no GPU, in the order of its launch."""
+def _start_checks(args: Any) -> list[list[int]] | None:
+    """Run the checks of SGLang's own start that need no GPU, in the order of its launch.
+
+    Returns where experts begin by a file that the command names.
+    """
     from sglang.srt import runtime_context  # noqa: PLC0415
     from sglang.srt.configs.model_config import ModelConfig  # noqa: PLC0415
     from sglang.srt.eplb import eplb_algorithms, eplb_manager, expert_location  # noqa: PLC0415
@@ -117,6 +122,17 @@ def _start_checks(args: Any) -> None:
         # The recorder itself lives on the GPU; the manager's own rules come before it is used.
         eplb_manager.get_global_expert_distribution_recorder = lambda: types.SimpleNamespace(recording=True)
         _call(eplb_manager.EPLBManager, server_args=args, model_config=model)
+    if not Path(resolved["init_expert_location"] or "").is_file():
+        return None
+    import torch  # noqa: PLC0415
+
+    torch.Tensor.to = lambda self, *_, **__: self  # there is no GPU to take it to
+    torch.distributed.get_rank = lambda *_: 0
+    read = expert_location.compute_initial_expert_location_metadata
+    placed: list[list[int]] = _call(
+        read, server_args=args, model_config=model, moe_ep_rank=0
+    ).physical_to_logical_map.tolist()
+    return placed
 
 
 def judge(argv: list[str], model: str | None) -> dict[str, Any]:
@@ -132,7 +148,7 @@ def judge(argv: list[str], model: str | None) -> dict[str, Any]:
             args = asyncio.run(dynamo.parse_args(_prepared(argv, model))).server_args
             resolved = _resolved(args)
         by = "start"
-        _start_checks(args)
+        placed = _start_checks(args)
     except SystemExit:
         lines = [line for line in errors.getvalue().splitlines() if line.strip()]
         reason = lines[-1].partition("error: ")[2] or lines[-1] if lines else "exit without a reason"
@@ -141,7 +157,11 @@ def judge(argv: list[str], model: str | None) -> dict[str, Any]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = " ".join(str(error).split()) or f"{place.name}: {place.line}"
         return {"accepted": False, "by": by, "reason": f"{type(error).__name__}: {reason}"}
-    return {"accepted": True, "resolved": {name: _plain(resolved.get(name)) for name in RESOLVED}}
+    return {
+        "accepted": True,
+        "resolved": {name: _plain(resolved.get(name)) for name in RESOLVED},
+        "placed": placed,
+    }
 
 
 def _forked(argv: list[str], model: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typer import rich_utils
 from wideep import __version__, runner
 from wideep.console.progress import LiveProgress, Progress, recap
 from wideep.console.result import Result
+from wideep.eplb.command import app as eplb
 from wideep.problems import Problem, RefusedError
 
 
@@ -173,6 +174,7 @@ _models = typer.Typer(
     help="Model cards: what models are made of, for rules and memory.", no_args_is_help=True
 )
 app.add_typer(_models, name="model")
+app.add_typer(eplb, name="eplb")
 
 
 @_models.command("add", epilog=_EPILOG)

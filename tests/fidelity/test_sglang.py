@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from example_inventories import inventory
@@ -33,6 +34,10 @@ from sglang_cases import (
 from wideep.deployment.build import examine
 from wideep.deployment.site import Site
 from wideep.engines import ENGINES
+from wideep.eplb.balance import balance
+from wideep.eplb.placement import Cluster
+from wideep.eplb.recording import read
+from wideep.eplb.work import work_out
 from wideep.plan import make_plan
 from wideep.problems import RefusedError
 from wideep.reference.models import ModelCard
@@ -208,6 +213,11 @@ def verdicts_of(models: Path, release: str) -> dict[str, Any]:
     """Ask the release's SGLang about all commands at once."""
     commands = inventory_commands(models, release)
     commands |= {c.name: command(c, models, release) for c in (*RIGHT, *WRONG, *STRICTER) if c.of(release)}
+    return asked(commands, release)
+
+
+def asked(commands: dict[str, list[str]], release: str) -> dict[str, Any]:
+    """Return the release's verdicts on commands."""
     tool = REPOSITORY / "tools" / "check_sglang_commands.py"
     done = subprocess.run(
         [judge(release), tool],
@@ -256,3 +266,31 @@ def test_where_we_refuse_what_sglang_accepts(
     assert combination.why
     assert theirs["accepted"], f"SGLang refuses it by now: {theirs.get('reason')}"
     assert not ours(combination, models, release)
+
+
+def test_sglang_begins_with_the_placement_that_was_written(
+    models: Path, release: str, tmp_path: Path
+) -> None:
+    counts = np.random.default_rng(7).integers(1, 1000, (4, 61, 256))
+    counts[:, :3] = 0  # dense layers
+    recording = tmp_path / "recording.json"
+    recording.write_text(json.dumps({"logical_count": counts.tolist()}), encoding="utf-8")
+    done = work_out(read(recording), Cluster(gpus=32, nodes=4, redundant=32), groups=8)
+    ours, short = tmp_path / "decode.json", tmp_path / "short.json"
+    ours.write_text(done.file("sglang"), encoding="utf-8")
+    short.write_text(json.dumps({"physical_to_logical_map": done.placed[:, :-32].tolist()}), encoding="utf-8")
+
+    begin = {"placed": ours, "counted": recording, "other slots": short}
+    offered = {
+        name: Combination(name, R1, "decode", eplb={"placement": str(file), "redundant_experts": 32})
+        for name, file in begin.items()
+    }
+    theirs = asked({name: command(one, models, release) for name, one in offered.items()}, release)
+    assert theirs["placed"]["accepted"], theirs["placed"].get("reason")
+    assert theirs["placed"]["placed"] == done.placed.tolist()
+    assert theirs["counted"]["accepted"], theirs["counted"].get("reason")
+    assert not theirs["other slots"]["accepted"]
+
+    # By SGLang's own placement of the same counts: ours is as even.
+    own = balance(counts.sum(axis=0), tuple(range(61)), np.asarray(theirs["counted"]["placed"]), 32)
+    assert done.after.overall <= own.overall * 1.001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ class Engine(ABC):
         which may outlive them. The first is the worker: told alone to stop, it finishes its requests first.
     dialect: how sources say what it is to do; None: nothing is imported for it.
     simulated: it serves without GPUs and without weights; its words mean nothing, and may be cut.
+    places: it begins with experts where a file says (`placement`).
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Engine(ABC):
     watched: ClassVar[tuple[str, ...]] = ()
     dialect: ClassVar[Dialect | None] = None
     simulated: ClassVar[bool] = False
+    places: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, deployment: Deployment) -> list[Problem]:
@@ -81,6 +83,13 @@ class Engine(ABC):
         For each the names that it may have. head: of the replica's first host.
         """
         return ()
+
+    def placement(self, experts: Sequence[Sequence[int]], layers: Sequence[int]) -> str:
+        """Return the file, for `eplb.placement`, of the expert of each slot by layer, where it `places`.
+
+        layers: the rows' numbers in the model. Raises RefusedError for layers that the engine cannot take.
+        """
+        raise NotImplementedError
 
     def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of experts that a replica keeps in the shared memory of each of its hosts."""

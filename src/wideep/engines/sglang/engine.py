@@ -6,6 +6,7 @@ What is said here about flags, ports and variables was read in the SGLang and Dy
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from wideep.deployment import network
@@ -35,7 +36,7 @@ from wideep.engines.sglang.options import (
 )
 from wideep.engines.sglang.rules import FLAGS, check
 from wideep.engines.sglang.rules.speculative import CHAINS
-from wideep.problems import Problem, errors
+from wideep.problems import Problem, RefusedError, errors
 from wideep.reference.catalogue import Catalogue
 from wideep.reference.memory import Budget
 from wideep.reference.models import ModelCard
@@ -76,6 +77,7 @@ class Sglang(Engine):
     package = "sglang"
     disk_gb = 11.0
     options = SglangOptions
+    places = True
     dialect = Dialect(
         (program, "sglang.launch_server", "sglang serve"),
         flag_files=frozenset({"--config"}),
@@ -160,6 +162,16 @@ class Sglang(Engine):
             lock_memory=True,
             reads=tuple(path for path in (drafts.draft_model if drafts else "", case.placement) if path),
         )
+
+    def placement(self, experts: Sequence[Sequence[int]], layers: Sequence[int]) -> str:
+        """Return the JSON of `--init-expert-location`: a row for every layer of the model."""
+        if list(layers) != list(range(len(layers))):
+            message = f"SGLang wants a row for every layer of the model; the first here is layer {layers[0]}"
+            raise RefusedError(
+                [Problem(message, "recording", "record it with SGLang, which counts all layers")]
+            )
+        rows = [list(row) for row in experts]
+        return json.dumps({"physical_to_logical_map": rows}, separators=(",", ":")) + "\n"
 
     def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
         """See `Engine`."""

@@ -10,6 +10,8 @@ been run.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,6 +49,7 @@ class Trtllm(Engine):
     package = "tensorrt-llm"
     disk_gb = 11.0
     options = TrtllmOptions
+    places = True
     # Below `trtllm-llmapi-launch`: Dynamo's worker beside rank 0, and the ranks.
     watched = (
         "dynamo.trtllm",
@@ -98,6 +101,11 @@ class Trtllm(Engine):
     def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of all routed experts: from there online balancing copies them to GPUs."""
         return case_of(deployment, pool, self._catalogue(deployment))[0].host_memory
+
+    def placement(self, experts: Sequence[Sequence[int]], layers: Sequence[int]) -> str:
+        """Return `initial_global_assignments`, which `eplb.placement` holds itself: JSON, and so YAML."""
+        rows = zip(layers, experts, strict=True)
+        return "{" + ",\n ".join(f'"{layer}": {json.dumps(list(row))}' for layer, row in rows) + "}\n"
 
     def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
         """See `Engine`."""

@@ -127,6 +127,24 @@ def placement(case: Case) -> Iterator[Problem]:
 
 
 @rule
+def record_on_request(case: Case) -> Iterator[Problem]:
+    """A record that is asked of a worker without a recorder raises in its scheduler and ends it."""
+    routes = case.extra.get("engine-route") or []
+    asked = [
+        word
+        for word in ([routes] if isinstance(routes, str) else routes)
+        if "expert_distribution" in str(word)
+    ]
+    mode = "expert-distribution-recorder-mode"
+    if asked and not case.eplb.enabled and mode not in case.extra:
+        yield Problem(
+            "a worker whose experts are not counted ends when a record is asked of it",
+            f"wideep_pools.{case.role}.extra_args.engine-route",
+            f"set wideep_pools.{case.role}.extra_args.{mode}: stat, or {case.eplb_at('enabled')}: true",
+        )
+
+
+@rule
 def elastic_eplb(case: Case) -> Iterator[Problem]:
     """Where ranks may leave, experts are placed by an algorithm that knows it; `auto` becomes that one."""
     backend, algorithm = case.extra.get("elastic-ep-backend"), case.eplb.algorithm
