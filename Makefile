@@ -31,8 +31,8 @@ up: setup  ## deploy (default: this machine, simulated engine) and prove it with
 	@$(call WIDEEP,up) $(ARGS)
 
 .PHONY: down
-down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, logs and environments
-	@$(call WIDEEP,down) -e wideep_keep_state=$(if $(filter 1,$(KEEP_STATE)),true,false) $(ARGS)
+down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, logs and environments, 0 does not
+	@$(call WIDEEP,down) $(if $(KEEP_STATE),-e wideep_keep_state=$(if $(filter 1,$(KEEP_STATE)),true,false)) $(ARGS)
 
 .PHONY: status
 status: setup  ## what runs, how healthy it is, where its logs are

@@ -42,7 +42,7 @@ class ActionModule(ControllerAction):
 
     def _leaving(self, cluster: Cluster, plan: Published) -> dict[str, Any]:
         _, owned = self._owned(cluster, plan)
-        return {"removable": objects.removable(owned, keep_model=plan.settings.keep_state)}
+        return {"removable": objects.removable(owned, keep_model=plan.keep_state)}
 
     def _sort(self, cluster: Cluster, plan: Published) -> dict[str, Any]:
         model, graph = (

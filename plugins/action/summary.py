@@ -25,7 +25,7 @@ class ActionModule(ControllerAction):
             }
         )
         plan, hostvars = self.plan(task_vars), task_vars["hostvars"]
-        kind = arguments["kind"]
+        kind, findings = arguments["kind"], list[str]()
         found = {host: hostvars[host].get(arguments["register"]) or {} for host in plan.hosts}
         key = "removed" if kind == "removed" else "services"
         answered = {host: data for host, data in found.items() if key in data}
@@ -33,10 +33,12 @@ class ActionModule(ControllerAction):
         if kind == "removed":
             text = removal(plan, answered, check=self._task.check_mode)
         elif kind == "deployed":
-            text = summary(plan, services, arguments["verified"])
+            verified = arguments["verified"] or {}
+            text = summary(plan, services, verified if "text" in verified else None)
         else:
             health = (arguments["frontend"] or {}).get("json")
-            text = status_report(plan, services, health.get("instances", []) if health else None)
+            status = status_report(plan, services, health.get("instances", []) if health else None)
+            text, services, findings = status.text, dict(status.services), list(status.findings)
         for host in found.keys() - answered.keys():
             text += f"{host}: no answer in this run (unreachable, or left out by --limit)\n"
-        return {**result, "changed": False, "text": text, "services": services}
+        return {**result, "changed": False, "text": text, "services": services, "findings": findings}

@@ -76,11 +76,22 @@ class State:
         """Say in one line how far it is."""
         if self.error:
             return f"frontend does not answer yet ({self.error})"
-        counts = ", ".join(f"{pool.name} {len(self.found(pool))}/{pool.count}" for pool in self.pools)
+        counts = ", ".join(self._count(pool) for pool in self.pools)
         listed = "model listed" if self.model in self.models else "model not listed yet"
         if self.model in self.models and self.unready:
             listed += f", not ready: {self.unready}"
         return f"registered {counts}; {listed}"
+
+    def _count(self, pool: Pool) -> str:
+        found = len(self.found(pool))
+        more = f" ({found - pool.count} too many)" if found > pool.count else ""
+        return f"{pool.name} {found}/{pool.count}{more}"
+
+    @property
+    def too_many(self) -> bool:
+        """Whether all is there that should be, and more: the model is served, not only by ours."""
+        enough = all(len(self.found(pool)) >= pool.count for pool in self.pools)
+        return not self.error and enough and any(len(self.found(pool)) > pool.count for pool in self.pools)
 
     def expected(self) -> str:
         """Say who should be registered."""
@@ -234,8 +245,11 @@ def _members(pool: Pool, instances: Iterable[Instance]) -> tuple[Instance, ...]:
 
 def report(url: str, problem: str, state: State, *, answer: str, causes: list[str], look_at: str) -> str:
     """Put together the one message of a failed verification."""
+    head = f"The model {state.model!r} is not served at {url}: {problem}"
+    if state.too_many:
+        head = f"More workers serve {state.model!r} at {url} than the inventory has: {problem}"
     lines = [
-        f"The model {state.model!r} is not served at {url}: {problem}",
+        head,
         f"  expected:     {state.expected()}",
         f"  registered:   {state.registered()}",
         f"  models:       {', '.join(state.models) or 'none'}",

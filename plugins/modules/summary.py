@@ -24,7 +24,9 @@ options:
     type: str
     required: true
   verified:
-    description: What M(wideep.dynamo.verify_serving) returned, for O(kind=deployed).
+    description:
+      - What M(wideep.dynamo.verify_serving) returned, for O(kind=deployed). Without a text in it, the text
+        says that nothing was verified.
     type: dict
   frontend:
     description: What M(ansible.builtin.uri) returned for the frontend's /health, for O(kind=status).
@@ -48,7 +50,12 @@ text:
   returned: success
   type: str
 services:
-  description: By host, what runs.
+  description: By host, what runs; with O(kind=status) also what is registered and not planned.
   returned: success
   type: dict
+findings:
+  description: What is not as it should be, a line each, for O(kind=status).
+  returned: success
+  type: list
+  elements: str
 """

@@ -45,7 +45,12 @@ VERBS = (
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
-    Verb("down", "teardown", "Stop the deployment and remove it from its hosts."),
+    Verb(
+        "down",
+        "teardown",
+        "Stop the deployment and remove it from its hosts; on more than this machine it asks for its name.",
+        ("yes",),
+    ),
 )
 
 EXIT_CODES = {
@@ -54,6 +59,7 @@ EXIT_CODES = {
     2: "a task failed on a host",
     3: "the input was refused before any host was touched",
     4: "hosts could not be reached",
+    5: "something is not healthy (status)",
     124: "the time of --timeout was over",
     130: "canceled (Ctrl-C, SIGTERM)",
 }
@@ -77,6 +83,7 @@ class Options:
         Path, typer.Option("--output-dir", "-o", help="Directory that gets <host>/<service>/launch.json.")
     ] = Path("rendered")
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")] = False
     extra_vars: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,7 +133,7 @@ class Options:
     ] = False
 
 
-SPECIAL = {"output_dir", "as_json"}
+SPECIAL = {"output_dir", "as_json", "yes"}
 
 app = typer.Typer(
     help="Deploy Wide Expert Parallel serving with NVIDIA Dynamo from an inventory.",
@@ -219,14 +226,42 @@ def execute(verb: Verb, options: Options) -> int:
         variables.append({"wideep_output_dir": str(options.output_dir.absolute())})
     if options.as_json:
         variables.append({"wideep_output": "json"})
-    inventory = options.inventory or runner.default_inventory()
+    if options.yes:
+        variables.append({"wideep_confirm": True})
     passwords = _ask(options)
+    result = _run(verb, options, variables, passwords, console)
+    if (asked := _asked(result)) and sys.stdin.isatty() and console.is_terminal:
+        console.print(f"\n{asked['question']}", highlight=False, soft_wrap=True)
+        answer = typer.prompt(f"type {asked['name']} to go on", default="", show_default=False, err=True)
+        if answer.strip() != asked["name"]:
+            console.print("not the name: nothing was changed")
+            return 3
+        variables.append({"wideep_confirm": asked["name"]})
+        result = _run(verb, options, variables, passwords, console)
+    recap(console, f"wideep {verb.name}", result)
+    _report(console, result, as_json=options.as_json)
+    return exit_code(result)
 
+
+def _asked(result: Result) -> Mapping[str, str] | None:
+    """Return what a run wants to have confirmed before it changes anything."""
+    return next((f.details["wideep_confirm"] for f in result.failures if "wideep_confirm" in f.details), None)
+
+
+def _run(
+    verb: Verb,
+    options: Options,
+    variables: Sequence[Mapping[str, Any] | Path],
+    passwords: Mapping[str, str],
+    console: Console,
+) -> Result:
+    """Run the playbook of a verb and show how it goes."""
+    inventory = options.inventory or runner.default_inventory()
     live = console.file.isatty() and not console.is_dumb_terminal and not options.plain
     title = f"wideep {verb.name}"
     view = LiveProgress if live else Progress
     with view(console, f"{title} · {', '.join(inventory)}", verbosity=options.verbose) as progress:
-        result = runner.run(
+        return runner.run(
             verb.playbook,
             inventory,
             extra_vars=variables,
@@ -247,9 +282,6 @@ def execute(verb: Verb, options: Options) -> int:
             on_event=progress,
             record=False,
         )
-    recap(console, title, result)
-    _report(console, result, as_json=options.as_json)
-    return exit_code(result)
 
 
 @app.command("import", epilog=_EPILOG)
@@ -358,7 +390,10 @@ def exit_code(result: Result) -> int:
         return result.rc
     if result.failures and all(failure.refused for failure in result.failures):
         return 1 if result.rc == 250 else 3  # 250: an exception inside Ansible
-    if any(not failure.unreachable for failure in result.failures):
+    others = [failure for failure in result.failures if not failure.unreachable]
+    if others and all("wideep_unhealthy" in failure.details for failure in others):
+        return 5
+    if others:
         return 2
     return 4 if result.failures else 1
 

@@ -90,6 +90,9 @@ class Plan:
             engine=self.engine.name,
             simulated=self.engine.simulated,
             one_machine=self.deployment.one_machine,
+            keep_state=not self.deployment.one_machine
+            if settings.keep_state == "auto"
+            else settings.keep_state,
             model_source=model_source(settings),
             image=container.image_of(self.deployment, self.engine),
             settings=settings,

@@ -149,13 +149,15 @@ class OnHost:
 class Published:
     """A plan. hosts: empty on Kubernetes; kubernetes: None elsewhere.
 
-    model_source: where the model comes from. image: of containers, '' without. notes: warnings.
+    keep_state: whether a removal leaves data there. model_source: where the model comes from. image: of
+    containers, '' without. notes: warnings.
     """
 
     deployment: str
     engine: str
     simulated: bool
     one_machine: bool
+    keep_state: bool
     model_source: str
     image: str
     settings: Settings

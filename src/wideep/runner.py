@@ -86,11 +86,11 @@ def run(
 
     Raises:
         RefusedError: no such playbook, inventory or file, or no Ansible; nothing was started.
-        TypeError: extra_vars, limit or tags are of another type; nothing was started.
+        TypeError: an argument is of another type; nothing was started.
     """
+    _check_types(locals())
     variables = _variables(extra_vars)
-    words = {"--limit": limit, "--tags": tags, "--skip-tags": skip_tags}
-    chosen = {option: _joined(option, given) for option, given in words.items() if given is not None}
+    chosen = _chosen({"--limit": limit, "--tags": tags, "--skip-tags": skip_tags}, forks)
     passwords = {
         "--connection-password-file": (connection_password, connection_password_file),
         "--become-password-file": (become_password, become_password_file),
@@ -106,8 +106,6 @@ def run(
     secrets = private / "secrets"
     secrets.mkdir(mode=0o700)
     options = _given_in_files(secrets, variables, passwords)
-    if forks is not None:
-        chosen["--forks"] = str(forks)
     for option, text in chosen.items():
         options += [option, text]
     options += ["--check"] * check + ["--diff"] * diff + ["-" + "v" * verbosity] * bool(verbosity)
@@ -259,6 +257,44 @@ def _variables(given: ExtraVars | None) -> list[Mapping[str, Any] | Path]:
                 " pathlib.Path of a YAML file, or a sequence of these"
             )
     return items
+
+
+# Argument of `run` -> the types that it may have, and what to give.
+_PATH = str | Path
+_TYPES: dict[str, tuple[Any, str]] = {
+    "playbook": (_PATH, "a verb, or a path"),
+    "check": (bool, "True or False"),
+    "diff": (bool, "True or False"),
+    "verbosity": (int, "a number of -v"),
+    "forks": (int | None, "a number of hosts"),
+    "timeout_s": (int | float | None, "a number of seconds"),
+    "project_dir": (Path | None, "a pathlib.Path"),
+    "connection_password": (str | None, "a text"),
+    "become_password": (str | None, "a text"),
+    "vault_password": (str | None, "a text"),
+    "connection_password_file": (_PATH | None, "a path"),
+    "become_password_file": (_PATH | None, "a path"),
+    "vault_password_file": (_PATH | None, "a path"),
+}
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    """Raise TypeError where an argument of `run` is of another type; never with the value of a password."""
+    for name, (kind, wanted) in _TYPES.items():
+        value = given[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            shown = "of another type" if name.endswith("_password") else f"{value!r}"
+            raise TypeError(f"{name} is {shown}, a {type(value).__name__}: give {wanted}")
+    inventory = given["inventory"]
+    items = [inventory] if isinstance(inventory, str | Path) else inventory
+    if not isinstance(items, Sequence) or not all(isinstance(item, str | Path) for item in items):
+        raise TypeError(f"inventory is {inventory!r}: give a path, hosts as 'a,b,', or a sequence of paths")
+
+
+def _chosen(words: Mapping[str, Words | None], forks: int | None) -> dict[str, str]:
+    """Return the options of ansible-playbook that are given, with their texts. Raises TypeError."""
+    chosen = {option: _joined(option, given) for option, given in words.items() if given is not None}
+    return chosen if forks is None else {**chosen, "--forks": str(forks)}
 
 
 def _joined(option: str, given: Words) -> str:

@@ -228,7 +228,7 @@ def site(
                 yield made
                 rights.close()
                 made.core.create_namespaced_config_map("dynamo-system", {"metadata": {"name": "theirs"}})
-                gone = made.well("teardown")
+                gone = made.well("teardown", {"wideep_confirm": True, "wideep_keep_state": False})
         assert "the namespace stays: wideep did not make the namespace dynamo-system" in shown(gone)
         assert namespaces() == {"dynamo-system"}, shown(gone)
         left = {item.metadata.name for item in made.core.list_namespaced_config_map("dynamo-system").items}

@@ -6,6 +6,7 @@ import io
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
@@ -125,10 +126,54 @@ class TestExitCode:
             (outcome(250, Failure("", "", "", "bug", details={"wideep_refused": True})), 1),
             (outcome(4, Failure("a", "t", "", "m", unreachable=True)), 4),
             (outcome(4, Failure("a", "t", "", "m", unreachable=True), Failure("b", "t", "", "m")), 2),
+            (outcome(2, Failure("a", "t", "", "m", details={"wideep_unhealthy": True})), 5),
         ],
     )
     def test_of_a_result(self, result: Result, code: int) -> None:
         assert cli.exit_code(result) == code
+
+
+class TestConfirmation:
+    """A removal that wants a name: asked on a terminal only."""
+
+    QUESTION = Failure(
+        "a",
+        "t",
+        "",
+        "m",
+        details={"wideep_refused": True, "wideep_confirm": {"name": "chat", "question": "chat goes"}},
+    )
+
+    def run(
+        self, monkeypatch: pytest.MonkeyPatch, answer: str | None, *options: str
+    ) -> tuple[int, list[Any]]:
+        """Run `down`, an answer typed on a terminal; return the exit code and what each run was given."""
+        runs: list[Any] = []
+
+        def fake(*_: Any, extra_vars: Any, **__: Any) -> Result:
+            given = {name: value for item in extra_vars for name, value in item.items()}
+            runs.append(given.get("wideep_confirm"))
+            return outcome(0) if given.get("wideep_confirm") in {"chat", True} else outcome(2, self.QUESTION)
+
+        monkeypatch.setattr(runner, "run", fake)
+        monkeypatch.setattr(cli.sys.stdin, "isatty", lambda: answer is not None, raising=False)
+        monkeypatch.setattr(Console, "is_terminal", answer is not None)
+        monkeypatch.setattr(cli.typer, "prompt", lambda *_, **__: answer)
+        verb = next(verb for verb in cli.VERBS if verb.name == "down")
+        options_ = cli.Options(inventory=["a,"], plain=True, yes="--yes" in options)
+        return cli.execute(verb, options_), runs
+
+    def test_the_name_typed_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.run(monkeypatch, "chat") == (0, [None, "chat"])
+
+    def test_another_word_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.run(monkeypatch, "y") == (3, [None])
+
+    def test_a_script_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.run(monkeypatch, None) == (3, [None])
+
+    def test_yes_asks_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.run(monkeypatch, None, "--yes") == (0, [True])
 
 
 def event(kind: str, host: str = "", stdout: str = "", **data: object) -> runner.Event:

@@ -18,7 +18,7 @@ from wideep.inventory.settings import HostSettings, Settings
 
 VARIABLE = re.compile(r"\bwideep_[a-z][a-z_]*(?:\.[a-z_]+)*")
 # What playbooks publish and actions return, no variables.
-RESULTS = {"wideep_plan", "wideep_summary", "wideep_data", "wideep_refused"}
+RESULTS = {"wideep_plan", "wideep_summary", "wideep_data", "wideep_refused", "wideep_unhealthy"}
 
 
 @lru_cache(maxsize=1)

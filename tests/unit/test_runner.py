@@ -90,8 +90,18 @@ def test_a_message_may_be_a_list_or_censored_or_missing() -> None:
         ({"limit": 3}, "limit is 3: give a text"),
         ({"tags": ["a", 3]}, r"tags is \['a', 3\]: give a text"),
         ({"skip_tags": {"a": 1}}, "skip_tags is {'a': 1}: give a text"),
+        ({"forks": "8"}, "forks is '8', a str: give a number of hosts"),
+        ({"timeout_s": True}, "timeout_s is True, a bool: give a number of seconds"),
+        ({"check": "no"}, "check is 'no', a str: give True or False"),
+        ({"become_password": 1234}, "become_password is of another type, a int: give a text"),
     ],
 )
 def test_arguments_of_another_type(project: Path, inventory: Path, given: dict[str, Any], said: str) -> None:
     with pytest.raises(TypeError, match=said):
         runner.run("mixed", inventory, project_dir=project, **given)
+
+
+@pytest.mark.parametrize("given", [None, 3, {"a": 1}, ["a,", 3]])
+def test_inventories_of_another_type(project: Path, given: Any) -> None:
+    with pytest.raises(TypeError, match="give a path, hosts as"):
+        runner.run("mixed", given, project_dir=project)

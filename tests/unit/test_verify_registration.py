@@ -105,7 +105,7 @@ def test_ready_is_the_exact_count_and_the_model() -> None:
 
 def test_progress_is_one_line() -> None:
     assert state(decode=1, models=()).progress() == "registered prefill 1/1, decode 1/2; model not listed yet"
-    assert state(decode=3).progress() == "registered prefill 1/1, decode 3/2; model listed"
+    assert state(decode=3).progress() == "registered prefill 1/1, decode 3/2 (1 too many); model listed"
     assert state(error="refused").progress() == "frontend does not answer yet (refused)"
 
 
@@ -142,3 +142,11 @@ def test_the_report_holds_all_that_an_operator_needs() -> None:
         "  look at:      /log",
     ]
     assert "unknown" in report("u", "p", state(error="no"), answer="", causes=[], look_at="")
+
+
+def test_too_many_are_not_called_a_model_that_is_not_served() -> None:
+    text = report("http://f:1", "too many", state(decode=3), answer="", causes=[], look_at="")
+    assert text.startswith("More workers serve 'm' at http://f:1 than the inventory has: too many")
+    assert report("u", "p", state(prefill=0, decode=3), answer="", causes=[], look_at="").startswith(
+        "The model"
+    )

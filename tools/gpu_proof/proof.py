@@ -561,7 +561,7 @@ def killed(proof: Proof, service: str, url: str) -> dict[str, Any]:
 @step(60)
 def down(proof: Proof) -> dict[str, Any]:
     """Stop and remove the deployment; the runtime and the compiled kernels stay for the next step."""
-    status, output, seconds = proof.playbook("teardown", {"wideep_keep_state": True})
+    status, output, seconds = proof.playbook("teardown", {"wideep_keep_state": True, "wideep_confirm": True})
     left = sorted({name for _, name, _ in services()})
     if status or left:
         raise StepError(f"teardown ended with {status}, left {left}: {told(output)}")

@@ -519,7 +519,7 @@ def two_workers(proof: Wide) -> dict[str, Any]:
 def down(proof: Wide) -> dict[str, Any]:
     """Stop and remove the deployment of `halves` and those after it."""
     status, output, seconds = proof.playbook(
-        "teardown", {"wideep_keep_state": True, "wideep_drain_timeout_s": 10}
+        "teardown", {"wideep_keep_state": True, "wideep_confirm": True, "wideep_drain_timeout_s": 10}
     )
     if status:
         raise StepError(f"teardown ended with {status}: {one.told(output)}")

@@ -15,7 +15,7 @@ from wideep.kubernetes.manifests import KIND
 from wideep.kubernetes.names import ENABLE_GROVE, FIELD_MANAGER
 from wideep.problems import Problem
 
-TEARDOWN = "run teardown first (wideep_keep_state: true keeps the model)"
+TEARDOWN = "run teardown first (it keeps the model)"
 
 
 def unchangeable(cluster: Cluster, items: Iterable[Mapping[str, Any]]) -> list[Problem]:

@@ -300,7 +300,8 @@ class Settings(_Strict):
     log_level: str
     frontend_args: dict[str, Value]
     tls: TlsSettings
-    keep_state: bool
+    keep_state: Literal["auto"] | bool
+    confirm: str | bool
     output: Literal["text", "json"]
     output_dir: str
     rehearsal_dir: str
