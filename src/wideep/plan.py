@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from wideep import published
 from wideep.deployment import tls
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
-from wideep.deployment.model import Deployment, Host, Kept, Pool
+from wideep.deployment.model import Deployment, Generation, Host, Kept, Pool
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
@@ -163,17 +163,17 @@ def make_plan(
     groups: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Mapping[str, Any]],
     kept: Sequence[Kept] = (),
+    generation: Generation | None = None,
 ) -> Plan:
     """Build the deployment, let the engine and the catalogues judge it, and make every launch.
 
-    Args: see `wideep.deployment.build.examine`.
+    Args: see `wideep.deployment.build.examine`. generation: that of the workers
+        (`wideep.changes.generation`); unset, the first.
 
     Raises:
         RefusedError: with every problem found.
     """
-    deployment, problems = examine(groups, hosts, kept)
-    if deployment is None:
-        raise RefusedError(errors(problems))
+    deployment, problems = _examined(groups, hosts, kept, generation)
     problems += control_plane.check(deployment)
     name = deployment.settings.engine
     engine = ENGINES.get(name)
@@ -241,6 +241,18 @@ def make_plan(
     if plan.manifests:
         raise_errors(schema.check((*plan.manifests.model, *plan.manifests.graph), deployment.release))
     return plan
+
+
+def _examined(
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    kept: Sequence[Kept],
+    generation: Generation | None,
+) -> tuple[Deployment, list[Problem]]:
+    deployment, problems = examine(groups, hosts, kept)
+    if deployment is None:
+        raise RefusedError(errors(problems))
+    return replace(deployment, generation=generation or Generation()), problems
 
 
 def _check_drain(deployment: Deployment, engine: Engine) -> list[Problem]:

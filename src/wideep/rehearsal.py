@@ -191,6 +191,8 @@ def _shared(real: Plan, variables: Variables, software: PurePosixPath) -> dict[s
         kept
         | _simulated_engine(real, variables)
         | {
+            # Nobody is served by it.
+            "wideep_rollout": {**kept.get("wideep_rollout", {}), "outage": "allowed"},
             "wideep_service_manager": "supervisord",
             # One installation for all hosts.
             "wideep_runtime": "existing",

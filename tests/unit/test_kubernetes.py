@@ -23,7 +23,7 @@ from wideep.cluster import objects
 from wideep.kubernetes import names, schema
 from wideep.kubernetes.check import check_words, quantity
 from wideep.kubernetes.manifests import Manifests, to_yaml
-from wideep.kubernetes.site import GENERATION
+from wideep.kubernetes.site import PodSite
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem
 from wideep.published import Expected
@@ -498,7 +498,9 @@ def test_replicas_and_single_node() -> None:
     prefill = components(manifests)["prefill"]["whole"]
     assert prefill["replicas"] == 3
     assert "multinode" not in prefill
-    assert found.expected["prefill"] == Expected("prefill", "dynamo-deepseek-r1-wideep", 3, GENERATION)
+    assert found.expected["prefill"] == Expected(
+        "prefill", "dynamo-deepseek-r1-wideep", 3, PodSite.generations
+    )
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -66,7 +66,7 @@ def test_the_local_frontend() -> None:
     assert launch.argv == (
         *(PYTHON, "-m", "dynamo.frontend"),
         *("--http-host", "127.0.0.1", "--http-port", "8000"),
-        *("--namespace", "dynamo", "--router-mode", "kv", "--migration-limit", "3"),
+        *("--namespace-prefix", "dynamo", "--router-mode", "kv", "--migration-limit", "3"),
     )
     # With DYN_TCP_RPC_PORT or a system port the frontend never lists the model.
     assert launch.env == SHARED_ENV | {"DYN_RUNTIME_INHIBITED_DURATION_SECS": "1"}

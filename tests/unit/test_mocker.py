@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from example_inventories import cluster, local, refusal
 
+from wideep.deployment.site import Site
 from wideep.engines.mocker.options import OPTIONS, OWN_FLAGS
 from wideep.plan import make_plan
 from wideep.published import Expected
@@ -75,7 +76,7 @@ def test_aggregated_workers() -> None:
     assert value(argv, "--disaggregation-mode") == "agg"
     assert value(argv, "--endpoint") == "dyn://dynamo.backend.generate"
     assert "--bootstrap-ports" not in argv
-    assert plan.expected == {"aggregated": Expected("backend", "dynamo", 2)}
+    assert plan.expected == {"aggregated": Expected("backend", "dynamo", 2, Site.generations)}
 
 
 def test_environment_of_a_pool() -> None:

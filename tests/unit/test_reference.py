@@ -88,6 +88,7 @@ NESTED = (
     "wideep_container",
     "wideep_kubernetes",
     "wideep_tls",
+    "wideep_rollout",
 )
 WRONG = {
     "wideep_eplb": {"redundant_experts": "many"},
@@ -95,6 +96,7 @@ WRONG = {
     "wideep_network": {"link": "wifi"},
     "wideep_container": {"mount": []},
     "wideep_tls": {"http": {"cert": "/c"}},
+    "wideep_rollout": {"outage": "maybe"},
     "wideep_kubernetes": {"resources": {"worker": {"limits": {"disk": "1Gi"}}}},
 }
 

@@ -28,6 +28,7 @@ from trtllm_cases import (
 
 from wideep.deployment.build import examine
 from wideep.deployment.launch import Launch
+from wideep.deployment.site import Site
 from wideep.engines import ENGINES
 from wideep.engines.trtllm.options import TrtllmOptions, graph_sizes
 from wideep.engines.trtllm.rules import FIELDS, OPTION_OF, OWNED, OWNED_FIELDS, RULES
@@ -190,7 +191,7 @@ def test_the_head_starts_all_ranks_through_mpi() -> None:
     worker = head.argv[head.argv.index("trtllm-llmapi-launch") + 1 :]
     assert worker[:3] == ("/opt/trtllm/bin/python3", "-m", "dynamo.trtllm")
     assert head.argv[head.argv.index("--wdir") + 1] == "/var/lib/wideep"
-    assert made.expected["decode"] == Expected("backend", "dynamo", 1)
+    assert made.expected["decode"] == Expected("backend", "dynamo", 1, Site.generations)
 
 
 def test_ranks_have_the_environment_of_their_own_service() -> None:

@@ -139,6 +139,18 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """What workers have that hand KV cache to each other, and how frontends find them.
+
+    suffix: behind the namespace, which workers of another generation do not share; '' for the first.
+    prefixed: frontends serve all namespaces that begin with `wideep_namespace`, each generation by itself.
+    """
+
+    suffix: str = ""
+    prefixed: bool = True
+
+
+@dataclass(frozen=True)
 class Deployment:
     """The whole: control plane, frontends, pools. Built by `build`, never by hand."""
 
@@ -147,6 +159,7 @@ class Deployment:
     control: tuple[Host, ...]
     frontends: tuple[Host, ...]
     pools: tuple[Pool, ...]
+    generation: Generation = Generation()
 
     @cached_property
     def release(self) -> Release:

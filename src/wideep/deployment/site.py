@@ -50,8 +50,10 @@ class Site:
     host: Host
     # Whether the platform starts all ranks of a replica, and tells them who they are.
     wires_ranks: ClassVar[bool] = False
-    # What may follow the namespace of workers, as a regular expression.
-    generations: ClassVar[str] = ""
+    # What may follow the namespace of workers, as a regular expression: their generation. On Kubernetes the
+    # operator puts it there, a sum of their specifications; Dynamo 1.4 did so for replicas of one pod without
+    # Grove, 1.5 does for all (deploy/operator, ComputeDGDWorkersSpecHash).
+    generations: ClassVar[str] = "-[0-9a-f]{8}"
 
     def own(self, flags: Mapping[str, Any]) -> dict[str, Any]:
         """Return the flags without those that the platform adds by itself."""
@@ -125,8 +127,14 @@ class Site:
 
     @property
     def namespace(self) -> str:
-        """Return the Dynamo namespace that workers register in."""
+        """Return the Dynamo namespace that frontends look in."""
         return self.deployment.settings.namespace
+
+    @property
+    def worker_namespace(self) -> str:
+        """Return the Dynamo namespace that workers register in: that of their generation."""
+        suffix = self.deployment.generation.suffix
+        return f"{self.namespace}-{suffix}" if suffix else self.namespace
 
     @property
     def frontend_port(self) -> int:

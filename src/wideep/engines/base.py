@@ -34,6 +34,8 @@ class Engine(ABC):
     watched: Python modules that run below the command of a replica on several hosts, where that is a launcher
         which may outlive them. The first is the worker: told alone to stop, it finishes its requests first.
     dialect: how sources say what it is to do; None: nothing is imported for it.
+    agreed: flags in which workers that hand each other KV cache, and that one frontend takes for one model,
+        must be alike with those before them. What is not named may differ between replicas.
     simulated: it serves without GPUs and without weights; its words mean nothing, and may be cut.
     places: it begins with experts where a file says (`placement`).
     """
@@ -46,6 +48,7 @@ class Engine(ABC):
     options: ClassVar[type[CommonOptions] | Mapping[str, str]]
     watched: ClassVar[tuple[str, ...]] = ()
     dialect: ClassVar[Dialect | None] = None
+    agreed: ClassVar[frozenset[str]] = frozenset()
     simulated: ClassVar[bool] = False
     places: ClassVar[bool] = False
 
@@ -94,6 +97,13 @@ class Engine(ABC):
     def host_memory(self, deployment: Deployment, pool: Pool) -> int:
         """Return the bytes of experts that a replica keeps in the shared memory of each of its hosts."""
         return 0
+
+    def agreement(self, flags: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> dict[str, Any]:
+        """Return what of a head's command makes its generation.
+
+        flags: without dashes, with the words after them. files: name -> content of those that it reads.
+        """
+        return {name: list(words) for name, words in flags.items() if name in self.agreed}
 
     def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
         """Return one role of a source in the words of an inventory, where the engine has a `dialect`."""

@@ -25,6 +25,7 @@ OWN_FRONTEND_FLAGS = {
     "http-host": "wideep_address",
     "http-port": "wideep_frontend_port",
     "namespace": "wideep_namespace",
+    "namespace-prefix": "wideep_namespace",
     "router-mode": "wideep_router_mode",
     "migration-limit": "wideep_migration_limit",
     **PLANE_FLAGS,
@@ -244,7 +245,8 @@ def frontend(site: Site) -> Launch:
     flags: dict[str, Any] = {
         "http-host": host.address if host.loopback else "0.0.0.0",  # noqa: S104 - clients connect from anywhere
         "http-port": site.frontend_port,
-        "namespace": settings.namespace,
+        # All generations of workers that are complete, each by itself; without a prefix exactly one.
+        "namespace-prefix" if site.deployment.generation.prefixed else "namespace": settings.namespace,
         "router-mode": settings.router_mode,
         "migration-limit": settings.migration_limit,
         "router-replica-sync": len(site.deployment.frontends) > 1 or None,

@@ -223,6 +223,32 @@ class ContainerSettings(_Strict):
     )
 
 
+class RolloutSettings(_Strict):
+    """`wideep_rollout`: how a change reaches a deployment that runs (`wideep.changes.order`)."""
+
+    max_unavailable: int = Field(
+        default=1,
+        ge=1,
+        description="Replicas of each pool that restart at the same time. Where prefill and decode change"
+        " together: of the smaller pool, the other in proportion.",
+    )
+    outage: Literal["refused", "allowed"] = Field(
+        default="refused",
+        description="Whether a change may leave a pool without a replica, or the deployment without a"
+        " frontend, where nothing else can take the requests meanwhile.",
+    )
+    canary: bool = Field(
+        default=True,
+        description="Ask for tokens through each replica that was started, before the next step. V(false)"
+        " waits for their own health and registration only.",
+    )
+    canary_s: int = Field(
+        default=60,
+        ge=1,
+        description="Seconds that a replica has to answer, once it is healthy.",
+    )
+
+
 class PlaneTls(_Strict):
     """`wideep_tls.<plane>`: files on the hosts, PEM. Those of clients are all there, or none."""
 
@@ -298,6 +324,7 @@ class Settings(_Strict):
     port_offset: int = Field(ge=0, le=40000)
     worker_port_base: Port
     log_level: str
+    rollout: RolloutSettings
     frontend_args: dict[str, Value]
     tls: TlsSettings
     keep_state: Literal["auto"] | bool
@@ -491,6 +518,7 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
         "kubernetes": KubernetesSettings,
         "container": ContainerSettings,
         "tls": TlsSettings,
+        "rollout": RolloutSettings,
     }
     section: Any = sections[path[0]]
     for name in path[1:]:

@@ -17,11 +17,17 @@ HTTP_PORT = 8000
 SYSTEM_PORT = 9090
 # Flags that the operator adds (ranks), or whose variable it sets: a second value would win over it.
 OPERATOR_FLAGS = frozenset(
-    {"dist-init-addr", "nnodes", "node-rank", "endpoint", "namespace", "http-host", "http-port"}
+    {
+        "dist-init-addr",
+        "nnodes",
+        "node-rank",
+        "endpoint",
+        "namespace",
+        "namespace-prefix",
+        "http-host",
+        "http-port",
+    }
 )
-# What the operator puts behind the namespace of workers: a sum of their specifications. Dynamo 1.4 did so for
-# replicas of one pod without Grove, 1.5 does for all (deploy/operator, ComputeDGDWorkersSpecHash).
-GENERATION = "-[0-9a-f]{8}"
 # Environment of a host that a pod has from its image or its device plugin.
 HOST_ENV = frozenset({"PATH", "CUDA_VISIBLE_DEVICES"})
 # What the operator sets in every container, so nothing else may.
@@ -52,7 +58,6 @@ class PodSite(Site):
     """A pod. Its host is made by `wideep.deployment.build` and stands for a node of the cluster."""
 
     wires_ranks: ClassVar[bool] = True
-    generations: ClassVar[str] = GENERATION
 
     def own(self, flags: Mapping[str, Any]) -> dict[str, Any]:
         """Return the flags without those that the operator adds."""

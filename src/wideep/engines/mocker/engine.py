@@ -36,6 +36,7 @@ class Mocker(Engine):
     program = "dynamo.mocker"
     disk_gb = 1.5
     options = OPTIONS
+    agreed = frozenset({"model-path", "model-name", "engine-type", "block-size", "kv-cache-dtype"})
     simulated = True
 
     def check(self, deployment: Deployment) -> list[Problem]:
@@ -68,7 +69,7 @@ class Mocker(Engine):
         flags: dict[str, Any] = {
             "model-path": site.model_path,
             "model-name": settings.model,
-            "endpoint": f"dyn://{settings.namespace}.{self.components[pool.name]}.generate",
+            "endpoint": f"dyn://{site.worker_namespace}.{self.components[pool.name]}.generate",
             "engine-type": settings.engine_flavour,
             "disaggregation-mode": mode,
             "block-size": block_size(site.deployment, pool),

@@ -78,6 +78,26 @@ class Sglang(Engine):
     disk_gb = 11.0
     options = SglangOptions
     places = True
+    # Weights and their form, layout and way of the KV cache, and what the model's card in discovery says.
+    agreed = frozenset(
+        {
+            "model-path",
+            "served-model-name",
+            "revision",
+            "quantization",
+            "dtype",
+            "page-size",
+            "kv-cache-dtype",
+            "context-length",
+            "disaggregation-transfer-backend",
+            "speculative-algorithm",
+            "speculative-draft-model-path",
+            "chat-template",
+            "custom-jinja-template",
+            "dyn-tool-call-parser",
+            "dyn-reasoning-parser",
+        }
+    )
     dialect = Dialect(
         (program, "sglang.launch_server", "sglang serve"),
         flag_files=frozenset({"--config"}),
@@ -197,7 +217,7 @@ class Sglang(Engine):
         flags: dict[str, Any] = {
             "model-path": site.model_path,
             "served-model-name": settings.model,
-            "endpoint": f"dyn://{settings.namespace}.{self.components[pool.name]}.generate",
+            "endpoint": f"dyn://{site.worker_namespace}.{self.components[pool.name]}.generate",
             "host": node.host.address,
             # Also on one node: it decides ports that are otherwise 30233 and up for every worker of a host,
             # and the address under which a prefill worker is reached.

@@ -11,9 +11,11 @@ been run.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
+
+import yaml
 
 from wideep.deployment import network
 from wideep.deployment.launch import File, Health, Launch, Listener, ProgramFile
@@ -41,6 +43,14 @@ PATH = f"/usr/local/mpi/bin:{SYSTEM_PATH}"
 SETTLE_S = 10
 
 
+# What prefill and decode must have alike in the engine's YAML (`Engine.agreed`).
+AGREED_FIELDS = {
+    "kv_cache_config": ("dtype", "tokens_per_block"),
+    "cache_transceiver_config": ("backend",),
+    "speculative_config": ("decoding_type", "speculative_model"),
+}
+
+
 class Trtllm(Engine):
     """See `wideep.engines.base.Engine`."""
 
@@ -50,6 +60,16 @@ class Trtllm(Engine):
     disk_gb = 11.0
     options = TrtllmOptions
     places = True
+    agreed = frozenset(
+        {
+            "model",
+            "served-model-name",
+            "kv-block-size",
+            "custom-jinja-template",
+            "dyn-tool-call-parser",
+            "dyn-reasoning-parser",
+        }
+    )
     # Below `trtllm-llmapi-launch`: Dynamo's worker beside rank 0, and the ranks.
     watched = (
         "dynamo.trtllm",
@@ -106,6 +126,16 @@ class Trtllm(Engine):
         """Return `initial_global_assignments`, which `eplb.placement` holds itself: JSON, and so YAML."""
         rows = zip(layers, experts, strict=True)
         return "{" + ",\n ".join(f'"{layer}": {json.dumps(list(row))}' for layer, row in rows) + "}\n"
+    def agreement(self, flags: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> dict[str, Any]:
+        """See `Engine`: layout and way of the KV cache stand in the engine's YAML."""
+        paths = [path for path in flags.get("extra-engine-args", ()) if path in files]
+        tree = (yaml.safe_load(files[paths[0]]) if paths else None) or {}
+        fields = {
+            f"{section}.{name}": (tree.get(section) or {}).get(name)
+            for section, names in AGREED_FIELDS.items()
+            for name in names
+        }
+        return super().agreement(flags, files) | fields | {"max_seq_len": tree.get("max_seq_len")}
 
     def imported(self, worker: Worker, release: Release, card: ModelCard | None) -> Reading:
         """See `Engine`."""
@@ -188,7 +218,7 @@ class Trtllm(Engine):
         return {
             "model": site.model_path,
             "served-model-name": settings.model,
-            "endpoint": f"dyn://{settings.namespace}.{self.components[case.role]}.generate",
+            "endpoint": f"dyn://{site.worker_namespace}.{self.components[case.role]}.generate",
             "disaggregation-mode": MODES[case.role],
             "gpus-per-node": len(node.gpus),
             "kv-block-size": case.options.page_size,
