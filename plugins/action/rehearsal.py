@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,13 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refus
 from wideep.plain import plain
 from wideep.problems import RefusedError
 from wideep.rehearsal import on_hosts, rehearse, retired
+
+
+def _haproxy(hosts: Mapping[str, Any]) -> str:
+    """Return HAProxy on this machine: where the inventory has it on the hosts, or in its usual places."""
+    named = {(own.get("wideep_load_balancer") or {}).get("binary") or "haproxy" for own in hosts.values()}
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    return next(filter(None, (shutil.which(name, path=places) for name in [*sorted(named), "haproxy"])), "")
 
 
 class ActionModule(PlanAction):
@@ -42,6 +52,7 @@ class ActionModule(PlanAction):
                 hosts,
                 directory=str(directory),
                 python=arguments["python"],
+                haproxy=_haproxy(hosts),
             )
         except RefusedError as refused:
             return refusal(result, refused)

@@ -161,6 +161,19 @@ def check(health: Mapping[str, Any], uptime_s: float) -> tuple[bool, str]:
     return text == health["json_value"], f'{health["json_path"]} is "{text}"'
 
 
+def is_stale(health: Mapping[str, Any]) -> bool:
+    """Whether a service that runs answers with another value than the planned one.
+
+    Where the value is that of the files that it has read, it has to read them again. One that does not
+    answer is still starting, or waits for help that reading files is not.
+    """
+    try:
+        status, body = _get(health)
+        return status == 200 and _dig(json.loads(body), health["json_path"]) != health["json_value"]
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
 def _port(url: str) -> int:
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)

@@ -83,7 +83,7 @@ class Launch(TypedDict):
     schema_version: int
     digest: str
     name: str
-    component: Literal["nats", "etcd", "frontend", "worker"]
+    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker"]
     description: str
     argv: list[str]
     working_directory: str
@@ -104,6 +104,8 @@ class Launch(TypedDict):
     shares_descriptors: bool
     reads: list[str]
     gang: Gang | None
+    stop_signal: Literal["SIGTERM", "SIGUSR1"]
+    reload_signal: Literal["", "SIGUSR2"]
 
 
 HIDDEN = "********"

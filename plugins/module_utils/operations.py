@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict  # noqa: UP035
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import process, programs
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
+from ansible_collections.wideep.dynamo.plugins.module_utils.health import is_stale
 from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch, load, names, service_dir
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, runs_as_configured
 
@@ -28,10 +31,13 @@ def started(
     """
     actions: Actions = {}
     running = set()
+    reloaded: dict[str, int] = {}
     for name, status in manager.status(launches).items():
         if status.pid and status.state in ("running", "starting"):
             soon = set(launches[name].get("env_files") or ()) & set(changing)
             if not soon and runs_as_configured(launches[name], status.pid, manager.state_dir):
+                if launches[name].get("reload_signal") and is_stale(launches[name]["health"]):
+                    reloaded[name] = status.pid
                 continue
             running.add(name)
             actions[name] = "restarted: its configuration changed"
@@ -42,8 +48,11 @@ def started(
             actions[name] = "started"
     orphans = _orphans(manager, launches, actions)
     _tell(actions, orphans)
-    if check or not actions:
-        return actions
+    told = dict.fromkeys(reloaded, "reloaded: its files changed")
+    if check or not (actions or told):
+        return {**told, **actions}
+    for name, pid in reloaded.items():
+        os.kill(pid, getattr(signal, launches[name]["reload_signal"]))
     due = {name: launch for name, launch in launches.items() if name in actions}
     if due:
         did = manager.prepare()
@@ -55,7 +64,7 @@ def started(
     _end({*orphans, *_orphans(manager, launches, due)})
     if due:
         manager.start(due)
-    return actions
+    return {**told, **actions}
 
 
 def tidied(

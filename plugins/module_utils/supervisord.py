@@ -52,7 +52,7 @@ files = {here}/conf.d/*.conf
 
 # startretries: supervisord waits one second longer before each further try; it never comes to give up.
 # startsecs: a crash in the first ten seconds counts as a failed try, so that a crash loop is slowed down.
-# Only the service itself gets SIGTERM (it ends its children in order), all get SIGKILL when the time is over.
+# Only the service itself gets the signal (it ends its children in order), all get SIGKILL in the end.
 _PROGRAM = """\
 ; Made by wideep: changes here are overwritten.
 
@@ -62,7 +62,7 @@ autostart = false
 autorestart = true
 startsecs = 10
 startretries = 1000000
-stopsignal = TERM
+stopsignal = {stop_signal}
 stopwaitsecs = {stop_timeout_s}
 stopasgroup = false
 killasgroup = true
@@ -136,6 +136,7 @@ class Supervisord:
             here=_escape(self.here),
             launch_json=_escape(launch_json(self.state_dir, launch["name"])),
             stop_timeout_s=launch["stop_timeout_s"],
+            stop_signal=(launch.get("stop_signal") or "SIGTERM").removeprefix("SIG"),
             priority=100 + len(launch["depends_on"]),
             log_file=_escape(launch["log_file"]),
             log_max_mb=self.log_max_mb,

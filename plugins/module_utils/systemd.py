@@ -50,7 +50,7 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 """
-# nats, etcd, frontend: plain network servers.
+# nats, etcd, frontend, load balancer: plain network servers.
 _HARDENING_CONTROL = """\
 PrivateDevices=yes
 RestrictNamespaces=yes
@@ -88,7 +88,7 @@ ExecStart={command}
 {cleanup}WorkingDirectory={working_directory}
 {environment_files}{user}Restart=always
 {restart}TimeoutStopSec={stop_timeout_s}
-KillMode=mixed
+{stop_signal}KillMode=mixed
 UMask=0077
 LimitNOFILE={open_files}
 {memlock}StandardOutput=append:{log_file}
@@ -200,6 +200,7 @@ class Systemd:
             user=f"User={launch['user']}\n" if launch["user"] else "",
             restart=slower if version >= 254 else "RestartSec=5\n",
             stop_timeout_s=launch["stop_timeout_s"],
+            stop_signal=_stop_signal(launch),
             open_files=launch["open_files"],
             memlock="LimitMEMLOCK=infinity\n" if launch["lock_memory"] else "",
             log_file=_path(launch["log_file"]),
@@ -359,6 +360,12 @@ def quadlet(argv: Sequence[str]) -> str:
     if words[place + 1 :]:
         lines.append(f"Exec={' '.join(map(_argument, words[place + 1 :]))}")
     return "\n".join(lines) + "\n"
+
+
+def _stop_signal(launch: Launch) -> str:
+    """Return the line for a service that does not finish on SIGTERM; older launches have no such field."""
+    name = launch.get("stop_signal") or "SIGTERM"
+    return "" if name == "SIGTERM" else f"KillSignal={name}\n"
 
 
 def _podman(launch: Launch) -> bool:

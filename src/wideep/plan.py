@@ -15,7 +15,7 @@ from wideep.deployment.model import Deployment, Generation, Host, Kept, Pool
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
-from wideep.hosts import container, control_plane, gang
+from wideep.hosts import container, control_plane, gang, load_balancer
 from wideep.hosts.needs import HostPlan
 from wideep.inventory.model_source import check as check_model_source
 from wideep.inventory.model_source import model_source
@@ -28,7 +28,7 @@ from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.published import Expected, Objects, OnHost, Published
 from wideep.reference.catalogue import Catalogue
 
-COMPONENTS = ("nats", "etcd", "frontend", "worker")
+COMPONENTS = ("nats", "etcd", "frontend", "load_balancer", "worker")
 # What wideep_runtime is about; the control plane has installation methods of its own.
 IN_CONTAINERS = ("frontend", "worker")
 # A long answer takes minutes; a worker that gets less to finish cuts it.
@@ -41,6 +41,8 @@ PORT_VARIABLES = {
     ("etcd", "client"): "etcd_client_port",
     ("etcd", "peer"): "etcd_peer_port",
     ("frontend", "http"): "wideep_frontend_port",
+    ("load_balancer", "http"): "wideep_load_balancer.port",
+    ("load_balancer", "monitor"): "wideep_load_balancer.monitor_port",
 }
 
 
@@ -174,7 +176,7 @@ def make_plan(
         RefusedError: with every problem found.
     """
     deployment, problems = _examined(groups, hosts, kept, generation)
-    problems += control_plane.check(deployment)
+    problems += control_plane.check(deployment) + load_balancer.check(deployment)
     name = deployment.settings.engine
     engine = ENGINES.get(name)
     if engine is None:
@@ -312,6 +314,8 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             launches[host.name].append(control_plane.etcd(sites[host.name]))
     for host in deployment.frontends:
         launches[host.name].append(control_plane.frontend(sites[host.name]))
+    for host in deployment.balancers:
+        launches[host.name].append(load_balancer.load_balancer(sites[host.name]))
     for pool in deployment.pools:
         for replica in pool.replicas:
             own = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from wideep.deployment.build import GROUPS, LONGEST_STATE_DIR
+from wideep.deployment.build import BALANCER, GROUPS, LONGEST_STATE_DIR
 from wideep.inventory.settings import HOST_VARIABLES, parse, planned_variables
 from wideep.plan import Plan, make_plan
 from wideep.problems import Problem, RefusedError
@@ -33,6 +33,7 @@ REAL_ONLY = (
     "wideep_model_path",
     "wideep_service_user",
     "wideep_tls",
+    "wideep_load_balancer",
     "wideep_output",
     "wideep_output_dir",
     "wideep_rehearsal_dir",
@@ -71,15 +72,23 @@ class Rehearsal:
             f"{len(p.replicas)} {p.name} of {len(p.replicas[0].nodes)} nodes" for p in simulated.pools
         )
         flavour = simulated.settings.engine_flavour
+        left_out = ""
+        if real.balancers and not simulated.balancers:
+            left_out = "; left out: load balancers, this machine has no HAProxy"
         return (
             f"simulated: {real.settings.deployment} with the {flavour} mocker in place of"
             f" {self.real.engine.name}, {len(simulated.hosts)} hosts on this machine"
-            f" ({simulated.hosts[0].address} to {simulated.hosts[-1].address}); replicas: {pools}"
+            f" ({simulated.hosts[0].address} to {simulated.hosts[-1].address}); replicas: {pools}{left_out}"
         )
 
 
 def rehearse(
-    groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Variables], *, directory: str, python: str
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Variables],
+    *,
+    directory: str,
+    python: str,
+    haproxy: str = "",
 ) -> Rehearsal:
     """Make the rehearsal of an inventory.
 
@@ -87,18 +96,25 @@ def rehearse(
         groups, hosts: the real inventory, see `wideep.deployment.build.examine`.
         directory: absolute path; `<directory>/<deployment>/<host>` becomes a host's state directory.
         python: interpreter of this machine that runs Ansible's modules.
+        haproxy: HAProxy of this machine; without it load balancers are left out.
 
     Raises:
         RefusedError: with every problem of the real inventory, or of the rehearsal.
     """
     real = _production(groups, hosts)
-    names = [host.name for host in real.deployment.hosts]
+    if not haproxy:
+        groups = {group: () if group == BALANCER else own for group, own in groups.items()}
+    served = {name for group in GROUPS for name in groups.get(group, ())}
+    names = [host.name for host in real.deployment.hosts if host.name in served]
     base = PurePosixPath(directory)
     software = base / ".software"
     shared = _shared(real, hosts[names[0]], software) | {
         "ansible_connection": "local",
         "ansible_python_interpreter": python,
     }
+    if haproxy:
+        ports = real.deployment.settings.load_balancer.model_dump(include={"port", "monitor_port"})
+        shared["wideep_load_balancer"] = ports | {"install_method": "existing", "binary": haproxy}
     addresses = _addresses(real.deployment.settings.rehearsal_address, len(names))
     places = _places(base / real.deployment.settings.deployment, names)
     own = {
@@ -107,7 +123,9 @@ def rehearse(
             "wideep_state_dir": place,
             "wideep_gpus_per_node": host.gpus,
         }
-        for name, address, place, host in zip(names, addresses, places, real.deployment.hosts, strict=True)
+        for name, address, place, host in zip(
+            names, addresses, places, (h for h in real.deployment.hosts if h.name in served), strict=True
+        )
     }
     simulated = make_plan(groups, {name: shared | own[name] for name in names})
     inventory = {

@@ -89,6 +89,7 @@ NESTED = (
     "wideep_kubernetes",
     "wideep_tls",
     "wideep_rollout",
+    "wideep_load_balancer",
 )
 WRONG = {
     "wideep_eplb": {"redundant_experts": "many"},
@@ -97,6 +98,7 @@ WRONG = {
     "wideep_container": {"mount": []},
     "wideep_tls": {"http": {"cert": "/c"}},
     "wideep_rollout": {"outage": "maybe"},
+    "wideep_load_balancer": {"port": "http"},
     "wideep_kubernetes": {"resources": {"worker": {"limits": {"disk": "1Gi"}}}},
 }
 

@@ -52,7 +52,8 @@ HIGHEST_WORKER_PORT = 32767
 LONGEST_STATE_DIR = 71
 # Inventory groups that the plan reads. The host of `kubernetes` talks to the cluster, and runs nothing of it.
 CLUSTER = "kubernetes"
-GROUPS = ("control", "frontend", CLUSTER, *POOLS)
+BALANCER = "load_balancer"
+GROUPS = ("control", "frontend", BALANCER, CLUSTER, *POOLS)
 
 
 def build(
@@ -79,8 +80,7 @@ def examine(
     """Build and check the deployment.
 
     Args:
-        groups: inventory group -> host names in inventory order (`control`, `frontend`, `prefill`, `decode`,
-            `aggregated`; others are ignored).
+        groups: inventory group -> host names in inventory order (`GROUPS`; others are ignored).
         hosts: host name -> its variables as set in the inventory (role defaults are added here).
         kept: replicas that hosts have; the first of two that want the same place has it. Nothing: replicas
             are numbered in inventory order.
@@ -143,6 +143,7 @@ def examine(
         for name in SERVICE_PORTS
         if getattr(settings, name) + settings.port_offset > 65535
     ]
+    problems += _check_balancer_ports(settings)
     highest_base = HIGHEST_WORKER_PORT + 1 - len(POOLS) * PORTS_PER_POOL
     if settings.worker_port_base + settings.port_offset > highest_base:
         problems.append(
@@ -158,8 +159,21 @@ def examine(
         control=tuple(machines[n] for n in members["control"]),
         frontends=tuple(machines[n] for n in members["frontend"]),
         pools=tuple(pool for pool in pools if pool.replicas),
+        balancers=tuple(machines[n] for n in members[BALANCER]),
     )
     return deployment, problems
+
+
+def _check_balancer_ports(settings: Settings) -> list[Problem]:
+    return [
+        Problem(
+            f"{port} + wideep_port_offset {settings.port_offset} passes 65535",
+            f"wideep_load_balancer.{name}",
+            "lower it, or wideep_port_offset",
+        )
+        for name in ("port", "monitor_port")
+        if (port := getattr(settings.load_balancer, name)) + settings.port_offset > 65535
+    ]
 
 
 def _examine_cluster(
@@ -175,6 +189,8 @@ def _examine_cluster(
             f"inventory group {group}",
             f"remove the group; set wideep_pools.{group}.replicas"
             if group in POOLS
+            else "remove the group: wideep_kubernetes.expose makes a way in"
+            if group == BALANCER
             else "remove the group: the platform's chart or an address brings the control plane",
         )
         for group in GROUPS

@@ -17,7 +17,18 @@ SCHEMA_VERSION = 2  # module_utils/launch.py reads it
 # What only the service manager, waits and people use: changing it restarts nothing. A program's path has its
 # digest: where the command or the environment names it, the launch changes with it, so that a new `rank`
 # restarts its service. A new `deregister` does not: it is called by name, when the process has ended.
-NOT_DECISIVE = frozenset({"description", "health", "depends_on", "stop_timeout_s", "cleanup", "programs"})
+NOT_DECISIVE = frozenset(
+    {
+        "description",
+        "health",
+        "depends_on",
+        "stop_timeout_s",
+        "cleanup",
+        "programs",
+        "stop_signal",
+        "reload_signal",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -130,11 +141,13 @@ class Launch:
     run whenever the process has ended, however it ended, before it starts again; it is quick, and its failure
     does not matter. `shares_descriptors`: its processes take file descriptors from each other (pidfd_getfd),
     for which a container needs SYS_PTRACE. `reads`: what the operator has put on the host beside the model's
-    directory (a draft model, a file of placements). Times are in seconds.
+    directory (a draft model, a file of placements). `stop_signal` is what tells the process to finish and
+    end. `reload_signal` is what makes it read its files again, without an interruption: other files restart
+    no service that has one, and its health tells which it has read. Times are in seconds.
     """
 
     name: str
-    component: Literal["nats", "etcd", "frontend", "worker"]
+    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker"]
     description: str
     argv: tuple[str, ...]
     working_directory: str
@@ -155,11 +168,14 @@ class Launch:
     shares_descriptors: bool = False
     reads: tuple[str, ...] = ()
     gang: Gang | None = None
+    stop_signal: Literal["SIGTERM", "SIGUSR1"] = "SIGTERM"
+    reload_signal: Literal["", "SIGUSR2"] = ""
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over all that decides how the service runs: equal digests need no restart."""
-        decisive = {k: v for k, v in asdict(self).items() if k not in NOT_DECISIVE and v is not None}
+        ignored = NOT_DECISIVE | ({"files"} if self.reload_signal else set())
+        decisive = {k: v for k, v in asdict(self).items() if k not in ignored and v is not None}
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -160,6 +160,7 @@ class Deployment:
     frontends: tuple[Host, ...]
     pools: tuple[Pool, ...]
     generation: Generation = Generation()
+    balancers: tuple[Host, ...] = ()
 
     @cached_property
     def release(self) -> Release:

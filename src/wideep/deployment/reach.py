@@ -10,6 +10,7 @@ from wideep.deployment.model import Deployment, Host, Node, Replica
 # Component -> purposes of ports that every Dynamo process connects to.
 OF_ALL = {"nats": ("client",), "etcd": ("client",)}
 AMONG_CONTROL = {"nats": ("cluster",), "etcd": ("peer",)}
+OF_BALANCERS = {"frontend": ("http",)}
 OF_FRONTENDS = {"worker": ("rpc", "system")}
 # The head's, that the other ranks of its replica find each other by.
 OF_RANKS = ("gang", "dist_init", "handshake", "tcp_store")
@@ -54,6 +55,9 @@ def reached(
             head = heads[turn % len(heads)].host
             if any(port.purpose == "bootstrap" for launch in launches[head.name] for port in launch.ports):
                 add(head, {"worker": ("bootstrap",)})
+    if host in deployment.balancers:
+        for peer in deployment.frontends:
+            add(peer, OF_BALANCERS)
     if host in deployment.frontends:
         for _, node in deployment.workers:
             add(node.host, OF_FRONTENDS)

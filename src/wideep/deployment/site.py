@@ -117,7 +117,11 @@ class Site:
 
     @property
     def frontend_url(self) -> str:
-        """Return the URL of the first frontend."""
+        """Return the URL that clients use: of the first load balancer, else of the first frontend."""
+        if self.deployment.balancers:
+            secured = self.deployment.settings.load_balancer.certificate
+            address = self.deployment.balancers[0].address
+            return f"http{'s' if secured else ''}://{address}:{self.balancer_port}"
         return self.frontend_url_of(self.deployment.frontends[0])
 
     def frontend_url_of(self, host: Host) -> str:
@@ -140,6 +144,16 @@ class Site:
     def frontend_port(self) -> int:
         """Return the HTTP port of the frontends."""
         return self.deployment.port(self.deployment.settings.frontend_port)
+
+    @property
+    def balancer_port(self) -> int:
+        """Return the HTTP port of the load balancers."""
+        return self.deployment.port(self.deployment.settings.load_balancer.port)
+
+    @property
+    def balancer_monitor_port(self) -> int:
+        """Return the port of the load balancers' metrics and page."""
+        return self.deployment.port(self.deployment.settings.load_balancer.monitor_port)
 
     @property
     def stop_timeout_s(self) -> int:

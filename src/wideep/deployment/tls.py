@@ -65,6 +65,10 @@ def files(settings: Settings, component: str) -> dict[str, bool]:
     tls = settings.tls
     if component == "etcd":
         return {}
+    if component == "load_balancer":  # certificate and key in one file
+        own = settings.load_balancer
+        pairs = {path: True for path in (own.certificate, own.client_certificate) if path}
+        return pairs | {path: False for path in (tls.http.ca, tls.http.client_ca) if path}
     if component == "nats":
         read = [_part(tls.nats, ("certificate", "key", "ca", "client_ca"))]
     else:

@@ -288,6 +288,45 @@ class TlsSettings(_Strict):
     )
 
 
+class LoadBalancerSettings(_Strict):
+    """`wideep_load_balancer`: HAProxy on the hosts of the group `load_balancer`."""
+
+    port: Port = Field(default=8080, description="Port of the OpenAI API. wideep_port_offset is added.")
+    monitor_port: Port = Field(
+        default=8404,
+        description="Port of C(/metrics) for Prometheus, and of a page. wideep_port_offset is added.",
+    )
+    install_method: Literal["package", "existing"] = Field(
+        default="package",
+        description="V(package) of the distribution, whose own service is kept stopped, or V(existing), the"
+        " binary is there already.",
+    )
+    package: str = Field(default="haproxy", pattern=WORD, description="Name of the distribution's package.")
+    binary: HostFile = Field(default="/usr/sbin/haproxy", description="Absolute path of the program.")
+    silence_s: int = Field(
+        default=3600, ge=1, description="Seconds without a byte after which an answer is given up."
+    )
+    retries: int = Field(
+        default=3, ge=0, description="How often a request of which no answer has begun is sent again."
+    )
+    request_kb: int = Field(
+        default=256,
+        ge=16,
+        le=16384,
+        description="Size in kB of the largest request that another frontend is asked once one refused it.",
+    )
+    certificate: HostFile = Field(
+        default="",
+        description="PEM file on the hosts with the certificate that clients see, and its key. Needed with"
+        " C(wideep_tls.http).",
+    )
+    client_certificate: HostFile = Field(
+        default="",
+        description="PEM file with the certificate that frontends see, and its key. Needed with"
+        " C(wideep_tls.http.client_ca).",
+    )
+
+
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
@@ -327,6 +366,7 @@ class Settings(_Strict):
     rollout: RolloutSettings
     frontend_args: dict[str, Value]
     tls: TlsSettings
+    load_balancer: LoadBalancerSettings
     keep_state: Literal["auto"] | bool
     confirm: str | bool
     output: Literal["text", "json"]
