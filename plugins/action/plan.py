@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
+from wideep.changes import away, look
 from wideep.deployment.build import GROUPS
 from wideep.inventory import tags
 from wideep.inventory.settings import INVENTORY_VARIABLES, is_of_a_role, planned_variables
 from wideep.plain import plain
 from wideep.plan import Plan, make_plan
-from wideep.problems import Problem, RefusedError, together
+from wideep.problems import Problem, RefusedError, raise_errors, together
 from wideep.reference.paths import collection_root
 from wideep.render import render, table
 
@@ -35,8 +37,11 @@ class ActionModule(ControllerAction):
             {
                 "output": {"choices": ["data", "table", "files"], "default": "data"},
                 "path": {"type": "path"},
+                "looks": {"type": "str"},
             }
         )
+        if arguments["looks"]:
+            return self._keeping(result, arguments["looks"], task_vars)
         if problems := self._unknown_tags(task_vars):
             return refusal(result, RefusedError(problems))
         groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
@@ -54,6 +59,25 @@ class ActionModule(ControllerAction):
             shown = {"text": table(plan), "data": plan.publish().to_dict()}
             return {**result, "changed": False, **shown}
         return {**result, "changed": False, **plan.publish().to_dict()}
+
+    def _keeping(self, result: dict[str, Any], register: str, task_vars: Any) -> dict[str, Any]:
+        """Return the plan in which hosts keep what they say they have, and who has something to do."""
+        before, hostvars = self.plan(task_vars), task_vars["hostvars"]
+        asked = [host for host in task_vars["ansible_play_hosts_all"] if host in before.hosts]
+        looks = look.read({host: plain(hostvars[host].get(register) or {}) for host in asked})
+        after = before
+        try:
+            raise_errors(away.check(before, looks))
+            kept = look.kept(looks)
+            if not away.fits(before, kept):
+                groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
+                after = make_plan(groups, self._variables(groups, hostvars), kept).publish()
+        except RefusedError as refused:
+            return refusal(result, refused)
+        for note in away.notes(after, looks):
+            self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
+        members, url = away.members(before, after, looks), away.frontend_url(after, looks)
+        return {**result, "changed": False, **replace(after, members=members, frontend_url=url).to_dict()}
 
     @staticmethod
     def _unknown_tags(task_vars: Mapping[str, Any]) -> list[Problem]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import ControllerAction
@@ -20,13 +21,14 @@ class ActionModule(ControllerAction):
             {
                 "kind": {"choices": ["status", "deployed", "removed"], "default": "status"},
                 "register": {"type": "str", "required": True},
+                "looks": {"type": "str"},
                 "verified": {"type": "dict"},
                 "frontend": {"type": "dict"},
             }
         )
         plan, hostvars = self.plan(task_vars), task_vars["hostvars"]
         kind, findings = arguments["kind"], list[str]()
-        found = {host: hostvars[host].get(arguments["register"]) or {} for host in plan.hosts}
+        found = {host: self._said(hostvars[host], arguments) for host in plan.hosts}
         key = "removed" if kind == "removed" else "services"
         answered = {host: data for host, data in found.items() if key in data}
         services = {host: data["services"] for host, data in answered.items()} if key == "services" else {}
@@ -42,3 +44,10 @@ class ActionModule(ControllerAction):
         for host in found.keys() - answered.keys():
             text += f"{host}: no answer in this run (unreachable, or left out by --limit)\n"
         return {**result, "changed": False, "text": text, "services": services, "findings": findings}
+
+    @staticmethod
+    def _said(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a host said; what was seen of it before, where it was not asked again."""
+        said: Mapping[str, Any] = variables.get(arguments["register"]) or {}
+        seen = variables.get(arguments["looks"]) or {} if arguments["looks"] else {}
+        return said if said or "look" not in seen else {"services": seen["look"]["rows"]}

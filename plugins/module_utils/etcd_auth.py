@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 
 TIMEOUT_S = 10.0
 ROOT = "root"
@@ -135,3 +140,25 @@ class Accounts:
             )
         if not self.check:
             self._post("disable")
+
+
+def recorded(record: Path) -> dict[str, str]:
+    """Return what the last run has noted, {} before the first. Raises OSError, ValueError."""
+    found: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
+    return found
+
+
+def settle(
+    accounts: Accounts, files: Files, record: Path, before: dict[str, str], wanted: tuple[str, str, str]
+) -> None:
+    """Have the accounts as wanted (user, its password, root's; no user: no accounts), and note it."""
+    user, _, root = wanted
+    if user:
+        accounts.present(*wanted, before)
+        files.directory(record.parent, 0o700)
+        files.file(record, json.dumps({"user": user, "root": root}) + "\n", 0o600)
+        return
+    accounts.absent(before)
+    files.remove(record)
+    if record.parent.is_dir() and not any(record.parent.iterdir()):
+        files.remove(record.parent)  # the last of the secrets

@@ -45,6 +45,18 @@ def inspect(path: Path) -> dict[str, Any]:
     return facts
 
 
+def differing(path: str, digests: dict[str, str]) -> list[str]:
+    """Return the files of a directory that are missing or have another SHA-256, sorted."""
+    return sorted(name for name, digest in digests.items() if _sha256(Path(path) / name) != digest)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
 def _told(path: Path) -> dict[str, Any] | None:
     """Return a JSON object without what repeats itself; None where it cannot be read."""
     try:

@@ -1,4 +1,4 @@
-"""Start, stop and remove services: only what differs, all at once, told in words."""
+"""Configure, start, stop and remove services: only what differs, all at once, told in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Dict  # noqa: UP035
 from ansible_collections.wideep.dynamo.plugins.module_utils import process, programs
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import is_stale
-from ansible_collections.wideep.dynamo.plugins.module_utils.launch import Launch, load, names, service_dir
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import (
+    Launch,
+    launch_json,
+    load,
+    names,
+    service_dir,
+    shown,
+    text,
+)
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, runs_as_configured
 
 if TYPE_CHECKING:
@@ -20,6 +28,32 @@ if TYPE_CHECKING:
 
 Actions = Dict[str, str]  # noqa: UP006 - service: what was done and why
 _GRACE_S = 10.0
+
+
+def configured(files: Files, launch: Launch, state_dir: str) -> None:
+    """Bring directories, files and launch.json of one service to what the launch says."""
+    name, user = launch["name"], launch["user"]
+    old = load(state_dir, name)
+    files.directory(service_dir(state_dir, name), 0o755)
+    files.directory(Path(launch["log_file"]).parent, 0o750, keep_mode=True)
+    files.directory(launch["working_directory"], 0o750, user, keep_mode=True)
+    for path in launch["directories"]:
+        files.directory(path, 0o750, user, keep_mode=True)
+    for file in launch["files"]:
+        files.file(file["path"], file["content"], int(file["mode"], 8), user)
+    kept = {file["path"] for file in launch["files"]}
+    for file in old["files"] if old else []:
+        if file["path"] not in kept:
+            files.remove(file["path"])
+    for path in old["directories"] if old else []:
+        own = Path(path).parent == service_dir(state_dir, name)
+        if own and path not in launch["directories"]:
+            files.remove(path)
+    # Last: it is the record of the files above, should we be interrupted.
+    views = (shown(old), shown(launch))
+    # A rank reads what it has to know of its gang.
+    mode = 0o640 if user and launch["gang"] else 0o600
+    files.file(launch_json(state_dir, name), text(launch), mode, reader=user, shown=views)
 
 
 def started(

@@ -381,7 +381,7 @@ def present(request: Request, *, check: bool = False) -> Outcome:
         raise EnvError(f"path must be absolute, not {request.path}")
     if "--hash=" not in request.requirements:
         raise EnvError("requirements must be a lock file with hashes (uv pip compile --generate-hashes)")
-    sha = hashlib.sha256(request.requirements.strip().encode()).hexdigest()
+    sha = digest(request.requirements)
     unchanged = _current(request, sha)
     if unchanged:
         return unchanged
@@ -394,6 +394,16 @@ def present(request: Request, *, check: bool = False) -> Outcome:
             return _current(request, sha) or _build(request, sha)
     except OSError as error:
         _fail_on(error, request.path)
+
+
+def digest(requirements: str) -> str:
+    """Return what a stamp says of a lock file."""
+    return hashlib.sha256(requirements.strip().encode()).hexdigest()
+
+
+def is_current(request: Request, sha: str) -> bool:
+    """Whether the environment is what a lock file with that digest makes; the request need not have it."""
+    return _current(request, sha) is not None
 
 
 def _current(request: Request, sha: str) -> Outcome | None:

@@ -133,6 +133,7 @@ class Systemd:
         self.hardening = hardening
         self.log_max_mb = log_max_mb
         self.log_backups = log_backups
+        self._version: int | None = None
 
     def unit(self, name: str) -> str:
         return f"{self.deployment}-{name}.service"
@@ -141,7 +142,7 @@ class Systemd:
 
     def configure(self, files: Files, launches: Mapping[str, Launch]) -> None:
         """Write unit, environment file and log rotation of each launch."""
-        version = self.version()
+        version = self.version() if launches else 0
         for name, launch in launches.items():
             environment = service_dir(self.state_dir, name) / "environment"
             text = render_environment(launch, self.state_dir)
@@ -247,8 +248,10 @@ class Systemd:
     # What runs
 
     def version(self) -> int:
-        found = re.match(r"systemd (\d+)", self._systemctl("--version", check=False))
-        return int(found.group(1)) if found else 0
+        if self._version is None:
+            found = re.match(r"systemd (\d+)", self._systemctl("--version", check=False))
+            self._version = int(found.group(1)) if found else 0
+        return self._version
 
     def _show(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         by_unit = {self.unit(name): name for name in names}

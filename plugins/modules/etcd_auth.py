@@ -61,11 +61,15 @@ changes:
   returned: success
 """
 
-import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.wideep.dynamo.plugins.module_utils.etcd_auth import Accounts, EtcdError
+from ansible_collections.wideep.dynamo.plugins.module_utils.etcd_auth import (
+    Accounts,
+    EtcdError,
+    recorded,
+    settle,
+)
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 
 
@@ -85,17 +89,9 @@ def main() -> None:
     accounts = Accounts(module.params["endpoint"], check=module.check_mode)
     files = Files(module.check_mode)
     try:
-        before = json.loads(record.read_text()) if record.is_file() else {}
+        before = recorded(record)
         module.no_log_values.update(filter(None, [before.get("root")]))
-        if user:
-            accounts.present(user, password, root, before)
-            files.directory(record.parent, 0o700)
-            files.file(record, json.dumps({"user": user, "root": root}) + "\n", 0o600)
-        else:
-            accounts.absent(before)
-            files.remove(record)
-            if record.parent.is_dir() and not any(record.parent.iterdir()):
-                files.remove(record.parent)  # the last of the secrets
+        settle(accounts, files, record, before, (user, password, root))
     except EtcdError as problem:
         # Before the first run there is no etcd to ask.
         if not (module.check_mode and "no answer" in str(problem)):

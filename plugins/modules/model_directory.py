@@ -52,19 +52,11 @@ missing:
 """
 
 import base64
-import hashlib
 import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-
-
-def _digest(path: str) -> str:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - Python 3.9 on hosts
-            return hashlib.sha256(file.read()).hexdigest()
-    except FileNotFoundError:
-        return ""
+from ansible_collections.wideep.dynamo.plugins.module_utils.model_files import differing
 
 
 def main() -> None:
@@ -80,7 +72,7 @@ def main() -> None:
     )
     path, digests, content = (module.params[name] for name in ("path", "digests", "content"))
     try:
-        missing = sorted(name for name in digests if _digest(os.path.join(path, name)) != digests[name])  # noqa: PTH118
+        missing = differing(path, digests)
         if content and not module.check_mode:
             os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
             for name in sorted(set(missing) & set(content)):

@@ -72,12 +72,12 @@ manager:
 """
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.wideep.dynamo.plugins.module_utils import launch as launches_
 from ansible_collections.wideep.dynamo.plugins.module_utils import programs
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
+from ansible_collections.wideep.dynamo.plugins.module_utils.operations import configured
 from ansible_collections.wideep.dynamo.plugins.module_utils.service import ServiceModule
 from ansible_collections.wideep.dynamo.plugins.module_utils.status import ServiceError, resolve
 
@@ -92,33 +92,6 @@ OPTIONS = {
     "log_max_mb": {"type": "int", "default": 50},
     "log_backups": {"type": "int", "default": 5},
 }
-
-
-def configure(files: Files, launch: Launch, state_dir: str) -> None:
-    """Bring directories, files and launch.json of one service to what the launch says."""
-    name, user = launch["name"], launch["user"]
-    old = launches_.load(state_dir, name)
-    files.directory(launches_.service_dir(state_dir, name), 0o755)
-    files.directory(Path(launch["log_file"]).parent, 0o750, keep_mode=True)
-    files.directory(launch["working_directory"], 0o750, user, keep_mode=True)
-    for path in launch["directories"]:
-        files.directory(path, 0o750, user, keep_mode=True)
-    for file in launch["files"]:
-        files.file(file["path"], file["content"], int(file["mode"], 8), user)
-    kept = {file["path"] for file in launch["files"]}
-    for file in old["files"] if old else []:
-        if file["path"] not in kept:
-            files.remove(file["path"])
-    for path in old["directories"] if old else []:
-        own = Path(path).parent == launches_.service_dir(state_dir, name)
-        if own and path not in launch["directories"]:
-            files.remove(path)
-    # Last: it is the record of the files above, should we be interrupted.
-    text = launches_.text(launch)
-    shown = (launches_.shown(old), launches_.shown(launch))
-    # A rank reads what it has to know of its gang.
-    mode = 0o640 if user and launch["gang"] else 0o600
-    files.file(launches_.launch_json(state_dir, name), text, mode, reader=user, shown=shown)
 
 
 def main() -> None:
@@ -143,7 +116,7 @@ def main() -> None:
         files.directory(state_dir, 0o755, keep_mode=True)
         programs.install(files, module.params["programs"])
         for launch in launches:
-            configure(files, launch, state_dir)
+            configured(files, launch, state_dir)
         module.manager().configure(files, {launch["name"]: launch for launch in launches})
     except ServiceError as problem:
         module.fail_json(str(problem))

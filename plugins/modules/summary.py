@@ -23,6 +23,9 @@ options:
     description: Name of the registered variable.
     type: str
     required: true
+  looks:
+    description: The variable that M(wideep.dynamo.host_look) registered, for hosts that were not asked again.
+    type: str
   verified:
     description:
       - What M(wideep.dynamo.verify_serving) returned, for O(kind=deployed). Without a text in it, the text

@@ -146,8 +146,16 @@ class OnHost:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A host that is in a group of this run: see `wideep.changes.away`."""
+
+    host: str
+    group: str
+
+
+@dataclass(frozen=True)
 class Published:
-    """A plan. hosts: empty on Kubernetes; kubernetes: None elsewhere.
+    """A plan. hosts: empty on Kubernetes; kubernetes: None elsewhere. members: known after a look at hosts.
 
     keep_state: whether a removal leaves data there. model_source: where the model comes from. image: of
     containers, '' without. notes: warnings.
@@ -168,6 +176,7 @@ class Published:
     pools: tuple[Pool, ...]
     kubernetes: Objects | None
     hosts: dict[str, OnHost]
+    members: tuple[Member, ...] = ()
 
     @property
     def namespace(self) -> str:

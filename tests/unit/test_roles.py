@@ -166,7 +166,8 @@ def test_registered_variables_are_private(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_a_task_file_does_something(file: Path) -> None:
-    assert load(file)
+    # These are imported for the variables of their role.
+    assert load(file) or file.name == "look.yml"
     for task in tasks(load(file)):
         assert "ansible.builtin.meta" not in task, task["name"]
 

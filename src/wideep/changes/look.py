@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,7 +52,7 @@ class ServiceLook:
     @property
     def restarts(self) -> bool:
         """Whether what runs would be interrupted."""
-        return self.runs and bool(self.starts)
+        return self.runs and self.starts.startswith("restarted")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class HostLook:
     @property
     def settled(self) -> bool:
         """Whether a run has nothing to do there: all is as planned, and works."""
-        return self.reachable and not self.differs and all(one.healthy for one in self.services)
+        return self.reachable and not touched(self, ())
 
 
 _FORM = TypeAdapter(HostLook)
@@ -120,6 +120,23 @@ def kept(looks: Mapping[str, HostLook]) -> tuple[Kept, ...]:
                 said.setdefault((one.gang, one.ranks), {})[one.rank] = one
     most_first = sorted(said.items(), key=lambda item: -len(item[1]))
     return tuple(Kept(gang, ranks, ranked[min(ranked)].port) for (gang, ranks), ranked in most_first)
+
+
+def held(looks: Mapping[str, HostLook], known: Iterable[Kept]) -> frozenset[str]:
+    """Return the replicas that have a rank on a host that cannot be reached: nothing of them is changed."""
+    away = {name for name, look in looks.items() if not look.reachable}
+    return frozenset(one.name for one in known if away & {*one.hosts})
+
+
+def touched(look: HostLook, left_alone: Container[str]) -> bool:
+    """Whether a run has something to do on a host, beside the replicas that are left alone."""
+    own = (one for one in look.services if one.gang not in left_alone)
+    return look.reachable and bool(
+        look.unplanned
+        or look.other
+        or look.strays
+        or any(one.differs or one.starts or not one.healthy for one in own)
+    )
 
 
 def _read(name: str, result: Mapping[str, Any]) -> HostLook:

@@ -369,6 +369,7 @@ class Settings(_Strict):
     load_balancer: LoadBalancerSettings
     keep_state: Literal["auto"] | bool
     confirm: str | bool
+    unreachable: Literal["fail", "skip"]
     output: Literal["text", "json"]
     output_dir: str
     rehearsal_dir: str
