@@ -11,9 +11,9 @@ version_added: 0.1.0
 author: The wideep authors (@wideep)
 description:
   - Waits until exactly the expected workers of each pool are registered and the model is listed.
-  - Then asks for two chat completions, one whole and one streamed, and judges them. An HTTP status proves
-    little, since a frontend is healthy without any worker, and answers 200 with no token where the KV
-    transfer fails.
+  - Then asks every pair of a prefill and a decode worker for one token, and for two completions, one whole
+    and one streamed, and judges them. An HTTP status proves little, since a frontend is healthy without any
+    worker, and answers 200 with no token where the KV transfer fails.
   - An action plugin of the same name runs this module slice by slice and says how far it is.
   - Changes nothing.
 options:
@@ -49,6 +49,14 @@ options:
     description: Insist on readable text. With random weights the tokens may not even be characters.
     type: bool
     default: true
+  pairs:
+    description:
+      - The most pairs of a prefill and a decode worker that are each asked for one token, all workers first.
+        Without prefill workers each worker is. V(0) for none.
+      - The request names both workers (C(nvext.prefill_worker_id), C(nvext.decode_worker_id)), which every
+        mode of the router obeys.
+    type: int
+    default: 256
   request_timeout_s:
     description: Seconds that one completion may take.
     type: int
@@ -148,6 +156,13 @@ refused:
     clients saw.
   returned: success
   type: int
+pairs:
+  description: >-
+    The pairs that gave a token, each with the addresses of its RV(ignore:prefill) worker (empty without one)
+    and RV(ignore:decode) worker, and RV(ignore:seconds) until then.
+  returned: success
+  type: list
+  elements: dict
 workers:
   description: Ids of the instances that served the reply, as C(prefill) and C(decode), if the frontend tells.
   returned: success
@@ -165,6 +180,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.openai_client import
     is_transient,
     judge,
 )
+from ansible_collections.wideep.dynamo.plugins.module_utils.pairs import failure, prove, suspects
 from ansible_collections.wideep.dynamo.plugins.module_utils.registration import (
     State,
     look,
@@ -185,6 +201,7 @@ def main() -> None:
             "max_tokens": {"type": "int", "default": 16, "no_log": False},
             "ignore_eos": {"type": "bool", "default": True},
             "words": {"type": "bool", "default": True},
+            "pairs": {"type": "int", "default": 256},
             "request_timeout_s": {"type": "int", "default": 60},
             "deadline_s": {"type": "int", "default": 120},
             "slice_s": {"type": "float", "default": 5},
@@ -217,6 +234,11 @@ def main() -> None:
     if not state.ready:
         _not_yet(module, state, state.progress(), "", state.causes())
     _ask(module, frontend, state, stream=False)
+    tried = prove(frontend, state, given["pairs"])
+    if problem := failure(tried):
+        lost = ", ".join(suspects(tried))
+        cause = f"{lost}: healthy, and hands no cache to others or takes none; restart it"
+        _fail(module, state, problem, "", [cause])
     streamed = _ask(module, frontend, state, stream=True)
     module.exit_json(
         changed=False,
@@ -231,6 +253,7 @@ def main() -> None:
         itl_s=_rounded(streamed.itl_s),
         e2e_s=_rounded(streamed.e2e_s),
         workers=streamed.workers,
+        pairs=[outcome.to_dict() for outcome in tried],
     )
 
 

@@ -230,6 +230,10 @@ def test_a_deployment_that_serves_passes(serving: Stack, verify: Any) -> None:
     assert 0 < result["ttft_s"] < result["e2e_s"]
     assert 0 < result["itl_s"] < result["e2e_s"]
     assert result["workers"]["prefill"] == result["registered"]["prefill"][0]["instance_id"]
+    addresses = {pool: {one["address"] for one in found} for pool, found in result["registered"].items()}
+    assert {pair["prefill"] for pair in result["pairs"]} == addresses["prefill"]
+    assert {pair["decode"] for pair in result["pairs"]} == addresses["decode"]
+    assert [pair["error"] for pair in result["pairs"]] == ["", ""]
     assert result["workers"]["decode"] in {one["instance_id"] for one in result["registered"]["decode"]}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from wideep.published import Expected, Published
+from wideep.reports.pairs import matrix
 from wideep.reports.text import duration, print_table, size
 
 HEALTH = {True: "healthy", False: "UNHEALTHY", None: "-"}
@@ -281,6 +282,7 @@ def answer(plan: Published, verified: Mapping[str, Any]) -> str:
         f"first token after {verified['ttft_s'] * 1000:.0f} ms{itl},"
         f" {verified['completion_tokens']} tokens streamed{mock}:\n"
         f"  {' '.join(verified['text'].split())}\n"
+        f"{matrix(plan, verified.get('pairs') or ())}"
     )
 
 

@@ -126,6 +126,7 @@ class Trtllm(Engine):
         """Return `initial_global_assignments`, which `eplb.placement` holds itself: JSON, and so YAML."""
         rows = zip(layers, experts, strict=True)
         return "{" + ",\n ".join(f'"{layer}": {json.dumps(list(row))}' for layer, row in rows) + "}\n"
+
     def agreement(self, flags: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> dict[str, Any]:
         """See `Engine`: layout and way of the KV cache stand in the engine's YAML."""
         paths = [path for path in flags.get("extra-engine-args", ()) if path in files]
