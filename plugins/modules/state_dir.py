@@ -69,7 +69,7 @@ from ansible_collections.wideep.dynamo.plugins.module_utils.state_dir import MAR
 SERVICES = ("services", "programs", "supervisor", "tmp", "secrets")
 # Of the models only the one that we put there: another may be hundreds of gigabytes of somebody's download.
 MODEL = "model/rehearsal"
-KEPT = ("cache", "data", "log", "opt", "venv", "bin")
+KEPT = ("cache", "data", "deployments", "lock", "log", "opt", "venv", "bin")
 
 
 def remove(path: Path, deployment: str, keep: bool, check: bool) -> dict[str, Any]:

@@ -45,6 +45,7 @@ VERBS = (
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
+    Verb("history", "history", "Show who changed the deployment, when, and how it ended.", ("as_json",)),
     Verb(
         "down",
         "teardown",

@@ -95,6 +95,7 @@ class Plan:
             keep_state=not self.deployment.one_machine
             if settings.keep_state == "auto"
             else settings.keep_state,
+            keepers=() if settings.on_kubernetes else self._keepers,
             model_source=model_source(settings),
             image=container.image_of(self.deployment, self.engine),
             settings=settings,
@@ -108,6 +109,10 @@ class Plan:
             if settings.on_kubernetes
             else {host.name: self._on_host(host) for host in self.deployment.hosts},
         )
+
+    @property
+    def _keepers(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self.deployment.control or self.deployment.frontends)
 
     def _release(self) -> published.Release:
         own = self.deployment.release

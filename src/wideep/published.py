@@ -157,7 +157,8 @@ class Member:
 class Published:
     """A plan. hosts: empty on Kubernetes; kubernetes: None elsewhere. members: known after a look at hosts.
 
-    keep_state: whether a removal leaves data there. model_source: where the model comes from. image: of
+    keep_state: whether a removal leaves data there. keepers: hosts that keep the deployment's lock and the
+    list of its changes. model_source: where the model comes from. image: of
     containers, '' without. notes: warnings.
     """
 
@@ -166,6 +167,7 @@ class Published:
     simulated: bool
     one_machine: bool
     keep_state: bool
+    keepers: tuple[str, ...]
     model_source: str
     image: str
     settings: Settings

@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from wideep.changes.lock import now
 from wideep.console.result import Event, Events, Failure, HostStats, Result, RunError, Status, Tally
 from wideep.inventory.files import yaml_problems
 from wideep.problems import Problem, RefusedError, suggest
@@ -39,12 +40,16 @@ __all__ = ["Event", "Events", "Failure", "HostStats", "RefusedError", "Result", 
 
 ExtraVars = Mapping[str, Any] | Sequence[Mapping[str, Any] | Path]
 Words = str | Sequence[str]
+# Option of ansible-playbook -> the password, or the file that it is in.
+Passwords = Mapping[str, tuple[str | None, str | Path | None]]
 
 # How long ansible-playbook may take to end its workers before it is killed.
 GRACE_S = 5.0
 # Ansible would read an operator's cards, which are beside hosts.yml, as parts of the inventory.
 IGNORED, CARDS = "ANSIBLE_INVENTORY_IGNORE_REGEX", "^(models|hardware)$"
 POLL_S = 0.25
+# How long a run that failed may take to give its lock back.
+RELEASE_S = 60.0
 
 
 def run(
@@ -91,7 +96,7 @@ def run(
     _check_types(locals())
     variables = _variables(extra_vars)
     chosen = _chosen({"--limit": limit, "--tags": tags, "--skip-tags": skip_tags}, forks)
-    passwords = {
+    passwords: Passwords = {
         "--connection-password-file": (connection_password, connection_password_file),
         "--become-password-file": (become_password, become_password_file),
         "--vault-password-file": (vault_password, vault_password_file),
@@ -152,6 +157,7 @@ def run(
         events = Events(private / "artifacts" / "run" / "job_events")
         if not keep:
             weakref.finalize(events, shutil.rmtree, private, ignore_errors=True)
+    _give_back(tally.lock, stop.reason or "failed", (root, inventory, variables, passwords))
     if stop.error is not None:
         raise stop.error
     failures = tally.failures
@@ -167,6 +173,31 @@ def run(
         duration_s=time.monotonic() - started,
         events=events,
         private_dir=private,
+    )
+
+
+def _give_back(lock: str, outcome: str, of: tuple[Path, Any, Sequence[Any], Passwords]) -> None:
+    """Give the lock of a run back that ended before it could: its process is gone, the next may begin.
+
+    lock: the run that has it, empty for none. of: root, inventory, variables and passwords of the run.
+    Where that fails too, the next run on this machine sees by itself that the process is gone.
+    """
+    if not lock:
+        return
+    root, inventory, variables, passwords = of
+    told = {"_unlock_run": lock, "_unlock_told": {"outcome": outcome, "ended": now()}}
+    given: dict[str, Any] = {}
+    for option, (password, file) in passwords.items():
+        name = option.removeprefix("--").removesuffix("-file").replace("-", "_")
+        given |= {name: password, f"{name}_file": file}
+    run(
+        root / "playbooks" / "plays" / "release.yml",
+        inventory,
+        extra_vars=[*variables, told],
+        timeout_s=RELEASE_S,
+        project_dir=root,
+        record=False,
+        **given,
     )
 
 
@@ -233,7 +264,7 @@ def _signals(stop: _Stop) -> Iterator[None]:
 def _given_in_files(
     secrets: Path,
     variables: Sequence[Mapping[str, Any] | Path],
-    passwords: Mapping[str, tuple[str | None, str | Path | None]],
+    passwords: Passwords,
 ) -> list[str]:
     """Return the options for variables and passwords, none of which is on a command line."""
     options: list[str] = []

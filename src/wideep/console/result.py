@@ -113,6 +113,8 @@ class Tally:
         self.counts: dict[str, Counter[str]] = {}
         self.failures: list[Failure] = []
         self.data: dict[str, Any] = {}
+        # The run whose lock was taken and not given back.
+        self.lock = ""
         self._free_text: deque[str] = deque(maxlen=200)
 
     def add(self, event: Event) -> None:
@@ -127,6 +129,8 @@ class Tally:
                 counts.update(("ok", "ignored"))
                 return
             counts[outcome] += 1
+            if outcome == "ok":
+                self._note_lock(data.get("res") or {})
             counts["changed"] += outcome == "ok" and (data.get("res") or {}).get("changed") is True
             if outcome in {"failed", "unreachable"}:
                 self.failures.append(_failure(data, unreachable=outcome == "unreachable"))
@@ -134,6 +138,13 @@ class Tally:
             self._finish(data)
         elif not data:
             self._free_text.append(event.get("stdout", ""))
+
+    def _note_lock(self, result: Mapping[str, Any]) -> None:
+        """Follow the lock of the deployment: actions `lock` and `ledger`."""
+        self.lock = result.get("wideep_lock") or self.lock
+        items = result.get("results")
+        if isinstance(items, list) and any(isinstance(item, dict) and item.get("released") for item in items):
+            self.lock = ""
 
     def _finish(self, data: Mapping[str, Any]) -> None:
         """Replace the counts by Ansible's own; drop failures that were rescued or ignored."""

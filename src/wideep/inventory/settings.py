@@ -370,6 +370,8 @@ class Settings(_Strict):
     keep_state: Literal["auto"] | bool
     confirm: str | bool
     unreachable: Literal["fail", "skip"]
+    lock: Literal["required", "take", "none"]
+    lock_wait_s: int = Field(ge=0)
     output: Literal["text", "json"]
     output_dir: str
     rehearsal_dir: str
