@@ -76,8 +76,13 @@ class ActionModule(ControllerAction):
             return refusal(result, refused)
         for note in away.notes(after, looks):
             self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
-        members, url = away.members(before, after, looks), away.frontend_url(after, looks)
-        return {**result, "changed": False, **replace(after, members=members, frontend_url=url).to_dict()}
+        after = replace(
+            after,
+            members=away.members(before, after, looks),
+            frontend_url=away.frontend_url(after, looks),
+            expected=away.expected(after, looks),
+        )
+        return {**result, "changed": False, **after.to_dict()}
 
     @staticmethod
     def _unknown_tags(task_vars: Mapping[str, Any]) -> list[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.wideep.dynamo.plugins.module_utils.openai_client import Frontend, NoAnswerError
 
+KEYS = frozenset({"component", "count", "namespace", "generations", "namespaces", "may_lack"})
 ENDPOINT = "generate"  # the endpoint that takes requests; workers register others for events
 
 
@@ -20,7 +21,8 @@ class Pool:
     """`count` workers that register as `namespace`/`component`.
 
     generations: a regular expression of what may follow the namespace, another after each change of workers.
-    others: namespaces that are theirs as well. Workers are counted over all of these.
+    others: namespaces that are theirs as well. Workers are counted over all of these. may_lack: so many of
+    them may be away, since their hosts are.
     """
 
     name: str
@@ -29,6 +31,12 @@ class Pool:
     namespace: str = "dynamo"
     generations: str = ""
     others: tuple[str, ...] = ()
+    may_lack: int = 0
+
+    @property
+    def least(self) -> int:
+        """Return how many have to be there."""
+        return self.count - self.may_lack
 
     def has(self, namespace: str) -> bool:
         """Whether its workers register in a namespace."""
@@ -69,7 +77,7 @@ class State:
     @property
     def ready(self) -> bool:
         """Whether each pool has exactly its workers and the model is listed."""
-        counts = all(len(self.found(pool)) == pool.count for pool in self.pools)
+        counts = all(pool.least <= len(self.found(pool)) <= pool.count for pool in self.pools)
         return not self.error and counts and self.model in self.models and not self.unready
 
     def progress(self) -> str:
@@ -90,7 +98,7 @@ class State:
     @property
     def too_many(self) -> bool:
         """Whether all is there that should be, and more: the model is served, not only by ours."""
-        enough = all(len(self.found(pool)) >= pool.count for pool in self.pools)
+        enough = all(len(self.found(pool)) >= pool.least for pool in self.pools)
         return not self.error and enough and any(len(self.found(pool)) > pool.count for pool in self.pools)
 
     def expected(self) -> str:
@@ -120,7 +128,7 @@ class State:
         if self.error:
             return ["the frontend is not running, still starting, or listens elsewhere"]
         causes = []
-        missing = [pool.name for pool in self.pools if len(self.found(pool)) < pool.count]
+        missing = [pool.name for pool in self.pools if len(self.found(pool)) < pool.least]
         surplus = [pool.name for pool in self.pools if len(self.found(pool)) > pool.count]
         if missing:
             spaces = sorted({space for name in missing for space in self.elsewhere.get(name, ())})
@@ -167,12 +175,13 @@ def parse_expected(raw: Mapping[str, Any]) -> tuple[Pool, ...]:
             count = 0
         if not value.get("component"):
             problems.append(f"expected.{name}.component must name the component that the workers register")
-        unknown = sorted(set(value) - {"component", "count", "namespace", "generations", "namespaces"})
+        unknown = sorted(set(value) - KEYS)
         if unknown:
             problems.append(f"expected.{name} has unknown keys: {', '.join(unknown)}")
         named = str(value.get("component")), count, str(value.get("namespace") or "dynamo")
         others = tuple(map(str, value.get("namespaces") or ()))
-        pools.append(Pool(name, *named, str(value.get("generations") or ""), others))
+        lacks = int(value.get("may_lack") or 0)
+        pools.append(Pool(name, *named, str(value.get("generations") or ""), others, lacks))
     if not problems and not any(pool.count for pool in pools):
         problems.append("expected must name at least one pool with at least one worker")
     if problems:

@@ -30,6 +30,7 @@ options:
       - Per pool its C(component), C(count) and C(namespace), which is V(dynamo) unless given.
       - C(generations) is a regular expression of what may follow the namespace, as on Kubernetes each change
         of the workers has another suffix; C(namespaces) are further ones. Workers are counted over all.
+        So many as C(may_lack) need not be there.
       - Prefill workers register as component V(prefill), decode and aggregated workers as V(backend).
     type: dict
     required: true

@@ -38,13 +38,15 @@ class Release:
 class Expected:
     """What registers of a pool: instances of a component in a namespace of Dynamo.
 
-    generations: a regular expression of what may follow the namespace, another after each change.
+    generations: a regular expression of what may follow the namespace, another after each change. may_lack:
+    so many have a part on hosts that do not answer.
     """
 
     component: str
     namespace: str
     count: int
     generations: str = ""
+    may_lack: int = 0
 
     def has(self, namespace: str) -> bool:
         """Whether the pool's workers register in a namespace."""

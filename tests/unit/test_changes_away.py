@@ -132,3 +132,13 @@ def test_the_first_frontend_that_answers_is_asked() -> None:
     assert away.frontend_url(plan, looks(plan)) == plan.frontend_url
     assert away.frontend_url(plan, looks(plan, control_0=gone())) == "http://10.0.0.2:8000"
     assert away.frontend_url(plan, {}) == plan.frontend_url
+
+
+def test_workers_on_hosts_that_are_away_may_serve_or_not() -> None:
+    plan = planned("skip")
+    found = away.expected(plan, looks(plan, decode_1=gone()))
+    assert {name: (one.count, one.may_lack) for name, one in found.items()} == {
+        "prefill": (2, 0),
+        "decode": (2, 1),
+    }
+    assert away.expected(plan, looks(plan)) == plan.expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,17 @@ def test_ready_is_the_exact_count_and_the_model() -> None:
     counts = [state(prefill=0), state(decode=3)]
     others = [state(models=()), state(models=("x",)), state(error="no")]
     assert not any(other.ready for other in counts + others)
+
+
+def test_workers_whose_hosts_are_away_may_be_there_or_not() -> None:
+    raw = {
+        "prefill": {"component": "prefill", "count": 1},
+        "decode": {"component": "backend", "count": 2, "may_lack": 1},
+    }
+    pools = parse_expected(raw)
+    assert [replace(state(decode=n), pools=pools).ready for n in range(4)] == [False, True, True, False]
+    assert replace(state(decode=3), pools=pools).too_many
+    assert replace(state(decode=1), pools=pools).causes() == []
 
 
 def test_progress_is_one_line() -> None:

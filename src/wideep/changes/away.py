@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from wideep.changes.look import HostLook, held, kept, touched
 from wideep.deployment.model import Kept
 from wideep.problems import Problem
-from wideep.published import Member, Published
+from wideep.published import Expected, Member, Published
 
 # Groups of a run: those that do not answer; those whose share of the plan is another one since they were
 # looked at; those that have something to do.
@@ -84,6 +85,13 @@ def members(before: Published, after: Published, looks: Mapping[str, HostLook]) 
 
     found = (Member(name, group(look)) for name, look in looks.items())
     return tuple(one for one in found if one.group)
+
+
+def expected(plan: Published, looks: Mapping[str, HostLook]) -> dict[str, Expected]:
+    """Return what must register, though replicas with a host that does not answer may serve or not."""
+    silent = held(looks, _replicas(plan))
+    lack = {pool.name: sum(replica.name in silent for replica in pool.replicas) for pool in plan.pools}
+    return {name: replace(one, may_lack=lack.get(name, 0)) for name, one in plan.expected.items()}
 
 
 def frontend_url(plan: Published, looks: Mapping[str, HostLook]) -> str:
