@@ -38,6 +38,10 @@ down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, lo
 status: setup  ## what runs, how healthy it is, where its logs are
 	@$(call WIDEEP,status) $(ARGS)
 
+.PHONY: changes
+changes: setup  ## what runs against what the inventory says, and the steps that lead there
+	@$(call WIDEEP,changes) $(ARGS)
+
 .PHONY: plan
 plan: setup  ## who would run what; touches no host
 	@$(call WIDEEP,plan) $(ARGS)

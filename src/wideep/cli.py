@@ -38,6 +38,12 @@ VERBS = (
     Verb("render", "render", "Write what each host would get as files. Touches no host.", ("output_dir",)),
     Verb("rehearse", "rehearse", "Run the inventory on this machine, hosts and engines simulated. No GPU."),
     Verb("preflight", "preflight", "Check that the hosts can run the deployment. Changes nothing."),
+    Verb(
+        "changes",
+        "changes",
+        "Show what runs against what the inventory says, and the steps of `up`. Changes nothing.",
+        ("as_json",),
+    ),
     Verb("status", "status", "Show what runs, how healthy it is and where its logs are.", ("as_json",)),
     Verb(
         "adopt",
