@@ -74,11 +74,12 @@ class ActionModule(ControllerAction):
                 after = make_plan(groups, self._variables(groups, hostvars), kept).publish()
         except RefusedError as refused:
             return refusal(result, refused)
+        looks = look.judged(looks, after)
         for note in away.notes(after, looks):
             self._display.warning(f"{note.where}: {note.message}; {note.remedy}")
         after = replace(
             after,
-            members=away.members(before, after, looks),
+            members=away.members(after, looks),
             frontend_url=away.frontend_url(after, looks),
             expected=away.expected(after, looks),
         )

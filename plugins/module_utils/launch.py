@@ -185,6 +185,12 @@ def shown(launch: Launch | None) -> str:
     return json.dumps(view, indent=2, sort_keys=True) + "\n"
 
 
+def without_secrets(launch: Launch) -> Launch:
+    """Return a launch without the contents of secret files."""
+    files = [{**file, "content": HIDDEN} if is_secret_file(file) else file for file in launch["files"]]
+    return cast("Launch", {**launch, "files": files})
+
+
 def problems(launches: Sequence[Launch], state_dir: str, manager: str) -> list[str]:
     """Return everything that prevents these services from being set up here, each with its remedy."""
     found = []

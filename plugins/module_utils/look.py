@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.wideep.dynamo.plugins.module_utils import process
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
-from ansible_collections.wideep.dynamo.plugins.module_utils.launch import problems, select, shown
+from ansible_collections.wideep.dynamo.plugins.module_utils.launch import (
+    SCHEMA_VERSION,
+    problems,
+    select,
+    text,
+    without_secrets,
+)
 from ansible_collections.wideep.dynamo.plugins.module_utils.operations import configured, started, tidied
 from ansible_collections.wideep.dynamo.plugins.module_utils.python_env import Request, is_current, read_stamp
 
@@ -37,25 +43,38 @@ def services(
     seen = {row["name"]: row for row in rows}
     wrong = problems(list(planned.values()), state_dir, manager.kind)
     actions: dict[str, str] = {}
+    as_is: dict[str, str] = {}
     other = list(wrong)
+    # What would be done for them as they are, whatever is planned.
+    others = {name: launch for name, launch in there.items() if launch != planned.get(name)}
     if not wrong:
         manager.configure(common, {})
         actions = started(manager, planned, check=True, changing=changing)
+        as_is = started(manager, others, check=True, changing=changing) if others else {}
         gone = tidied(manager, planned, started=list(actions), check=True)
-        other += [f"{name}: {text}" for name, text in gone.items()]
+        other += [f"{name}: {words}" for name, words in gone.items()]
 
     def one(name: str) -> dict[str, Any]:
         found = _found(host, there.get(name) or planned[name], seen.get(name))
+        if name in there:
+            found["launch"] = without_secrets(there[name])
+            found["content"] = _digest(text(there[name]))
+            found["as_is"] = as_is.get(name, "") if name in others else actions.get(name, "")
+            readable = not wrong and there[name].get("schema_version") == SCHEMA_VERSION
+            found["drift"] = _changes(manager, there[name], common) if readable else []
         if name not in planned:
-            return {**found, "configured": there[name]["digest"]}
+            return {**found, "configured": there[name]["digest"], "before": without_secrets(there[name])}
         launch, before = planned[name], there.get(name)
-        differs = [] if wrong else _changes(manager, launch, common)
+        differs = found["drift"] if before and name not in others else []
+        if not wrong and not (before and name not in others):
+            differs = _changes(manager, launch, common)
         if before and before["digest"] != launch["digest"]:
-            found["before"] = json.loads(shown(before))
+            found["before"] = without_secrets(before)
         found["configured"] = before["digest"] if before else ""
         return {
             **found,
             "planned": launch["digest"],
+            "judged": _digest(text(launch)),
             "starts": actions.pop(name, ""),
             "differs": differs,
         }
@@ -64,11 +83,15 @@ def services(
         "services": [one(name) for name in planned],
         "unplanned": [one(name) for name in there if name not in planned],
         # What is left of actions is about services that nothing describes any more.
-        "strays": [f"{name}: {text}" for name, text in sorted(actions.items())],
+        "strays": [f"{name}: {words}" for name, words in sorted(actions.items())],
         "other": other,
         "manager": manager.kind,
         "rows": rows,
     }
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _found(host: str, launch: Launch, row: Mapping[str, Any] | None) -> dict[str, Any]:

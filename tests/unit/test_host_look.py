@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from ansible_collections.wideep.dynamo.plugins.modules import host_look
 from example_inventories import cluster, local
 from modules import call_module
 
-from wideep.changes.look import HostLook, read
+from wideep.changes.look import HostLook, judged, read
+from wideep.deployment.model import Kept
 from wideep.plan import make_plan
+from wideep.published import Published
 
 
 def launches(state: Path, **variables: Any) -> list[dict[str, Any]]:
@@ -81,6 +84,46 @@ def test_what_is_there_as_planned_differs_in_nothing_but_that_it_does_not_run(
     assert [one.configured for one in look.services] == [launch["digest"] for launch in planned]
     one = look.by_name["decode-1"]
     assert (one.gang, one.rank, one.ranks, one.port) == ("decode-1", 0, ("h1",), 22100)
+
+
+def test_a_look_holds_against_another_plan_without_asking_again(tmp_path: Path, seen: Any) -> None:
+    """What a host says for one plan, judged for a second, is what it says for the second."""
+    state = tmp_path / "state"
+    pools = {pool: {"replicas_per_node": 2, "gpus_per_node": 1} for pool in ("prefill", "decode")}
+    pools["decode"]["options"] = {"max_batch_size": 128}
+    put(state, launches(state, wideep_pools=pools))
+    section = state / "supervisor/conf.d/decode-0.conf"
+    section.write_text(section.read_text() + "nice = 1\n")
+
+    plans = {
+        "default": make_plan(*local(wideep_state_dir=str(state))).publish(),
+        "as it is": make_plan(*local(wideep_state_dir=str(state), wideep_pools=pools)).publish(),
+        "others": make_plan(
+            *local(wideep_state_dir=str(state), wideep_pools=pools),
+            [Kept("decode-7", ("localhost",), 22000), Kept("prefill-1", ("localhost",), 21100)],
+        ).publish(),
+    }
+
+    def workers(plan: Published) -> Published:
+        own = plan.hosts["localhost"]
+        mine = tuple(replace(launch, programs=()) for launch in own.launches["worker"])
+        nothing = dict.fromkeys(own.launches, ())
+        return replace(plan, hosts={"h1": replace(own, launches={**nothing, "worker": mine})})
+
+    said = {}
+    for name, plan in plans.items():
+        plans[name] = workers(plan)
+        said[name] = seen([launch.to_dict() for launch in plans[name].hosts["h1"].services])
+    for first in plans:
+        for second, plan in plans.items():
+            look, wanted = judged({"h1": said[first]}, plan)["h1"], said[second]
+            assert [one.name for one in look.services] == [one.name for one in wanted.services]
+            for one, other in zip(look.services, wanted.services, strict=True):
+                for field in ("gang", "ranks", "port", "planned", "configured", "judged", "starts", "before"):
+                    assert getattr(one, field) == getattr(other, field), (first, second, one.name, field)
+                assert bool(one.differs) == bool(other.differs), (first, second, one.name)
+            assert {one.name for one in look.unplanned} == {one.name for one in wanted.unplanned}
+    assert [one.differs for one in said["as it is"].services if one.differs] == [(f"{section}: changed",)]
 
 
 def test_a_changed_variable_is_seen_in_its_services_only(tmp_path: Path, seen: Any) -> None:

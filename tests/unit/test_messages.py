@@ -20,7 +20,7 @@ VARIABLE = re.compile(r"\bwideep_[a-z][a-z_]*(?:\.[a-z_]+)*")
 # What playbooks publish and actions return, no variables.
 RESULTS = {"wideep_plan", "wideep_summary", "wideep_data", "wideep_refused", "wideep_unhealthy"}
 # Groups of a run.
-RESULTS |= {"wideep_again", "wideep_away", "wideep_changing"}
+RESULTS |= {"wideep_away", "wideep_changing"}
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,8 @@ from wideep.deployment.model import Kept
 from wideep.problems import Problem
 from wideep.published import Expected, Member, Published
 
-# Groups of a run: those that do not answer; those whose share of the plan is another one since they were
-# looked at; those that have something to do.
-AWAY, AGAIN, CHANGING = "wideep_away", "wideep_again", "wideep_changing"
+# Groups of a run: those that do not answer, those that have something to do.
+AWAY, CHANGING = "wideep_away", "wideep_changing"
 
 
 def check(plan: Published, looks: Mapping[str, HostLook]) -> list[Problem]:
@@ -69,18 +68,13 @@ def _replicas(plan: Published) -> list[Kept]:
     return found
 
 
-def members(before: Published, after: Published, looks: Mapping[str, HostLook]) -> tuple[Member, ...]:
-    """Return which hosts are in which groups of the run.
-
-    before, after: the plan that hosts were looked at with, and the one that counts.
-    """
-    left_alone = held(looks, (*_replicas(after), *kept(looks)))
+def members(plan: Published, looks: Mapping[str, HostLook]) -> tuple[Member, ...]:
+    """Return which hosts are in which groups of the run."""
+    left_alone = held(looks, (*_replicas(plan), *kept(looks)))
 
     def group(look: HostLook) -> str:
         if not look.reachable:
             return AWAY
-        if before.hosts[look.name].launches != after.hosts[look.name].launches:
-            return AGAIN
         return CHANGING if touched(look, left_alone) else ""
 
     found = (Member(name, group(look)) for name, look in looks.items())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from wideep.deployment.launch import Launch
 from wideep.deployment.model import Kept
+from wideep.published import Published
 
 # States of a service whose processes are there, healthy or not.
 RUNS = frozenset({"running", "starting", "stopping", "orphaned"})
@@ -25,6 +28,10 @@ class ServiceLook:
     was started with (secrets included: it equals no other), '' for none. starts: what service_state would
     do, '' for nothing. differs: all that would change, in words. before: the launch.json, where another one
     is planned.
+
+    Whatever is planned: launch is what the launch.json says, content its digest, drift what of its files was
+    changed since, as_is what service_state would do for it. judged: digest of the launch.json to be, against
+    which the others were said.
     """
 
     name: str
@@ -43,6 +50,11 @@ class ServiceLook:
     starts: str = ""
     differs: tuple[str, ...] = ()
     before: dict[str, Any] | None = None
+    judged: str = ""
+    content: str = ""
+    drift: tuple[str, ...] = ()
+    as_is: str = ""
+    launch: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def runs(self) -> bool:
@@ -99,13 +111,68 @@ class HostLook:
 _FORM = TypeAdapter(HostLook)
 
 
-def read(results: Mapping[str, Mapping[str, Any]]) -> dict[str, HostLook]:
+def read(results: Mapping[str, Mapping[str, Any]], plan: Published | None = None) -> dict[str, HostLook]:
     """Return the looks at hosts, by what module host_look said of each; a host it could not ask is away.
+
+    plan: what counts, where it is another one than hosts were looked at with.
 
     Raises:
         pydantic.ValidationError: the words of a host are not of this version.
     """
-    return {name: _read(name, result) for name, result in results.items()}
+    looks = {name: _read(name, result) for name, result in results.items()}
+    return judged(looks, plan) if plan else looks
+
+
+def judged(looks: Mapping[str, HostLook], plan: Published) -> dict[str, HostLook]:
+    """Return the looks as if hosts had been looked at with this plan.
+
+    What its services have does not depend on a plan: a host need not be asked again.
+    """
+    return {
+        name: _against(look, plan.hosts[name].services) if name in plan.hosts else look
+        for name, look in looks.items()
+    }
+
+
+def _against(look: HostLook, launches: Sequence[Launch]) -> HostLook:
+    known = {one.name: one for one in (*look.services, *look.unplanned)}
+    if not known:
+        return look
+    names = {launch.name for launch in launches}
+    gone = tuple(
+        replace(one, planned="", judged="", starts="", differs=(), before=one.launch)
+        for name, one in known.items()
+        if name not in names and one.configured
+    )
+    services = tuple(_judge(look.name, known.get(launch.name), launch) for launch in launches)
+    return replace(look, services=services, unplanned=gone)
+
+
+def _judge(host: str, one: ServiceLook | None, launch: Launch) -> ServiceLook:
+    text = hashlib.sha256(launch.text.encode()).hexdigest()
+    if one and one.judged == text:
+        return one
+    if one and one.configured and one.content == text:
+        differs, starts, before = one.drift, one.as_is, None
+    elif one and one.configured:
+        changed = one.configured != launch.digest and not one.as_is
+        differs, before = ("launch.json: changed", *one.drift), one.launch
+        starts = "restarted: its configuration changed" if changed else one.as_is
+    else:
+        gang = launch.gang
+        worker = launch.component == "worker"
+        own = gang.name.rpartition("/")[2] if gang else launch.name
+        one = ServiceLook(
+            launch.name,
+            launch.component,
+            one.state if one else "absent",
+            gang=own if worker else "",
+            rank=gang.rank if gang else 0,
+            ranks=(gang.ranks if gang else (host,)) if worker else (),
+            port=min((listener.port for listener in launch.ports), default=0),
+        )
+        differs, starts, before = ("launch.json: new",), "started", None
+    return replace(one, planned=launch.digest, judged=text, differs=differs, starts=starts, before=before)
 
 
 def kept(looks: Mapping[str, HostLook]) -> tuple[Kept, ...]:

@@ -179,6 +179,11 @@ class Launch:
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @cached_property
+    def text(self) -> str:
+        """Return the content of the launch.json that a host gets (module_utils/launch.py writes it)."""
+        return json.dumps(self.to_dict(), indent=1, sort_keys=True) + "\n"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
