@@ -13,7 +13,7 @@ from wideep.published import Published
 # Told by their own rows, or made from the others.
 TOLD = frozenset({"argv", "env", "files", "programs", "digest", "schema_version", "description", "gang"})
 # What is written from a launch: that it changes says nothing beside what the launch says.
-MADE = ("/launch.json: ", "/environment: ", ".conf: ", ".service: ", ".container: ")
+MADE = ("launch.json: ", "/environment: ", ".conf: ", ".service: ", ".container: ")
 SHOWN = 4
 
 
