@@ -75,6 +75,10 @@ bench: setup  ## how plan and render grow with hosts; a run that changes nothing
 	@$(BIN)/python tools/bench_scale.py
 	@$(BIN)/python tools/bench.py
 
+.PHONY: proof
+proof: setup  ## changes and faults under load, a table in docs/reference/proof.md; PROOF="--requests 10000" (root, podman)
+	@$(BIN)/python -m tools.proof --page $(PROOF)
+
 .PHONY: kube-up
 kube-up: setup  ## a real Kubernetes API on this machine, with nodes on paper; prints its kubeconfig
 	@$(BIN)/python tools/kube/bed.py up
