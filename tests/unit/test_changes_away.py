@@ -145,3 +145,13 @@ def test_workers_on_hosts_that_are_away_may_serve_or_not() -> None:
         "decode": (2, 1),
     }
     assert away.expected(plan, looks(plan)) == plan.expected
+
+
+def test_a_load_balancer_is_asked_as_long_as_there_is_one() -> None:
+    inventory = cluster(decode=2, wideep_load_balancer={"certificate": "/pair.pem"})
+    inventory[0]["frontend"] = ["control-0", "prefill-0"]
+    inventory[0]["load_balancer"] = ["prefill-1"]
+    plan = make_plan(*inventory).publish()
+    assert away.frontend_url(plan, looks(plan)) == plan.frontend_url == "https://10.0.0.3:8080"
+    assert away.frontend_url(plan, looks(plan, prefill_1=gone())) == "http://10.0.0.1:8000"
+    assert away.frontend_url(plan, {}) == plan.frontend_url

@@ -89,10 +89,19 @@ def expected(plan: Published, looks: Mapping[str, HostLook]) -> dict[str, Expect
 
 
 def frontend_url(plan: Published, looks: Mapping[str, HostLook]) -> str:
-    """Return the address of the first frontend that answers; of the first where none was looked at."""
-    for name, host in plan.hosts.items():
-        look = looks.get(name)
-        if look and look.reachable and host.launches["frontend"]:
-            url = urlsplit(plan.frontend_url)
-            return url._replace(netloc=f"{host.address}:{url.port}").geturl()
+    """Return the address to ask: of the first load balancer that can be reached, else of such a frontend.
+
+    Where none was looked at it is that of the plan.
+    """
+    balanced = any(host.launches["load_balancer"] for host in plan.hosts.values())
+    for component in ("load_balancer", "frontend"):
+        for name, host in plan.hosts.items():
+            look = looks.get(name)
+            if look and look.reachable and host.launches[component]:
+                [launch] = host.launches[component]
+                [port] = [listener.port for listener in launch.ports if listener.purpose == "http"]
+                # What a frontend's own check asks has its scheme.
+                own = balanced and component == "frontend"
+                scheme = urlsplit(launch.health.url if own else plan.frontend_url).scheme
+                return f"{scheme}://{host.address}:{port}"
     return plan.frontend_url
