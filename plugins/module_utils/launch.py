@@ -69,6 +69,7 @@ class Gang(TypedDict):
     route: Route | None
     relay: Relay | None
     watched: list[str]
+    parts: list[str]
     heartbeat_s: int
     silence_s: int
     settle_s: int

@@ -328,14 +328,17 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
                 for node in replica.nodes
                 if (launch := engine.launch(sites[node.host.name], pool, replica, node)) is not None
             ]
+            parts = engine.parts if max(len(node.gpus) for node, _ in own) > 1 else ()
             # On Kubernetes the operator holds the pods of a replica together.
-            bound = len(own) > 1 and not deployment.settings.on_kubernetes
+            bound = (len(own) > 1 or bool(parts)) and not deployment.settings.on_kubernetes
             family = gang.family([launch for _, launch in own]) if bound else ""
             watched = engine.watched if not all(launch.argv for _, launch in own) else None
             for node, launch in own:
                 site = sites[node.host.name]
                 launches[node.host.name].append(
-                    gang.bind(site, replica, node, launch, family, watched=watched) if bound else launch
+                    gang.bind(site, replica, node, launch, family, watched=watched, parts=parts)
+                    if bound
+                    else launch
                 )
     if deployment.settings.in_container:
         image = container.image_of(deployment, engine)

@@ -36,8 +36,8 @@ options = json.loads((place / "engine.json").read_text())
 if options.get("fail"):
     print(*options["fail"], sep="\\n", flush=True)
     sys.exit(3)
-sleep = [sys.executable, "-IS", "-c", "import time; time.sleep(600)"]
-helper = subprocess.Popen(sleep, start_new_session=True)
+sleep = ["engine::part", "-IS", "-c", "import time; time.sleep(600)"]
+helper = subprocess.Popen(sleep, executable=sys.executable, start_new_session=True)
 if options.get("segment"):
     memory = shared_memory.SharedMemory(options["segment"], create=True, size=4096)
     resource_tracker.unregister(memory._name, "shared_memory")
@@ -658,6 +658,24 @@ def test_a_worker_that_its_launcher_outlives_breaks_the_replica(make: Callable[.
     assert gang.state(0)["breaks"] == 1
     until("the next worker", lambda: worker(gang) != pid)
     os.kill(worker(gang), signal.SIGKILL)  # it stays, as an engine that hangs does
+
+
+@pytest.mark.parametrize(("size", "rank"), [(1, 0), (2, 0), (2, 1)])
+def test_a_part_that_dies_without_the_engines_notice_breaks_the_replica(
+    make: Callable[..., Replica], size: int, rank: int
+) -> None:
+    gang = make(size=size)
+    for each_rank in range(size):
+        gang.configure(each_rank, parts=["engine::"])
+    gang.start()
+    engine, part = gang.until_running(1)[rank]
+    time.sleep(2.5)  # it has been counted
+    os.kill(part, signal.SIGKILL)
+    gang.until_running(2)
+    assert not alive(engine)
+    assert f"engine::part (pid {part}) died, and the worker goes on without" in gang.log(0)
+    assert gang.state(0)["breaks"] == 1
+    assert (gang.at(rank) / "cleaned").read_text() == "."
 
 
 def test_so_does_a_rank_on_another_host(make: Callable[..., Replica]) -> None:

@@ -230,7 +230,7 @@ def test_a_quadlet_unit_says_what_the_command_says() -> None:
     assert f"Image={IMAGE}\n" in container
     assert "AddDevice=nvidia.com/gpu=2\nAddDevice=nvidia.com/gpu=3\nAddDevice=/dev/infiniband\n" in container
     assert "Network=host\n" in container
-    assert "Exec=-m dynamo.sglang --model-path /models/8b" in container
+    assert re.search(r"Exec=-IS \S+/rank-\S+ .* -m dynamo.sglang --model-path /models/8b", container)
     for line in (
         "Restart=always",
         "LimitMEMLOCK=infinity",

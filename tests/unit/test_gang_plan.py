@@ -129,7 +129,19 @@ def test_ranks_whose_processes_mpirun_starts_wait_for_its_words() -> None:
     assert agent[2] in {file.path for file in head.programs}
 
 
-@pytest.mark.parametrize("given", [inventory("sglang_single_node"), local()], ids=["one node", "mocker"])
+def test_a_replica_of_several_gpus_on_one_host_is_a_gang_of_one() -> None:
+    """Its engine may lose the process of a GPU without noticing."""
+    plan = make_plan(*inventory("sglang_single_node"))
+    workers = [x for own in plan.launches.values() for x in own if x.component == "worker"]
+    assert [x.name for x in workers] == ["prefill-0", "decode-0"]
+    for launch in workers:
+        assert launch.gang is not None
+        assert (launch.gang.ranks, launch.gang.rank) == (("gpu01.example.com",), 0)
+        assert "sglang::scheduler" in launch.gang.parts
+        assert not launch.gang.watched
+
+
+@pytest.mark.parametrize("given", [inventory("one_gpu"), local()], ids=["one GPU", "mocker"])
 def test_replicas_of_one_service_stay_as_they_are(given: tuple[Groups, Hosts]) -> None:
     plan = make_plan(*given)
     every = [launch for own in plan.launches.values() for launch in own]

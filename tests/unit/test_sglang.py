@@ -499,6 +499,7 @@ def test_without_dp_attention_only_the_head_publishes() -> None:
         "dist_init",
         "bootstrap",
         "kv_events_0",
+        "gang",
     }
 
 

@@ -101,7 +101,7 @@ class Gang:
 
     family: what all ranks must agree on. ranks: their hosts, in order. address, port: where they meet, at
     the head. stop_timeout_s: what the engine gets to finish its requests. watched: Python modules that run
-    below a launcher, the worker's first: see `Engine`.
+    below a launcher, the worker's first; parts: titles of the worker's own processes: see `Engine`.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Gang:
     route: Route | None = None
     relay: Relay | None = None
     watched: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     heartbeat_s: int = 5
     # A rank whose host is gone is seen after this; one whose process is gone at once.
     silence_s: int = 30

@@ -33,6 +33,8 @@ class Engine(ABC):
     options: what an operator may set for it in a pool; options of no type by the flags that they are.
     watched: Python modules that run below the command of a replica on several hosts, where that is a launcher
         which may outlive them. The first is the worker: told alone to stop, it finishes its requests first.
+    parts: how titles of processes begin that may die below a worker of several GPUs without its notice: it
+        goes on, is well by every check, and answers nothing. Hosts watch them (wideep.programs.rank).
     dialect: how sources say what it is to do; None: nothing is imported for it.
     agreed: flags in which workers that hand each other KV cache, and that one frontend takes for one model,
         must be alike with those before them. What is not named may differ between replicas.
@@ -47,6 +49,7 @@ class Engine(ABC):
     disk_gb: ClassVar[float]
     options: ClassVar[type[CommonOptions] | Mapping[str, str]]
     watched: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
     dialect: ClassVar[Dialect | None] = None
     agreed: ClassVar[frozenset[str]] = frozenset()
     simulated: ClassVar[bool] = False

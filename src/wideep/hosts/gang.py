@@ -1,6 +1,7 @@
 """The ranks of a replica on several hosts are a gang: the command of each runs under `wideep.programs.rank`.
 
-For replicas in which more than one node has a service of its own. A launch without a command belongs to a
+For replicas in which more than one node has a service of its own, and for those of one node whose engine may
+lose a process without its notice (`Engine.parts`): a gang of one. A launch without a command belongs to a
 rank whose processes the head's command starts (mpirun): it calls our launch agent as if it were ssh, the
 watchers carry its words to the rank, and nobody has to log in anywhere.
 """
@@ -34,10 +35,12 @@ def bind(
     family: str,
     *,
     watched: tuple[str, ...] | None = None,
+    parts: tuple[str, ...] = (),
 ) -> Launch:
     """Return the launch of a rank as a part of its replica. The engine's words stay at the end of argv.
 
-    watched: where the head's command starts the other ranks' processes, what runs below it (see `Engine`).
+    watched: where the head's command starts the other ranks' processes, what runs below it; parts: of the
+        worker itself (see `Engine`).
     """
     place, head = site.gang_dir(launch.name), replica.head
     routed = tuple(name for name, value in launch.env.items() if ROUTE in value)
@@ -54,6 +57,7 @@ def bind(
         route=Route(meets(replica, node).host.address, routed) if routed else None,
         relay=Relay(site.launch_socket(launch.name), hosts) if watched is not None and node == head else None,
         watched=watched or (),
+        parts=parts,
     )
     program = site.program("rank")
     words = (site.python, "-IS", program.path, "--launch", site.launch_json(launch.name))

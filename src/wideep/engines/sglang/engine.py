@@ -98,6 +98,8 @@ class Sglang(Engine):
             "dyn-reasoning-parser",
         }
     )
+    # The controller of data-parallel ranks does not notice that one has died, seen on H200.
+    parts = ("sglang::scheduler", "sglang::data_parallel_controller", "sglang::detokenizer")
     dialect = Dialect(
         (program, "sglang.launch_server", "sglang serve"),
         flag_files=frozenset({"--config"}),

@@ -13,7 +13,16 @@ from collections import deque
 from typing import Any
 
 from . import ROUTE
-from .processes import PR_SET_PDEATHSIG, SharedMemory, descendants, interface_to, kill, prctl, running
+from .processes import (
+    PR_SET_PDEATHSIG,
+    SharedMemory,
+    descendants,
+    interface_to,
+    kill,
+    prctl,
+    running,
+    titled,
+)
 
 TICK_S = 0.2
 CLEANUP_S = 10.0
@@ -55,7 +64,8 @@ class Child:
     """The engine's process: idle -> run -> stop (SIGTERM, SIGKILL) -> clean -> idle.
 
     Of a launcher, which may outlive them, the processes that run modules in `watched` are watched, too. One
-    that is gone stands in `lost`. The first module is the worker, which alone can finish requests.
+    that is gone stands in `lost`. The first module is the worker, which alone can finish requests. A process
+    with a title of `parts` that is gone stands in `dead`: without it the worker answers nothing.
     """
 
     def __init__(self, config: dict[str, Any], log: Log, selector: Any) -> None:
@@ -70,8 +80,9 @@ class Child:
         self._until = 0.0
         self._told = self._next_look = self._next_count = 0.0
         self._memory = SharedMemory()
-        self.lost = ""
+        self.lost = self.dead = ""
         self._engine: dict[int, str] = {}
+        self._parts: dict[int, str] = {}
         self._worker = 0
         self._order_until = 0.0
 
@@ -97,7 +108,8 @@ class Child:
         """Start the command; one that cannot be started counts as ended with 127."""
         self.log.start_line(self.config["service"], generation)
         self.phase, self.code, self._partial = "run", None, b""
-        self.lost, self._engine, self._worker = "", {}, 0
+        self.lost = self.dead = ""
+        self._engine, self._parts, self._worker = {}, {}, 0
         self.lines.clear()
         self._memory.begin()
         self._pipe, write_end = os.pipe()
@@ -187,16 +199,21 @@ class Child:
             self._tell()
 
     def _count(self, now: float) -> None:
-        """Notice processes of the engine that are gone while their launcher still runs."""
-        watched = self.config.get("watched")
-        if not watched or now < self._next_count:
+        """Notice processes of the engine that are gone while their launcher, or the worker, still runs."""
+        watched, parts = self.config.get("watched"), self.config.get("parts")
+        if not (watched or parts) or now < self._next_count:
             return
         self._next_count = now + COUNT_S
-        here = running(watched, descendants())
+        below = descendants()
+        here = running(watched or [], below)
         gone = [f"{module} (pid {pid})" for pid, module in self._engine.items() if pid not in here]
         if gone and not self.lost:
             self.lost = f"{' and '.join(gone)} ended, and the launcher goes on"
         self._engine = here
+        gone = [f"{title} (pid {pid})" for pid, title in self._parts.items() if pid not in below]
+        if gone and not self.dead:
+            self.dead = f"{' and '.join(gone)} died, and the worker goes on without"
+        self._parts |= titled(parts, below) if parts else {}
 
     def look(self) -> None:
         """Notice what has ended, and go on with stopping and cleaning."""

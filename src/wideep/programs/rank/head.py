@@ -284,6 +284,9 @@ class Head(Rank):
         if self.child.broke:
             after = f", after {self.doubt[1]}" if self.doubt else ""
             self._fail(f"{self.who(0)} {self.child.ending}{after}")
+        elif self.child.dead and self.phase == "run":
+            self.child.stop(0)
+            self._fail(f"{self.who(0)}: {self.child.dead}")
         elif self.phase == "run" and self.doubt and now > self.doubt[0]:
             self._fail(self.doubt[1])
         elif self.child.lost and not self.doubt:

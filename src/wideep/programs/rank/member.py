@@ -124,6 +124,10 @@ class Member(Rank):
             self.log.say(f"{self.who(self.config['rank'])} {self.child.ending}")
             self.child.stop(0)
             self._send("ended", how=self.child.ending, code=self.child.code, lines=lines)
+        elif self.child.dead and self.child.phase == "run":
+            self.log.say(f"{self.who(self.config['rank'])}: {self.child.dead}")
+            self.child.stop(0)
+            self._send("ended", how=f"stops: {self.child.dead}", code=1, lines=[])
 
     def step(self) -> bool:
         """Report what the child did, and keep the connection."""

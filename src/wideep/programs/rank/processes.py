@@ -80,6 +80,17 @@ def running(modules: list[str], below: set[int]) -> dict[int, str]:
     return {pid: module for pid, module in found.items() if parents[pid] not in found}
 
 
+def titled(titles: list[str], below: set[int]) -> dict[int, str]:
+    """Return the processes among `below` whose title begins with one of these, each with its title."""
+    found: dict[int, str] = {}
+    for pid in below:
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace").strip()
+            if title.startswith(tuple(titles)):
+                found[pid] = title
+    return found
+
+
 def kill(processes: set[int]) -> None:
     """Send SIGKILL to those that are still there."""
     for pid in processes:
