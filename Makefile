@@ -25,10 +25,11 @@ $(STAMP): requirements/bootstrap.lock requirements/controller.lock requirements/
 
 # A live view on a terminal, plain lines elsewhere. ARGS are options of the command: see `.venv/bin/wideep up --help`.
 WIDEEP = $(BIN)/wideep $(1) -i $(INVENTORY)
+PROMETHEUS = -e '{"wideep_monitoring": {"enabled": true, "install_method": "unpack"}}'
 
 .PHONY: up
-up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion
-	@$(call WIDEEP,up) $(ARGS)
+up: setup  ## deploy (default: this machine, simulated engine) and prove it with a streamed completion; MONITORING=1 adds Prometheus
+	@$(call WIDEEP,up) $(if $(filter 1,$(MONITORING)),$(PROMETHEUS)) $(ARGS)
 
 .PHONY: down
 down: setup  ## stop and remove what `make up` made; KEEP_STATE=1 keeps data, logs and environments, 0 does not

@@ -84,7 +84,7 @@ class Launch(TypedDict):
     schema_version: int
     digest: str
     name: str
-    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker"]
+    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker", "prometheus"]
     description: str
     argv: list[str]
     working_directory: str

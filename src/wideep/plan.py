@@ -15,7 +15,7 @@ from wideep.deployment.model import Deployment, Generation, Host, Kept, Pool
 from wideep.deployment.site import WORKER_ENV, Site
 from wideep.engines import ENGINES
 from wideep.engines.base import Engine
-from wideep.hosts import container, control_plane, gang, load_balancer
+from wideep.hosts import container, control_plane, gang, load_balancer, prometheus
 from wideep.hosts.needs import HostPlan
 from wideep.inventory.model_source import check as check_model_source
 from wideep.inventory.model_source import model_source
@@ -28,7 +28,7 @@ from wideep.problems import Problem, RefusedError, errors, raise_errors, suggest
 from wideep.published import Expected, Objects, OnHost, Published
 from wideep.reference.catalogue import Catalogue
 
-COMPONENTS = ("nats", "etcd", "frontend", "load_balancer", "worker")
+COMPONENTS = ("nats", "etcd", "frontend", "load_balancer", "worker", "prometheus")
 # What wideep_runtime is about; the control plane has installation methods of its own.
 IN_CONTAINERS = ("frontend", "worker")
 # A long answer takes minutes; a worker that gets less to finish cuts it.
@@ -43,6 +43,7 @@ PORT_VARIABLES = {
     ("frontend", "http"): "wideep_frontend_port",
     ("load_balancer", "http"): "wideep_load_balancer.port",
     ("load_balancer", "monitor"): "wideep_load_balancer.monitor_port",
+    ("prometheus", "http"): "wideep_monitoring.port",
 }
 
 
@@ -182,6 +183,7 @@ def make_plan(
     """
     deployment, problems = _examined(groups, hosts, kept, generation)
     problems += control_plane.check(deployment) + load_balancer.check(deployment)
+    problems += prometheus.check(deployment)
     name = deployment.settings.engine
     engine = ENGINES.get(name)
     if engine is None:
@@ -349,6 +351,9 @@ def _launches(deployment: Deployment, engine: Engine) -> dict[str, tuple[Launch,
             ]
             for host, own in launches.items()
         }
+    if deployment.settings.monitoring.enabled and not deployment.settings.on_kubernetes:
+        first = deployment.frontends[0].name
+        launches[first].append(prometheus.launch(sites[first], launches))
     return {host: tuple(own) for host, own in launches.items()}
 
 

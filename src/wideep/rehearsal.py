@@ -34,6 +34,7 @@ REAL_ONLY = (
     "wideep_service_user",
     "wideep_tls",
     "wideep_load_balancer",
+    "wideep_monitoring",
     "wideep_output",
     "wideep_output_dir",
     "wideep_rehearsal_dir",

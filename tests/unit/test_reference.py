@@ -90,6 +90,7 @@ NESTED = (
     "wideep_tls",
     "wideep_rollout",
     "wideep_load_balancer",
+    "wideep_monitoring",
 )
 WRONG = {
     "wideep_eplb": {"redundant_experts": "many"},
@@ -99,6 +100,7 @@ WRONG = {
     "wideep_tls": {"http": {"cert": "/c"}},
     "wideep_rollout": {"outage": "maybe"},
     "wideep_load_balancer": {"port": "http"},
+    "wideep_monitoring": {"interval": 5},
     "wideep_kubernetes": {"resources": {"worker": {"limits": {"disk": "1Gi"}}}},
 }
 

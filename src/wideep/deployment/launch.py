@@ -148,7 +148,7 @@ class Launch:
     """
 
     name: str
-    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker"]
+    component: Literal["nats", "etcd", "frontend", "load_balancer", "worker", "prometheus"]
     description: str
     argv: tuple[str, ...]
     working_directory: str

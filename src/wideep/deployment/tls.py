@@ -69,7 +69,9 @@ def files(settings: Settings, component: str) -> dict[str, bool]:
         own = settings.load_balancer
         pairs = {path: True for path in (own.certificate, own.client_certificate) if path}
         return pairs | {path: False for path in (tls.http.ca, tls.http.client_ca) if path}
-    if component == "nats":
+    if component == "prometheus":
+        read = [_part(tls.http, ("ca", "client_certificate", "client_key"))]
+    elif component == "nats":
         read = [_part(tls.nats, ("certificate", "key", "ca", "client_ca"))]
     else:
         read = [_part(tls.requests, REQUESTS), _part(tls.nats, NATS)]

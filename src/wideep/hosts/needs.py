@@ -23,7 +23,14 @@ from wideep.reference.models import find_model
 # environment with Dynamo alone, and of memory by each service before an engine takes its own.
 CONTROL_DISK_GB = 1.0
 DYNAMO_DISK_GB = 1.5
-MEMORY_GB = {"nats": 0.1, "etcd": 0.1, "frontend": 0.3, "load_balancer": 0.2, "worker": 0.3}
+MEMORY_GB = {
+    "nats": 0.1,
+    "etcd": 0.1,
+    "frontend": 0.3,
+    "load_balancer": 0.2,
+    "worker": 0.3,
+    "prometheus": 0.3,
+}
 DYNAMO = "ai-dynamo"
 # Packages that have to be equal on hosts that talk to each other.
 SHARED_PACKAGES = ("nixl", "torch", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")

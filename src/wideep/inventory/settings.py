@@ -327,6 +327,63 @@ class LoadBalancerSettings(_Strict):
     )
 
 
+class MonitoringSettings(_Strict):
+    """`wideep_monitoring`: a Prometheus on the first frontend's host, which scrapes what the plan has."""
+
+    enabled: bool = Field(default=False, description="Run it. Its rules and targets are rendered with it.")
+    install_method: Literal["archive", "package", "unpack", "existing"] = Field(
+        default="archive",
+        description="C(archive) Prometheus' release archive; C(package) the distribution's package, whose own"
+        " service is kept stopped; C(unpack) that package without root, below the state directory (Debian and"
+        " Ubuntu); C(existing) the program C(binary).",
+    )
+    binary: str = Field(
+        default="/usr/bin/prometheus", description="Absolute path for C(package) and C(existing)."
+    )
+    version: str = Field(default="", description="Version of the archive; empty for that of the release.")
+    archive_url: str = Field(
+        default="", description="Where the archive comes from; a mirror for air-gapped sites. Unset, GitHub."
+    )
+    archive_checksum: str = Field(
+        default="",
+        description="C(sha256:) and the digest or the address of a list. Unset, the list beside the archive.",
+    )
+    address: str = Field(
+        default="127.0.0.1",
+        description="Address that it listens on. It asks nobody who they are: keep it private.",
+    )
+    port: Port = Field(default=9090, description="Its port. wideep_port_offset is added.")
+    interval_s: int = Field(default=5, ge=1, le=60, description="Seconds between two scrapes.")
+    retention: str = Field(
+        default="15d", pattern=r"\d+[dwy]", description="How long it keeps what it has scraped."
+    )
+    alertmanagers: list[str] = Field(
+        default=[], description="C(host:port) of Alertmanagers of yours that get the alerts."
+    )
+    node_exporter_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of a node exporter that all hosts have; C(0) for none."
+    )
+    dcgm_exporter_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of a DCGM exporter that GPU hosts have; C(0) for none."
+    )
+    nats_exporter_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of a NATS exporter that control hosts have; C(0) for none.",
+    )
+    stall_s: int = Field(
+        default=60,
+        ge=10,
+        description="Seconds without a token of open requests, after which their streams are stalled.",
+    )
+    kv_floor_gbs: float = Field(
+        default=0,
+        ge=0,
+        description="GB/s below which the transfer of a KV cache is too slow; C(0) for no alert.",
+    )
+
+
 class Settings(_Strict):
     """The deployment's variables, without their `wideep_` prefix. Times in seconds."""
 
@@ -367,6 +424,7 @@ class Settings(_Strict):
     frontend_args: dict[str, Value]
     tls: TlsSettings
     load_balancer: LoadBalancerSettings
+    monitoring: MonitoringSettings
     keep_state: Literal["auto"] | bool
     confirm: str | bool
     unreachable: Literal["fail", "skip"]
@@ -562,6 +620,7 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
         "container": ContainerSettings,
         "tls": TlsSettings,
         "rollout": RolloutSettings,
+        "monitoring": MonitoringSettings,
     }
     section: Any = sections[path[0]]
     for name in path[1:]:
