@@ -94,6 +94,7 @@ lock: setup  ## resolve the lock files again
 
 .PHONY: reference
 reference: setup  ## write docs/reference/variables.md and nested argument_specs
+	@$(BIN)/python tools/make_dashboards.py
 	@$(BIN)/python tools/make_reference.py
 
 .PHONY: collection

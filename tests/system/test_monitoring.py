@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from example_inventories import local
+from metrics import expressions, panels
 from prometheus import program
 
 from tests.system.conftest import Deployment, free_offset
@@ -90,6 +91,20 @@ def test_what_alerts_ask_for_is_measured(watched: Deployment) -> None:
         for rule in group["rules"]
         if rule["health"] == "err"
     ]
+
+
+def test_every_panel_has_data_unless_it_says_why_not(watched: Deployment) -> None:
+    def empty() -> list[str]:
+        watched.complete()
+        return [
+            panel["title"]
+            for panel in panels()
+            if not panel.get("description")
+            for expression in expressions(panel)
+            if not ask(watched, "query", query=expression)["result"]
+        ]
+
+    within(60, lambda: not empty())
 
 
 def test_a_worker_that_is_gone_is_told_and_told_as_back(watched: Deployment) -> None:
