@@ -621,6 +621,7 @@ def _keys(path: Sequence[str]) -> Iterable[str]:
         "tls": TlsSettings,
         "rollout": RolloutSettings,
         "monitoring": MonitoringSettings,
+        "load_balancer": LoadBalancerSettings,
     }
     section: Any = sections[path[0]]
     for name in path[1:]:
