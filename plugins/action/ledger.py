@@ -12,9 +12,12 @@ from ansible import context
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
+from ansible_collections.wideep.dynamo.plugins.plugin_utils.inputs import current
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.waiting import Clock, wait
 
 from wideep.changes.lock import Run, age_s, describe, gone, now, refusal, this_run
+from wideep.changes.record import digest
+from wideep.published import Published
 
 POLL_S = 2.0
 display = Display()
@@ -45,6 +48,13 @@ def told(task_vars: Any) -> dict[str, Any]:
     }
 
 
+def record(plan: Published, mine: Run, task_vars: Any) -> dict[str, Any]:
+    """Return what is kept of a deployment that was verified."""
+    given = current(plan, task_vars)
+    about = {"release": plan.release.dynamo, "engine": plan.engine, "model": plan.settings.model}
+    return {"digest": digest(given), "when": now(), "run": mine.run, "who": mine.who, **about, "input": given}
+
+
 class ActionModule(Action):
     """`wideep.dynamo.ledger`."""
 
@@ -65,6 +75,8 @@ class ActionModule(Action):
                 return {"changed": False, "away": str(error)}
 
         if arguments.get("state") != "taken":
+            if arguments.get("state") == "recorded":
+                return {**result, **ask(record=record(self.plan(task_vars), mine, task_vars))}
             end = arguments.get("told") or told(task_vars)
             return {**result, **ask(run=arguments.get("run") or mine.run, told=end)}
         force, wait_s = (

@@ -15,6 +15,7 @@ from typing import Any
 
 LOCK = "lock"
 CHANGES = "log/changes.jsonl"
+DEPLOYMENTS = "deployments"
 
 
 @contextmanager
@@ -85,6 +86,35 @@ def changes(state: Path, most: int) -> list[dict[str, Any]]:
     return found
 
 
+def record(state: Path, deployment: Mapping[str, Any], keep: int) -> bool:
+    """Keep the input of a verified deployment, and the last `keep` in all; return whether it is a new one."""
+    with _alone(state):
+        folder = state / DEPLOYMENTS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        there = records(state)
+        fresh = not there or there[-1]["digest"] != deployment["digest"]
+        name = "".join(c for c in str(deployment["when"]) if c.isalnum()) + f"-{deployment['digest']}.json"
+        # The same again: who verified it last counts.
+        path = folder / name if fresh else sorted(folder.glob("*.json"))[-1]
+        for old in folder.glob(f"*-{deployment['digest']}.json"):
+            old.unlink()
+        _write(path, json.dumps(deployment) + "\n", 0o600)
+        for old in sorted(folder.glob("*.json"))[: -keep or None]:
+            old.unlink()
+        return fresh
+
+
+def records(state: Path) -> list[dict[str, Any]]:
+    """Return the recorded deployments, the oldest first; what cannot be read is left out."""
+    found = []
+    for path in sorted((state / DEPLOYMENTS).glob("*.json")):
+        try:
+            found.append(dict(json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError:
+            continue
+    return found
+
+
 def _note(state: Path, line: Mapping[str, Any]) -> None:
     path = state / CHANGES
     path.parent.mkdir(mode=0o750, exist_ok=True)
@@ -93,9 +123,9 @@ def _note(state: Path, line: Mapping[str, Any]) -> None:
         out.write(json.dumps(line) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
-    temporary.chmod(0o644)
+    temporary.chmod(mode)
     temporary.replace(path)

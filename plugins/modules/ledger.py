@@ -25,9 +25,10 @@ options:
   state:
     description:
       - V(taken) takes the lock; where another run has it, C(taken) is false and C(why) says who. V(released)
-        gives it back and notes how the run ended. V(read) returns the last changes and who has the lock.
+        gives it back and notes how the run ended. V(recorded) keeps the input of a verified deployment.
+        V(read) returns the last changes, what is recorded and who has the lock.
     type: str
-    choices: [taken, released, read]
+    choices: [taken, released, recorded, read]
     required: true
   wait_s:
     description: Seconds to wait for another run's end, with O(state=taken).
@@ -39,6 +40,13 @@ options:
     default: false
   told:
     description: How the run ended, for the list of changes, with O(state=released).
+    type: dict
+  keep:
+    description: How many deployments are kept, with O(state=recorded).
+    type: int
+    default: 3
+  record:
+    description: The input. The action fills it.
     type: dict
   run:
     description: The run whose lock is given back; by default this one. The action fills it.
@@ -91,6 +99,15 @@ holder:
   description: Who has the lock, or had it before.
   returned: state is taken or read
   type: dict
+fresh:
+  description: Whether another deployment was recorded last.
+  returned: state is recorded
+  type: bool
+deployments:
+  description: What is recorded, the oldest first.
+  returned: state is read
+  type: list
+  elements: dict
 changes:
   description: The notes, the oldest first.
   returned: state is read
@@ -112,11 +129,13 @@ def main() -> None:
         argument_spec={
             "path": {"type": "str", "required": True},
             "deployment": {"type": "str", "required": True},
-            "state": {"choices": ["taken", "released", "read"], "required": True},
+            "state": {"choices": ["taken", "released", "recorded", "read"], "required": True},
             "wait_s": {"type": "int", "default": 0},
             "force": {"type": "bool", "default": False},
             "told": {"type": "dict"},
             "run": {"type": "str", "default": ""},
+            "keep": {"type": "int", "default": 3},
+            "record": {"type": "dict"},
             "mine": {"type": "dict"},
             "over": {"type": "str", "default": ""},
             "make": {"type": "bool", "default": True},
@@ -128,10 +147,16 @@ def main() -> None:
     try:
         if given["state"] == "read":
             module.exit_json(
-                changed=False, holder=ledger.holder(state), changes=ledger.changes(state, given["most"])
+                changed=False,
+                holder=ledger.holder(state),
+                changes=ledger.changes(state, given["most"]),
+                deployments=ledger.records(state),
             )
         if module.check_mode:
             module.exit_json(changed=False, taken=True, holder=ledger.holder(state))
+        if given["state"] == "recorded":
+            fresh = ledger.record(state, given["record"], given["keep"])
+            module.exit_json(changed=False, fresh=fresh)
         if given["state"] == "released":
             module.exit_json(changed=False, released=ledger.release(state, given["run"], given["told"]))
         if not given["make"] and not state.exists():

@@ -51,6 +51,7 @@ VERBS = (
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
+    Verb("rollback", "rollback", "Go back to the last recorded deployment that is not deployed now."),
     Verb("history", "history", "Show who changed the deployment, when, and how it ended.", ("as_json",)),
     Verb(
         "down",

@@ -430,6 +430,8 @@ class Settings(_Strict):
     unreachable: Literal["fail", "skip"]
     lock: Literal["required", "take", "none"]
     lock_wait_s: int = Field(ge=0)
+    keep_deployments: int = Field(ge=0)
+    rollback_to: str
     output: Literal["text", "json"]
     output_dir: str
     rehearsal_dir: str
