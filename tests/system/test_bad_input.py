@@ -151,11 +151,16 @@ def test_a_full_disk(fresh: Deployment) -> None:
     assert "larger disk" in message
 
 
-def test_a_limit_that_cuts_a_replica_in_two() -> None:
-    """Its ranks restart together; no host of the inventory exists, and none is contacted."""
-    result = runner.run(
-        "site", REPOSITORY / "inventories" / "deepseek_r1_sglang", limit="decode02.example.com"
-    )
+def test_a_limit_that_cuts_a_replica_in_two(tmp_path: Path) -> None:
+    """Its ranks restart together. Hosts say which these are: this machine stands for all."""
+    here = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "ansible_become": False,
+        "wideep_state_dir": str(tmp_path / "none"),
+    }
+    inventory = REPOSITORY / "inventories" / "deepseek_r1_sglang"
+    result = runner.run("site", inventory, limit="decode02.example.com", extra_vars=here)
     [failure] = result.failures
     assert failure.task == "Refuse to restart a part of a replica"
     assert "leaves out decode01.example.com, " in failure.message
