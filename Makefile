@@ -72,9 +72,10 @@ lint: setup  ## ruff, mypy, import-linter, yamllint, ansible-lint
 	@$(BIN)/python tools/run_tests.py lint
 
 .PHONY: bench
-bench: setup  ## how plan and render grow with hosts; a run that changes nothing, against as many no-op tasks
+bench: setup  ## how plan and render grow with hosts; a run that changes nothing, and a host in it, against pings
 	@$(BIN)/python tools/bench_scale.py
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_site.py
 
 .PHONY: proof
 proof: setup  ## changes and faults under load, a table in docs/reference/proof.md; PROOF="--requests 10000" (root, podman)

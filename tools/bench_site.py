@@ -27,7 +27,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(os.environ.get("WIDEEP_STATE_DIR", "~/.local/state/wideep")).expanduser() / "venv"
-SIZES = (10, 50)
+SIZES = (10, 30)
 OFFSET = 9000
 HERE = "control:frontend:prefill:decode"
 NAIVE_HOSTS = {
