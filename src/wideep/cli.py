@@ -353,6 +353,43 @@ def import_source(
     return execute(plan, Options(inventory=[str(out)]))
 
 
+@app.command("top", epilog=_EPILOG)
+def _top(
+    inventory: Annotated[
+        list[str] | None, typer.Option("--inventory", "-i", help="Inventory, repeatable.")
+    ] = None,
+    extra_vars: Annotated[
+        list[str] | None,
+        typer.Option("--extra-vars", "-e", metavar="KEY=VALUE|@FILE|JSON", help="A variable, repeatable."),
+    ] = None,
+    interval: Annotated[float, typer.Option("--interval", "-n", min=0.2, help="Seconds between looks.")] = 2,
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once more after the interval, print, end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same, as JSON.")] = False,
+) -> int:
+    """Show what runs does just now: state, requests, first token, gap between tokens, KV cache.
+
+    Asked of the processes themselves, from this machine. Without a terminal it looks once.
+    """
+    from wideep.top.command import show  # noqa: PLC0415 - no other verb needs it
+
+    chosen = inventory or runner.default_inventory()
+    result = runner.run(
+        "plan",
+        chosen,
+        extra_vars=[*parse_extra_vars(extra_vars or ()), {"wideep_output": "json"}],
+        record=False,
+    )
+    if result.rc:
+        console = Console(stderr=True, highlight=False)
+        recap(console, "wideep top", result)
+        return exit_code(result)
+    show(result.data["wideep_data"], interval, once=once, as_json=as_json)
+    return 0
+
+
 def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
     """Return NAME=VALUE words as a mapping. Raises RefusedError."""
     wrong = [word for word in words if "=" not in word]

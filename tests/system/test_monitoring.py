@@ -6,17 +6,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from example_inventories import local
 from metrics import expressions, panels
+from places import BIN, LOCAL
 from prometheus import program
 
 from tests.system.conftest import Deployment, free_offset
@@ -105,6 +108,20 @@ def test_every_panel_has_data_unless_it_says_why_not(watched: Deployment) -> Non
         ]
 
     within(60, lambda: not empty())
+
+
+def test_top_shows_what_runs(watched: Deployment) -> None:
+    own = {"wideep_state_dir": str(watched.state_dir), "wideep_port_offset": watched.offset}
+    words = [BIN / "wideep", "top", "-i", LOCAL, "-e", json.dumps(own), "--json", "-n", "1"]
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(watched.complete, 400) for _ in range(4)]
+        shown = subprocess.run(words, capture_output=True, text=True, check=True)
+        for each in asking:
+            each.result()
+    found = {row["gang"]: row for row in json.loads(shown.stdout)}
+    assert set(found) == {"frontend", "prefill-0", "prefill-1", "decode-0", "decode-1"}
+    assert {row["state"] for row in found.values()} == {"up"}
+    assert found["frontend"]["ttft_ms"] is None or found["frontend"]["ttft_ms"] > 0
 
 
 def test_a_worker_that_is_gone_is_told_and_told_as_back(watched: Deployment) -> None:

@@ -1,0 +1,1 @@
+"""`wideep top`: what a deployment does just now, asked of its processes themselves."""
