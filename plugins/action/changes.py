@@ -25,7 +25,7 @@ class ActionModule(ControllerAction):
         plan, hostvars = self.plan(task_vars), task_vars["hostvars"]
         asked = [host for host in task_vars["ansible_play_hosts_all"] if host in plan.hosts]
         looks = read({host: plain(hostvars[host].get(arguments["looks"]) or {}) for host in asked}, plan)
-        found, changes = differences(plan, looks), order(plan, looks)
+        found, changes = differences(plan, looks), order(plan, looks, plan.settings.restart)
         text = table(found)
         if changes.steps:
             text += f"\n{steps_table(changes)}"

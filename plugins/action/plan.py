@@ -15,7 +15,9 @@ from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Contro
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.outcome import refusal
 
 from wideep.changes import away, look
+from wideep.changes.generation import generation
 from wideep.deployment.build import GROUPS
+from wideep.deployment.model import Generation
 from wideep.inventory import tags
 from wideep.inventory.settings import INVENTORY_VARIABLES, is_of_a_role, planned_variables
 from wideep.plain import plain
@@ -69,9 +71,11 @@ class ActionModule(ControllerAction):
         try:
             raise_errors(away.check(before, looks))
             kept = look.kept(looks)
+            groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
             if not away.fits(before, kept):
-                groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
                 after = make_plan(groups, self._variables(groups, hostvars), kept).publish()
+            if (made := generation(after, looks)) != Generation():
+                after = make_plan(groups, self._variables(groups, hostvars), kept, made).publish()
         except RefusedError as refused:
             return refusal(result, refused)
         looks = look.judged(looks, after)

@@ -57,11 +57,17 @@ def configured(files: Files, launch: Launch, state_dir: str) -> None:
 
 
 def started(
-    manager: Manager, launches: Mapping[str, Launch], *, check: bool, changing: Collection[str] = ()
+    manager: Manager,
+    launches: Mapping[str, Launch],
+    *,
+    check: bool,
+    changing: Collection[str] = (),
+    again: Collection[str] = (),
 ) -> Actions:
     """Start what does not run, restart what runs otherwise than its launch says; do not wait for health.
 
-    changing: files of environment that a check did not change, and a run would have.
+    changing: files of environment that a check did not change, and a run would have. again: what restarts
+    although nothing differs.
     """
     actions: Actions = {}
     running = set()
@@ -69,12 +75,13 @@ def started(
     for name, status in manager.status(launches).items():
         if status.pid and status.state in ("running", "starting"):
             soon = set(launches[name].get("env_files") or ()) & set(changing)
-            if not soon and runs_as_configured(launches[name], status.pid, manager.state_dir):
+            current = not soon and runs_as_configured(launches[name], status.pid, manager.state_dir)
+            if current and name not in again:
                 if launches[name].get("reload_signal") and is_stale(launches[name]["health"]):
                     reloaded[name] = status.pid
                 continue
             running.add(name)
-            actions[name] = "restarted: its configuration changed"
+            actions[name] = f"restarted: {'asked for' if current else 'its configuration changed'}"
         elif status.state in ("failed", "stopping"):
             running.add(name)
             actions[name] = f"restarted: it {status.detail or 'was stopping'}"

@@ -48,6 +48,11 @@ options:
     type: list
     elements: str
     default: []
+  again:
+    description: Names of services that V(started) restarts although nothing of them differs.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: wideep.dynamo.service
 attributes:
   check_mode:
@@ -104,6 +109,7 @@ OPTIONS = {
     "purge": {"type": "bool", "default": False},
     "supervisord": {"type": "path"},
     "changing": {"type": "list", "elements": "str", "default": []},
+    "again": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -121,7 +127,13 @@ def main() -> None:
         module.exit_json(changed=False, actions={}, healthy=healthy, manager=manager.kind)
     try:
         if params["state"] == "started":
-            actions = started(manager, launches, check=module.check_mode, changing=params["changing"])
+            actions = started(
+                manager,
+                launches,
+                check=module.check_mode,
+                changing=params["changing"],
+                again=params["again"],
+            )
             actions.update(tidied(manager, launches, started=list(actions), check=module.check_mode))
             # What was not touched may need no waiting for.
             healthy = not actions and all(row["healthy"] for row in observe(manager, launches))

@@ -70,6 +70,7 @@ def looks(there: Published, plan: Published, down: Collection[tuple[str, str]] =
                 else "started",
                 differs=("command: changed",) if changed else (),
                 before=old.to_dict() if old and (changed or not new) else None,
+                launch=old.to_dict() if old else None,
             )
         found[host] = HostLook(
             host,

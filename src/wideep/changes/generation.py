@@ -33,7 +33,7 @@ def generation(plan: Published, looks: Mapping[str, HostLook]) -> Generation:
     planned = {name: agreement(_launch(plan, *place).to_dict()) for name, place in heads(plan).items()}
     first = {name.rpartition("-")[0]: agreed for name, agreed in reversed(planned.items())}
     running: dict[str, list[bool]] = {}
-    for gang, launch in _workers(plan, looks):
+    for gang, launch in _workers(looks):
         # Hosts may have interpreters of their own: a replica is compared with itself.
         wanted = planned.get(gang, first.get(gang.rpartition("-")[0]))
         suffix = suffix_of(launch, plan.settings.namespace)
@@ -106,24 +106,20 @@ def _launch(plan: Published, host: str, service: str) -> Launch:
     return next(launch for launch in plan.hosts[host].services if launch.name == service)
 
 
-def _workers(plan: Published, looks: Mapping[str, HostLook]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _workers(looks: Mapping[str, HostLook]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the gangs that hosts have, with their heads' launches."""
-    for host, look in looks.items():
-        planned = {launch.name: launch for launch in plan.hosts[host].services} if host in plan.hosts else {}
+    for look in looks.values():
         for service in (*look.services, *look.unplanned):
-            if service.component != "worker" or service.rank or not service.configured:
-                continue
-            if service.before:
-                yield service.gang, service.before
-            elif service.name in planned:
-                yield service.gang, planned[service.name].to_dict()
+            if service.component == "worker" and not service.rank and service.launch:
+                yield service.gang, service.launch
 
 
 def _exact(looks: Mapping[str, HostLook]) -> bool:
-    """Whether frontends run that serve one namespace, as those of earlier versions do."""
-    return any(_serves_one(service) for look in looks.values() for service in look.services)
+    """Whether frontends are there that serve one namespace, as those of earlier versions do."""
+    return any(serves_one(service) for look in looks.values() for service in look.services)
 
 
-def _serves_one(service: ServiceLook) -> bool:
-    before = service.before or {}
-    return service.component == "frontend" and bool(before) and PREFIX not in before["argv"]
+def serves_one(service: ServiceLook) -> bool:
+    """Whether it is a frontend that serves exactly one namespace."""
+    there = service.launch
+    return service.component == "frontend" and bool(there) and PREFIX not in (there or {})["argv"]

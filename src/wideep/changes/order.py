@@ -17,15 +17,18 @@ from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any, Literal
 
-from wideep.changes.generation import heads, suffix_of
+from wideep.changes.generation import heads, serves_one, suffix_of
 from wideep.changes.look import HostLook, ServiceLook
-from wideep.problems import Problem
+from wideep.problems import Problem, suggest
 from wideep.published import Published
 
-Kind = Literal["files", "control", "all", "start", "remove", "workers", "frontends"]
+COMPONENTS = ("nats", "etcd", "frontend", "load_balancer", "worker")
+Kind = Literal["files", "control", "all", "start", "remove", "workers", "frontends", "balancers"]
 Places = Mapping[str, tuple[str, ...]]
 # What a canary and the start of an Ansible task add to each step, in seconds.
 MARGIN_S = 10
+# The generation of what was not looked at.
+ANY = "*"
 UNPLANNED = "not planned any more"
 
 
@@ -70,7 +73,12 @@ class Step:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self) | {"hosts": list(self.hosts), "title": self.title}
+        return asdict(self) | {"hosts": list(self.hosts), "title": self.title, "proves": self.proves}
+
+    @property
+    def proves(self) -> bool:
+        """Whether a frontend that was started has workers to ask, since others served until then."""
+        return self.kind == "frontends" and bool(self.left)
 
     @property
     def title(self) -> str:
@@ -83,6 +91,7 @@ class Step:
             "remove": "drain and remove",
             "workers": "restart workers",
             "frontends": "restart frontends",
+            "balancers": "load balancers",
         }
         return f"{words[self.kind]}: {_few(self.names)}"
 
@@ -129,11 +138,27 @@ class _Gang:
         return _places((host, service.name) for host, service in self.members)
 
 
+def only(looks: Mapping[str, HostLook], components: Collection[str]) -> dict[str, HostLook]:
+    """Return the looks in which services of other components differ in nothing."""
+    return {
+        name: replace(
+            look,
+            services=tuple(
+                one if one.component in components else replace(one, starts="", differs=())
+                for one in look.services
+            ),
+            unplanned=tuple(one for one in look.unplanned if one.component in components),
+        )
+        for name, look in looks.items()
+    }
+
+
 def order(plan: Published, looks: Mapping[str, HostLook], restart: Collection[str] = ()) -> Changes:
     """Return the steps from what was seen to what is planned.
 
     restart: replicas and services (decode-1, frontend@HOST) that start again although nothing differs.
-    Hosts that were not reached have no step, and none of a replica that has a part on them.
+    Hosts that were not reached have no step, and none of a replica that has a part on them. What is on hosts
+    that were not looked at (with --limit) is taken to serve.
     """
     steps = _Order(plan, looks, restart).steps()
     count = len(steps)
@@ -148,6 +173,15 @@ def order(plan: Published, looks: Mapping[str, HostLook], restart: Collection[st
         for n, step in enumerate(steps)
         if step.outage and plan.settings.rollout.outage == "refused"
     ]
+    known = {
+        *heads(plan),
+        *(f"{one.name}@{host}" for host, own in plan.hosts.items() for one in own.services),
+    }
+    problems += [
+        Problem(f"there is no {name!r}", "wideep_restart", suggest(name, sorted(known)))
+        for name in restart
+        if name not in known
+    ]
     return Changes(told, tuple(problems))
 
 
@@ -156,11 +190,17 @@ class _Order:
 
     def __init__(self, plan: Published, looks: Mapping[str, HostLook], restart: Collection[str] = ()) -> None:
         self.plan, self.again = plan, frozenset(restart)
-        self.looks = {name: look for name, look in looks.items() if look.reachable}
+        # Monitoring is of no step: nobody is served by it.
+        self.looks = {
+            name: replace(look, services=tuple(s for s in look.services if s.component in COMPONENTS))
+            for name, look in looks.items()
+            if look.reachable
+        }
         self.launches = {
             (host, launch.name): launch for host, own in plan.hosts.items() for launch in own.services
         }
         self.heads = heads(plan)
+        self.unseen = frozenset(plan.hosts.keys() - looks.keys())
         self.gangs = self._gangs()
         self.most = plan.settings.rollout.max_unavailable
 
@@ -169,11 +209,13 @@ class _Order:
         everything = [one for look in self.looks.values() for one in (*look.services, *look.unplanned)]
         if not any(one.runs for one in everything):
             return self._first()
-        idle, frontends = self._frontends()
+        idle, frontends = self._each("frontend", "frontends")
         steps = [*self._files(), *self._control(), *idle]
         if self._changes_frontends_first():
             steps, frontends = [*steps, *frontends], []
-        return [*steps, *self._workers(), *frontends, *self._others()]
+        # They know the new frontends when these serve, and forget others before these end.
+        balancers = [step for part in self._each("load_balancer", "balancers") for step in part]
+        return [*steps, *self._workers(), *frontends, *balancers, *self._others()]
 
     # What is there
 
@@ -212,7 +254,7 @@ class _Order:
         self, name: str, pool: str, members: tuple[tuple[str, ServiceLook], ...], *, planned: bool
     ) -> _Gang:
         host, head = members[0]
-        before: Mapping[str, Any] | None = head.before
+        before: Mapping[str, Any] | None = head.launch
         if before is None and (host, head.name) in self.launches:
             before = self.launches[host, head.name].to_dict()
         suffix = suffix_of(before, self.plan.settings.namespace) if before else ""
@@ -244,7 +286,7 @@ class _Order:
             (host, one)
             for host, look in self.looks.items()
             for one in look.services
-            if one.starts or one.differs or not one.configured
+            if (one.starts or one.differs or not one.configured) and (not one.gang or one.gang in self.gangs)
         ]
         control = [(host, one) for host, one in due if one.component in ("nats", "etcd")]
         rest = [(host, one) for host, one in due if one.component not in ("nats", "etcd")]
@@ -266,8 +308,12 @@ class _Order:
             for one in look.services
             if one.differs and not one.starts and one.name not in self.again and one.gang not in self.again
         ]
-        # All files of a replica with it, not before.
-        due = [(host, one) for host, one in due if not (one.gang in self.gangs and self.gangs[one.gang].due)]
+        # All files of a replica with it, not before; none where it has a rank on a host that is away.
+        due = [
+            (host, one)
+            for host, one in due
+            if not one.gang or (one.gang in self.gangs and not self.gangs[one.gang].due)
+        ]
         return [self._step("files", due)] if due else []
 
     def _control(self) -> list[Step]:
@@ -281,17 +327,24 @@ class _Order:
         left = [[member for member in members if member not in away] for members in due.values()]
         return steps + [self._step("control", members) for members in left if members]
 
-    def _frontends(self) -> tuple[list[Step], list[Step]]:
-        """Return the frontends that do not serve, all at once, and the others, one at a time."""
-        every = self._of("frontend")
+    def _each(self, component: str, kind: Kind) -> tuple[list[Step], list[Step]]:
+        """Return the services of a component that do not serve, all at once, and the others, each alone."""
+        every = self._of(component)
         due = [(host, one) for host, one in every if one.starts or f"{one.name}@{host}" in self.again]
         idle = [(host, one) for host, one in due if not (one.runs and one.healthy)]
         serving = sum(bool(one.runs and one.healthy) for _, one in every) + len(idle)
-        left = (serving - 1, serving)
-        return [self._step("frontends", idle)] if idle else [], [
-            replace(self._step("frontends", [member]), left={"frontend": left}, outage=serving == 1)
-            for member in due
-            if member not in idle
+        serving += sum(
+            launch.component == component and host in self.unseen
+            for (host, _), launch in self.launches.items()
+        )
+        left = {component: (serving - 1, serving)}
+        return [self._step(kind, idle)] if idle else [], [
+            # Whoever reads files again goes on meanwhile.
+            self._step(kind, [(host, one)])
+            if one.starts.startswith("reloaded")
+            else replace(self._step(kind, [(host, one)]), left=left, outage=serving == 1)
+            for host, one in due
+            if (host, one) not in idle
         ]
 
     def _others(self) -> list[Step]:
@@ -310,10 +363,7 @@ class _Order:
 
     def _changes_frontends_first(self) -> bool:
         """Whether frontends serve one namespace only now, and workers go to another."""
-        return any(
-            one.runs and one.before and "--namespace-prefix" not in one.before["argv"]
-            for _, one in self._of("frontend")
-        ) and bool(self._suffix)
+        return any(one.runs and serves_one(one) for _, one in self._of("frontend")) and bool(self._suffix)
 
     def _workers(self) -> list[Step]:
         """Return what becomes of workers: starts, removals, slices."""
@@ -323,7 +373,12 @@ class _Order:
         taken = {host for gang in gone if gang.serves for host in gang.hosts}
         idle = [gang for gang in planned if gang.due and not gang.serves and not gang.hosts & taken]
         due = [gang for gang in planned if gang.due and gang not in idle]
-        now = {gang.name: gang for gang in (*planned, *gone) if gang.serves}
+        now = {gang.name: gang for gang in (*planned, *gone) if gang.serves} | {
+            replica.name: _Gang(replica.name, pool.name, (), True, False, True, ANY)
+            for pool in self.plan.pools
+            for replica in pool.replicas
+            if {part.host for part in replica.nodes} <= self.unseen
+        }
         steps: list[Step] = []
         # What serves nothing and is not planned goes first: it may hold GPUs and ports.
         dead = [gang for gang in gone if not gang.serves]
@@ -463,18 +518,18 @@ class _Order:
 
 
 def _serving(gangs: Iterable[_Gang]) -> dict[str, int]:
-    """Return pool -> replicas that serve, of generations that have each pool that any has."""
-    of: dict[str, dict[str, int]] = {}
+    """Return pool -> replicas that serve: prefill and decode only of generations that have both."""
+    gangs = list(gangs)
+    has: dict[str, set[str]] = {}
     for gang in gangs:
-        row = of.setdefault(gang.suffix, {})
-        row[gang.pool] = row.get(gang.pool, 0) + 1
-    disaggregated = {"prefill", "decode"}
+        has.setdefault(gang.suffix, set()).add(gang.pool)
     total: dict[str, int] = {}
-    for row in of.values():
-        lacks = row.keys() & disaggregated and not disaggregated <= row.keys()
-        for pool, count in row.items():
-            if not (lacks and pool in disaggregated):
-                total[pool] = total.get(pool, 0) + count
+    for gang in gangs:
+        beside = has[gang.suffix] | has.get(ANY, set())
+        if gang.suffix == ANY:
+            beside = set().union(*has.values())
+        if gang.pool == "aggregated" or beside >= {"prefill", "decode"}:
+            total[gang.pool] = total.get(gang.pool, 0) + 1
     return total
 
 

@@ -99,8 +99,13 @@ class Site:
 
     @property
     def model_path(self) -> str:
-        """Return the model directory on the workers' hosts."""
-        return self.deployment.settings.model_path or f"{self.state_dir}/model/rehearsal"
+        """Return the model directory on the workers' hosts.
+
+        The same for all: a frontend takes no worker whose directory has another path than that of the first.
+        """
+        deployment = self.deployment
+        home = (deployment.control or deployment.hosts)[0] if deployment.one_machine else self.host
+        return deployment.settings.model_path or f"{home.state_dir}/model/rehearsal"
 
     @property
     def etcd_endpoints(self) -> str:

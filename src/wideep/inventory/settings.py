@@ -421,6 +421,7 @@ class Settings(_Strict):
     worker_port_base: Port
     log_level: str
     rollout: RolloutSettings
+    restart: list[str]
     frontend_args: dict[str, Value]
     tls: TlsSettings
     load_balancer: LoadBalancerSettings
