@@ -21,6 +21,7 @@ from tools.proof.load import Load, Result, Shape
 
 from tests.system.conftest import free_offset
 from wideep import runner
+from wideep.reference.release import find_release, releases
 
 MODEL = "deepseek-ai/DeepSeek-R1"
 NETWORK = "127.83.0"
@@ -192,3 +193,11 @@ def test_what_must_be_alike_becomes_another_generation_in_slices(cluster: Cluste
     after = cluster.pids()
     cluster.run("site", extra_vars=variables).raise_for_status()
     assert cluster.pids() == after
+
+
+def test_another_release_and_back(cluster: Cluster) -> None:
+    """Workers of two releases serve beside each other, each in its generation."""
+    with cluster.load as load:
+        for release in sorted(releases(), key=lambda name: name == find_release().dynamo):
+            cluster.run("site", extra_vars={"wideep_release": release}).raise_for_status()
+    kept(load.result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,3 +257,26 @@ def test_capacity_is_kept_whenever_a_run_is_interrupted(
     rest = order(plan, after(there, plan, whole.steps[:done]))
     assert sorted(restarted(whole.steps[:done]) + restarted(rest.steps)) == sorted(restarts)
     assert kinds(rest) == kinds(whole)[done:]
+
+
+def test_a_jump_over_a_minor_version_is_refused() -> None:
+    plan = planned(cluster())
+    major, minor, *_ = plan.release.dynamo.split(".")
+    there = looks(plan, plan)
+
+    def running(version: str) -> list[str]:
+        found = {
+            name: replace(
+                look,
+                services=tuple(
+                    replace(one, launch={"argv": [f"/x/venv/ai-dynamo-{version}/bin/python"]})
+                    for one in look.services
+                ),
+            )
+            for name, look in there.items()
+        }
+        return [problem.message for problem in order(plan, found).problems]
+
+    assert running(f"{major}.{int(minor) - 1}.0") == []
+    assert "more than a minor version away" in running(f"{major}.{int(minor) - 2}.0")[0]
+    assert "more than a minor version away" in running(f"{int(major) + 1}.{minor}.0")[0]

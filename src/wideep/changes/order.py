@@ -12,6 +12,7 @@ generation can answer after the first slice and the old one until the last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
@@ -21,6 +22,7 @@ from wideep.changes.generation import heads, serves_one, suffix_of
 from wideep.changes.look import HostLook, ServiceLook
 from wideep.problems import Problem, suggest
 from wideep.published import Published
+from wideep.reference.release import releases
 
 COMPONENTS = ("nats", "etcd", "frontend", "load_balancer", "worker")
 Kind = Literal["files", "control", "all", "start", "remove", "workers", "frontends", "balancers"]
@@ -29,6 +31,8 @@ Places = Mapping[str, tuple[str, ...]]
 MARGIN_S = 10
 # The generation of what was not looked at.
 ANY = "*"
+# Of an environment that wideep made; what is in an image or another interpreter is not known.
+RELEASE = re.compile(r"/ai-dynamo-(\d+\.\d+\.\d+)/bin/python")
 UNPLANNED = "not planned any more"
 
 
@@ -173,6 +177,7 @@ def order(plan: Published, looks: Mapping[str, HostLook], restart: Collection[st
         for n, step in enumerate(steps)
         if step.outage and plan.settings.rollout.outage == "refused"
     ]
+    problems += _jumps(plan, looks)
     known = {
         *heads(plan),
         *(f"{one.name}@{host}" for host, own in plan.hosts.items() for one in own.services),
@@ -183,6 +188,32 @@ def order(plan: Published, looks: Mapping[str, HostLook], restart: Collection[st
         if name not in known
     ]
     return Changes(told, tuple(problems))
+
+
+def _jumps(plan: Published, looks: Mapping[str, HostLook]) -> list[Problem]:
+    """Return a problem where Dynamo would pass over a minor version: only neighbours talk to each other."""
+    there = [one.launch for look in looks.values() for one in (*look.services, *look.unplanned) if one.launch]
+    runs = {match[1] for launch in there for word in launch["argv"] if (match := RELEASE.search(word))}
+    new = _minor(plan.release.dynamo)
+    far = sorted(
+        (old for old in runs if _minor(old)[0] != new[0] or abs(_minor(old)[1] - new[1]) > 1), key=_minor
+    )
+    if not far:
+        return []
+    low, high = sorted((_minor(far[0]), new))
+    between = [name for name in releases() if low < _minor(name) < high]
+    remedy = (
+        f"take {', then '.join(between)} before it (-e wideep_release={between[0]})"
+        if between
+        else "no release that is known lies between: stop the deployment (wideep down), then deploy it anew"
+    )
+    message = f"Dynamo {far[0]} runs, and {plan.release.dynamo} is more than a minor version away"
+    return [Problem(message, "wideep_release", remedy)]
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
 
 
 class _Order:
