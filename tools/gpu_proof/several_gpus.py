@@ -274,16 +274,16 @@ def killed(
     proof.started.append(busy)
     time.sleep(8)
     before, memory = by_process(), used()
-    head = main_process(service, proof.state)
-    victim = head if proof.simulate else rank_process(service, rank, proof.state)
+    victim = rank_now(proof, service, rank)
     begin, serves = time.monotonic(), 0.0
     with watched(proof.log_dir / "memory.txt"):
         os.kill(victim, signal.SIGKILL)
         probe = {"requests": 1, "concurrency": 1, "words": 20, "tokens": 8, "timeout": 10}
-        # Requests go to whoever is registered: what counts is that the new process answers.
+        # Requests go to whoever is registered: what counts is that the new processes answer.
         while not serves and time.monotonic() - begin < patience_s:
             time.sleep(0.5)
-            if head_now(service, proof.state) != head and proof.load(proof.url, model, **probe)["good"]:
+            anew = rank_now(proof, service, rank) not in (0, victim) and healthy(proof, service)
+            if anew and proof.load(proof.url, model, **probe)["good"]:
                 serves = round(time.monotonic() - begin, 1)
         time.sleep(5 if serves else 0)
     busy.send_signal(signal.SIGTERM)
@@ -310,11 +310,20 @@ def killed(
     return found
 
 
-def head_now(service: str, state: Path) -> int:
-    """Return the service's process, 0 while there is none."""
+def rank_now(proof: Several, service: str, rank: int) -> int:
+    """Return the process of a rank, simulated the service's own; 0 while there is none."""
     with suppress(StepError):
-        return main_process(service, state)
+        if proof.simulate:
+            return main_process(service, proof.state)
+        return rank_process(service, rank, proof.state)
     return 0
+
+
+def healthy(proof: Several, service: str) -> bool:
+    """Whether a worker's own port says that it is ready."""
+    launch = json.loads((proof.state / "services" / service / "launch.json").read_text())
+    answer = one.get(f"http://{proof.address}:{launch['env']['DYN_SYSTEM_PORT']}/health")
+    return '"status":"ready"' in answer
 
 
 # ---- steps -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ same, `placement` records which experts are used, starts one more with copies pl
 `kill_rank` kills one rank. `halves` has prefill on one half of the GPUs and decode on the other;
 `kill_…` and `same_id` use it.
 `whole_memory` deploys what is compared with the plan's arithmetic. `two_workers` changes one option of two
-workers under load.
+workers under load, `kill_part` and `kill_part_again` kill the process of one GPU of them.
 """
 
 from __future__ import annotations
@@ -513,6 +513,18 @@ def two_workers(proof: Wide) -> dict[str, Any]:
         end_group(busy)
     found["load"] = json.loads(Path(out).read_text() or "{}")
     return found
+
+
+@step(200)
+def kill_part(proof: Wide) -> dict[str, Any]:
+    """SIGKILL to the process of one GPU of a worker of `two_workers`, which does not notice it itself."""
+    return several.killed(proof, "aggregated-0", 1, 130)
+
+
+@step(200)
+def kill_part_again(proof: Wide) -> dict[str, Any]:
+    """The same once more."""
+    return several.killed(proof, "aggregated-0", 1, 130)
 
 
 @step(90)
