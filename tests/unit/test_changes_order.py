@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from example_inventories import inventory
 from hypothesis import given
 from hypothesis import strategies as st
 from seen import looks, planned, pools
@@ -14,6 +15,7 @@ from seen import looks, planned, pools
 from wideep.changes.look import HostLook
 from wideep.changes.order import Changes, Step, order, table
 from wideep.deployment.model import Generation
+from wideep.plan import make_plan
 from wideep.published import Published
 
 NEW = Generation("0123abcd")
@@ -280,3 +282,8 @@ def test_a_jump_over_a_minor_version_is_refused() -> None:
     assert running(f"{major}.{int(minor) - 1}.0") == []
     assert "more than a minor version away" in running(f"{major}.{int(minor) - 2}.0")[0]
     assert "more than a minor version away" in running(f"{int(major) + 1}.{minor}.0")[0]
+
+
+def test_a_cluster_has_no_steps() -> None:
+    made = make_plan(*inventory("kubernetes_sglang"))
+    assert order(made.publish(), {}).steps == ()

@@ -267,7 +267,7 @@ class _Order:
                     if host in self.looks and name in self.looks[host].by_name
                 )
                 launched = sum(place in self.launches for place in names)
-                if len(members) == launched:
+                if members and len(members) == launched:
                     found[replica.name] = self._gang(replica.name, pool.name, members, planned=True)
         left: dict[str, list[tuple[str, ServiceLook]]] = {}
         for host, look in self.looks.items():
