@@ -10,6 +10,7 @@ from example_inventories import cluster
 
 from wideep.changes.differences import Difference, differences, table, to_dict
 from wideep.changes.look import HostLook, ServiceLook
+from wideep.deployment.model import Kept
 from wideep.plan import make_plan
 from wideep.published import Published
 
@@ -91,7 +92,6 @@ def test_what_is_the_hosts_is_told(change: dict[str, Any], what: str) -> None:
 @pytest.mark.parametrize(
     ("change", "what", "rows"),
     [
-        ({"configured": "", "starts": "started"}, "is not there yet: started", ()),
         ({"starts": "restarted: it ended: 1"}, "restarted: it ended: 1", ()),
         (
             {"starts": "restarted: its configuration changed"},
@@ -116,3 +116,22 @@ def test_what_is_a_services_is_told(change: dict[str, Any], what: str, rows: tup
 def test_of_many_hosts_some_are_named() -> None:
     text = table([Difference(f"d{n}", "", "secrets") for n in range(9)])
     assert text == "d0, d1, d2, d3 and 5 more: secrets\n"
+
+
+def test_a_host_without_anything_is_told_in_a_line() -> None:
+    plan = planned()
+    service = replace(look(plan, "decode-0").services[0], configured="", state="absent", starts="started")
+    new = HostLook("decode-0", services=(service,), other=("state directory: new", "model: x"))
+    (one,) = differences(plan, {"decode-0": new})
+    assert (one.service, one.what) == ("", "nothing of the deployment is there yet: gets decode-0")
+    beside = replace(new, services=(*new.services, replace(service, name="x", configured="1")))
+    assert differences(plan, {"decode-0": replace(beside, services=beside.services[:1])})[0] == one
+
+
+def test_a_replica_that_gets_another_host_names_its_ranks() -> None:
+    pools = {"decode": {"nodes_per_replica": 2}}
+    old = make_plan(*cluster(decode=4, wideep_pools=pools)).publish()
+    known = [Kept("decode-0", ("decode-0", "decode-3")), Kept("decode-1", ("decode-1", "decode-2"))]
+    new = make_plan(*cluster(decode=4, wideep_pools=pools), known).publish()
+    (one,) = differences(new, {"decode-0": look(new, "decode-0", old)})
+    assert one.rows == ("ranks [decode-0, decode-1] → [decode-0, decode-3]",)

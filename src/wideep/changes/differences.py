@@ -58,6 +58,12 @@ def _of_host(plan: Published, look: HostLook) -> Iterator[Difference]:
         reason = look.error.strip().splitlines() or ["it was not asked"]
         yield Difference(look.name, "", f"cannot be reached: {reason[-1]}")
         return
+    if look.new:
+        names = ", ".join(one.name for one in look.services)
+        yield Difference(
+            look.name, "", f"nothing of the deployment is there yet: gets {names or 'no service'}"
+        )
+        return
     for word in look.other:
         yield Difference(look.name, "", word)
     for word in look.strays:
@@ -92,6 +98,7 @@ def _rows(one: ServiceLook, planned: Launch) -> tuple[str, ...]:
         rows += _argv(one.before.get("argv", []), wanted["argv"])
         rows += _values(one.before.get("env", {}), wanted["env"])
         rows += _values(_others(one.before), _others(wanted))
+        rows += _values(*({"ranks": (each.get("gang") or {}).get("ranks")} for each in (one.before, wanted)))
     by_hand = one.configured and not one.before
     rows += [word for word in one.differs if by_hand or not any(part in word for part in MADE)]
     return tuple(rows if one.configured else ())
