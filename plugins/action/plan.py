@@ -40,10 +40,11 @@ class ActionModule(ControllerAction):
                 "output": {"choices": ["data", "table", "files"], "default": "data"},
                 "path": {"type": "path"},
                 "looks": {"type": "str"},
+                "unreachable": {"type": "str", "choices": ["fail", "skip"]},
             }
         )
         if arguments["looks"]:
-            return self._keeping(result, arguments["looks"], task_vars)
+            return self._keeping(result, arguments, task_vars)
         if problems := self._unknown_tags(task_vars):
             return refusal(result, RefusedError(problems))
         groups = {name: plain(hosts) for name, hosts in task_vars["groups"].items()}
@@ -62,9 +63,15 @@ class ActionModule(ControllerAction):
             return {**result, "changed": False, **shown}
         return {**result, "changed": False, **plan.publish().to_dict()}
 
-    def _keeping(self, result: dict[str, Any], register: str, task_vars: Any) -> dict[str, Any]:
+    def _keeping(
+        self, result: dict[str, Any], arguments: Mapping[str, Any], task_vars: Any
+    ) -> dict[str, Any]:
         """Return the plan in which hosts keep what they say they have, and who has something to do."""
         before, hostvars = self.plan(task_vars), task_vars["hostvars"]
+        register = arguments["looks"]
+        if arguments["unreachable"]:
+            own = {"unreachable": arguments["unreachable"]}
+            before = replace(before, settings=before.settings.model_copy(update=own))
         asked = [host for host in task_vars["ansible_play_hosts_all"] if host in before.hosts]
         looks = look.read({host: plain(hostvars[host].get(register) or {}) for host in asked})
         after = before

@@ -41,13 +41,15 @@ class ActionModule(ControllerAction):
             health = (arguments["frontend"] or {}).get("json")
             status = status_report(plan, services, health.get("instances", []) if health else None)
             text, services, findings = status.text, dict(status.services), list(status.findings)
-        for host in found.keys() - answered.keys():
+        for host in sorted(found.keys() - answered.keys()):
+            if kind == "status" and "ansible_limit" not in task_vars:
+                findings.append(f"{host} does not answer")
             text += f"{host}: no answer in this run (unreachable, or left out by --limit)\n"
         return {**result, "changed": False, "text": text, "services": services, "findings": findings}
 
     @staticmethod
     def _said(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what a host said; what was seen of it before, where it was not asked again."""
-        said: Mapping[str, Any] = variables.get(arguments["register"]) or {}
-        seen = variables.get(arguments["looks"]) or {} if arguments["looks"] else {}
-        return said if said or "look" not in seen else {"services": seen["look"]["rows"]}
+        names = [name for name in (arguments["register"], arguments["looks"]) if name]
+        said: Mapping[str, Any] = next((variables[name] for name in names if variables.get(name)), {})
+        return {"services": said["look"]["rows"]} if "look" in said else said

@@ -25,6 +25,13 @@ options:
   path:
     description: Directory on the controller for O(output=files). Without it, that of C(wideep_output_dir).
     type: path
+  looks:
+    description: What M(wideep.dynamo.host_look) registered; hosts keep the replicas that they have.
+    type: str
+  unreachable:
+    description: In place of C(wideep_unreachable), with O(looks).
+    type: str
+    choices: [fail, skip]
 attributes:
   check_mode:
     description: Changes nothing on a host in any mode; V(files) writes on the controller in check mode too.
