@@ -278,6 +278,9 @@ class Supervisord:
         if not process.until(stopped, allowed, 0.05):
             raise ServiceError(f"still running {allowed} s after they were told to stop: {', '.join(busy)}")
 
+    def not_at_boot(self, launches: Mapping[str, Launch]) -> None:
+        """Nothing to do: it starts nothing by itself."""
+
     def _ask(self, call: Callable[..., Any], *arguments: Any, ignore: tuple[int, ...] = ()) -> Any:
         """Call supervisord; None when it does not run or answers with one of the faults to ignore."""
         try:

@@ -319,6 +319,12 @@ class Systemd:
         allowed = max((launch["stop_timeout_s"] for launch in launches.values()), default=0) + 15
         self._systemctl("stop", *(self.unit(name) for name in launches), timeout=allowed)
 
+    def not_at_boot(self, launches: Mapping[str, Launch]) -> None:
+        """Let services stay stopped at the next boot; `start` takes that back."""
+        units = [self.unit(name) for name in launches if (self.units / self.unit(name)).exists()]
+        if units:
+            self._systemctl("disable", "--quiet", *units)
+
     def _systemctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
         command = ["systemctl", "--no-pager", *arguments]
         try:

@@ -26,6 +26,16 @@ options:
     description: All services that were configured before, but these.
     type: list
     elements: str
+  components:
+    description: Of the services that are meant, only those of these components.
+    type: list
+    elements: str
+  at_boot:
+    description:
+      - With V(false), V(stopped) holds after a boot of the host, too, until V(started). Containers of Quadlet
+        come back with the host all the same.
+    type: bool
+    default: true
   state:
     description:
       - V(started) starts what does not run and restarts what runs with another digest than the launch.
@@ -105,6 +115,8 @@ OPTIONS = {
     "launches": {"type": "list", "elements": "dict"},
     "names": {"type": "list", "elements": "str"},
     "keep": {"type": "list", "elements": "str"},
+    "components": {"type": "list", "elements": "str"},
+    "at_boot": {"type": "bool", "default": True},
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
     "purge": {"type": "bool", "default": False},
     "supervisord": {"type": "path"},
@@ -120,6 +132,9 @@ def main() -> None:
     if params["keep"] is not None:
         wanted = sorted(set(launches_.names(params["state_dir"])) - set(params["keep"]))
     launches = launches_.select(params["state_dir"], params["launches"], wanted)
+    if params["components"] is not None:
+        chosen = params["components"]
+        launches = {name: launch for name, launch in launches.items() if launch["component"] in chosen}
     module.hide(list(launches.values()))
     manager = module.manager()
     healthy = False
@@ -139,6 +154,8 @@ def main() -> None:
             healthy = not actions and all(row["healthy"] for row in observe(manager, launches))
         elif params["state"] == "stopped":
             actions = stopped(manager, launches, check=module.check_mode)
+            if not params["at_boot"] and launches and not module.check_mode:
+                manager.not_at_boot(launches)
         else:
             whole = params["launches"] is None and wanted is None
             actions = absent(manager, launches, whole=whole, purge=params["purge"], check=module.check_mode)

@@ -51,6 +51,8 @@ VERBS = (
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
+    Verb("stop", "stop", "Stop the services and leave them where they are, also after a boot of a host."),
+    Verb("start", "start", "Start what was stopped, and verify it. Changes no configuration."),
     Verb("rollback", "rollback", "Go back to the last recorded deployment that is not deployed now."),
     Verb("history", "history", "Show who changed the deployment, when, and how it ended.", ("as_json",)),
     Verb(

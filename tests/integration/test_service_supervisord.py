@@ -223,6 +223,8 @@ def test_from_nothing_to_healthy_and_back_through_ansible(bed: Bed) -> None:
 
     assert bed.module("service_state", state="stopped", names=["b"])["actions"] == {"b": "stopped"}
     assert not bed.module("service_state", state="stopped", names=["b"])["changed"]
+    # Of another component there is nothing to stop.
+    assert not bed.module("service_state", state="stopped", components=["frontend"], at_boot=False)["changed"]
 
     # What a plan does not have any more goes; the others are not touched.
     assert not bed.module("service_state", state="absent", keep=["a", "b", "new"])["changed"]

@@ -130,6 +130,19 @@ def test_a_removal_of_another_name_stops_nothing(deployment: Deployment) -> None
     assert deployment.pids() == before
 
 
+def test_it_stops_and_starts_where_it_is(deployment: Deployment) -> None:
+    before = {path: path.read_bytes() for path in deployment.state_dir.glob("services/*/launch.json")}
+    stopped = deployment.run("stop")
+    stopped.raise_for_status()
+    assert deployment.pids() == {}
+    assert deployment.run("status").failures[0].details["wideep_unhealthy"]
+    assert not deployment.run("stop").stats["localhost"].changed
+    deployment.run("start").raise_for_status()
+    assert set(deployment.pids()) == set(SERVICES)
+    assert not deployment.run("start").stats["localhost"].changed
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_another_deployment_lives_beside_it_without_nats(deployment: Deployment) -> None:
     other = Deployment(
         deployment.state_dir.parent / "other",

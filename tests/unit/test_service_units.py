@@ -216,3 +216,14 @@ def test_systemd_reads_units_again_when_they_change_and_only_then(tmp_path: Path
     # In the environment's file only.
     assert told(env={"A": "b"}) == 0
     assert told(env={"A": "b"}, cleanup=("python3", "/srv/programs/deregister-1.py")) == 1
+
+
+def test_what_stays_stopped_is_disabled_where_it_is_a_plain_unit(tmp_path: Path) -> None:
+    manager = Quiet(tmp_path)
+    manager.configure(Files(False), {"decode-0": launch()})
+    manager.told.clear()
+    manager.not_at_boot({"decode-0": launch(), "in-a-container": launch()})
+    assert manager.told == ["disable"]
+    manager.told.clear()
+    manager.not_at_boot({"in-a-container": launch()})
+    assert manager.told == []
