@@ -51,6 +51,12 @@ VERBS = (
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
+    Verb(
+        "restart",
+        "restart",
+        "Restart replicas (decode-1) and services (frontend@HOST), as a change does it: in order, proved.",
+        ("names",),
+    ),
     Verb("stop", "stop", "Stop the services and leave them where they are, also after a boot of a host."),
     Verb("start", "start", "Start what was stopped, and verify it. Changes no configuration."),
     Verb("rollback", "rollback", "Go back to the last recorded deployment that is not deployed now."),
@@ -93,6 +99,9 @@ class Options:
         Path, typer.Option("--output-dir", "-o", help="Directory that gets <host>/<service>/launch.json.")
     ] = Path("rendered")
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")] = False
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Replicas, and services with their hosts.")
+    ] = None
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")] = False
     extra_vars: Annotated[
         list[str] | None,
@@ -143,7 +152,7 @@ class Options:
     ] = False
 
 
-SPECIAL = {"output_dir", "as_json", "yes"}
+SPECIAL = {"output_dir", "as_json", "yes", "names"}
 
 app = typer.Typer(
     help="Deploy Wide Expert Parallel serving with NVIDIA Dynamo from an inventory.",
@@ -236,6 +245,8 @@ def execute(verb: Verb, options: Options) -> int:
         variables.append({"wideep_output_dir": str(options.output_dir.absolute())})
     if options.as_json:
         variables.append({"wideep_output": "json"})
+    if options.names:
+        variables.append({"wideep_restart": options.names})
     if options.yes:
         variables.append({"wideep_confirm": True})
     passwords = _ask(options)

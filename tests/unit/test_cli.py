@@ -108,6 +108,18 @@ class TestInput:
         monkeypatch.setenv("COMP_CWORD", "1")
         assert wideep().out == "preflight\n"
 
+    def test_names_are_those_of_what_restarts(self, wideep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[Any] = []
+
+        def fake(playbook: str, *_: Any, extra_vars: Any, **__: Any) -> Result:
+            given.append((playbook, extra_vars))
+            return outcome(0)
+
+        monkeypatch.setattr(runner, "run", fake)
+        assert wideep("restart", "decode-1", "frontend@a", "-i", "a,").code == 0
+        assert given == [("restart", [{"wideep_restart": ["decode-1", "frontend@a"]}])]
+        assert wideep("up", "decode-1").code == 3
+
     def test_only_the_verbs_own_options(self, wideep: Command) -> None:
         assert "--json" in wideep("plan", "--help").out
         assert "--json" not in wideep("up", "--help").out
