@@ -50,6 +50,11 @@ VERBS = (
         "adopt",
         "Take over a graph that was applied by hand on Kubernetes; shows what `up` will change.",
     ),
+    Verb(
+        "bundle",
+        "bundle",
+        "Pack logs, launches and facts of all hosts, without secrets, into one archive.",
+    ),
     Verb("verify", "verify", "Check that every worker is registered and that a request is answered."),
     Verb(
         "restart",
