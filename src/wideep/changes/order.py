@@ -599,7 +599,7 @@ def _message(plan: Published, steps: Sequence[Step], at: int) -> str:
         f"  not touched:        {rest}\n"
         "  to go on: correct what is said above and run the same command again: it continues with this step\n"
         "  to go back: undo the change in the inventory (or its -e), and run it again: what was not touched"
-        " stays as it is"
+        " stays as it is; or `wideep rollback` (rollback.yml), to the last deployment that was verified"
     )
 
 
