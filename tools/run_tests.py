@@ -149,6 +149,18 @@ SUITES = (
         lacks=_lacks_hosts,
         uses=frozenset({"podman", "molecule"}),
     ),
+    # The rows of `make proof` that a small machine has time for.
+    Suite(
+        "proof",
+        (
+            (
+                *("python", "-m", "tools.proof", "--requests", "40", "--streams", "12", "--tokens", "80-160"),
+                *("--only", "nothing", "--only", "load balancer changed", "--only", "restarted"),
+            ),
+        ),
+        lacks=_lacks_hosts,
+        uses=frozenset({"podman"}),
+    ),
     Suite(
         "molecule-kubernetes",
         (("tools/kube/build",), ("molecule", "test", "--scenario-name", "kubernetes")),

@@ -54,8 +54,8 @@ options:
     description:
       - The most pairs of a prefill and a decode worker that are each asked for one token, all workers first.
         Without prefill workers each worker is. V(0) for none.
-      - The request names both workers (C(nvext.prefill_worker_id), C(nvext.decode_worker_id)), which every
-        mode of the router obeys.
+      - The request names both workers (C(nvext.prefill_worker_id), C(nvext.decode_worker_id)). Routers obey
+        that, seen with C(kv) and C(round-robin) of Dynamo's pinned releases.
     type: int
     default: 256
   request_timeout_s:

@@ -183,7 +183,13 @@ def _write(outcomes: Sequence[Outcome], given: argparse.Namespace) -> None:
             f" {given.tokens} tokens (80 take 5 s), 2 prefill and 2 decode replicas of {given.width} {hosts},"
             f" on {os.cpu_count()} cores for all of it; counts: [changes.json](../evidence/changes.json).\n\n"
         )
-        PAGE.write_text(head + where + TABLE + "".join(o.line() for o in outcomes), encoding="utf-8")
+        had = {outcome.row.name for outcome in outcomes}
+        left = (
+            Outcome(row, None, said=lacks(row, Shape(width=given.width)) or "left out of this run")
+            for row in ROWS
+        )
+        lines = [o.line() for o in (*outcomes, *(one for one in left if one.row.name not in had))]
+        PAGE.write_text(head + where + TABLE + "".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
