@@ -199,7 +199,10 @@ class Systemd:
                 ]
             ),
             user=f"User={launch['user']}\n" if launch["user"] else "",
-            restart=slower if version >= 254 else "RestartSec=5\n",
+            # A load balancer loads nothing, and while it is away nobody is served.
+            restart=slower
+            if version >= 254
+            else f"RestartSec={1 if launch['component'] == 'load_balancer' else 5}\n",
             stop_timeout_s=launch["stop_timeout_s"],
             stop_signal=_stop_signal(launch),
             open_files=launch["open_files"],

@@ -156,6 +156,7 @@ def test_service_managers_stop_it_softly(tmp_path: Any) -> None:
     made = launch(make_plan(*balanced())).to_dict()
     unit = Systemd(str(tmp_path), "chat").render_unit(made, 252)  # type: ignore[arg-type]
     assert "\nKillSignal=SIGUSR1\n" in unit
+    assert "\nRestartSec=1\n" in unit
     section = Supervisord(str(tmp_path), "/v/supervisord").render_program(made)  # type: ignore[arg-type]
     assert "\nstopsignal = USR1\n" in section
     low = launch(make_plan(*balanced(wideep_load_balancer={"port": 80}))).to_dict()

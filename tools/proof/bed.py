@@ -219,13 +219,17 @@ class Bed:
         return Counter(one["component"] for one in found if one.get("endpoint") == "generate")
 
     def recovered(self, deadline_s: float = 180) -> float:
-        """Wait until all workers of the inventory are known; return how long that took."""
+        """Wait until clients are answered and all workers are known; return how long that took."""
         width = self.shape.width
         wanted = Counter(
             prefill=len(self.groups["prefill"]) // width, backend=len(self.groups["decode"]) // width
         )
         begun = time.monotonic()
-        until(f"{dict(wanted)} are registered", lambda: self.workers() == wanted, deadline_s)
+        until(
+            f"{dict(wanted)} are registered",
+            lambda: self.workers() == wanted == self._known(self.url),
+            deadline_s,
+        )
         return time.monotonic() - begun
 
     def _podman(self, *arguments: str, check: bool = True) -> int:
