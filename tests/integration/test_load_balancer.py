@@ -21,7 +21,6 @@ from ansible_collections.wideep.dynamo.plugins.module_utils import operations
 from ansible_collections.wideep.dynamo.plugins.module_utils.files import Files
 from ansible_collections.wideep.dynamo.plugins.module_utils.health import observe
 from ansible_collections.wideep.dynamo.plugins.module_utils.supervisord import Supervisord
-from ansible_collections.wideep.dynamo.plugins.modules import service_configure
 from certificates import Authority
 from environments import installed
 from places import REPOSITORY
@@ -131,7 +130,7 @@ class Bed:
     def start(self, launch: dict[str, Any]) -> dict[str, str]:
         """Configure and start it as the role does; return what was done to it."""
         files, launches = Files(check=False), {launch["name"]: launch}
-        service_configure.configure(files, launch, str(self.state))
+        operations.configured(files, launch, str(self.state))
         self.manager.configure(files, launches)
         actions = operations.started(self.manager, launches, check=False)
         until("it is healthy", lambda: self.look(launch)["healthy"])

@@ -94,11 +94,9 @@ class Bed:
         return actions
 
     def configure(self, *launches: dict[str, Any]) -> None:
-        from ansible_collections.wideep.dynamo.plugins.modules import service_configure
-
         files = Files(check=False)
         for launch in launches:
-            service_configure.configure(files, launch, str(self.state))
+            operations.configured(files, launch, str(self.state))
         self.manager.configure(files, {launch["name"]: launch for launch in launches})
 
     def wait(self, *launches: dict[str, Any]) -> None:
