@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # At once: enough to be quick, too few to be a load.
 TOGETHER = 8
-# What passes by itself, such as a worker that the frontend avoids for a moment, is gone by then.
-TRIES, AGAIN_S = 3, 2.0
+# What passes by itself is gone by then: a worker that the router does not know yet (400), or avoids (503).
+TRIES, AGAIN_S = 6, 3.0
 
 
 @dataclass(frozen=True)

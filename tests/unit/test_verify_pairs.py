@@ -106,7 +106,7 @@ def test_200_without_a_token_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 of 4 pairs of workers give no token: prefill-1 (prefill) with decode-0: " in failure(outcomes)
     assert "0 completion tokens" in failure(outcomes)
     assert set(suspects(outcomes)) == {"decode-0", "prefill-1"}
-    assert len(asked) == 3 + 3
+    assert len(asked) == 3 + pairs_module.TRIES
 
 
 def test_the_worker_behind_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
