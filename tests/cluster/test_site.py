@@ -341,7 +341,9 @@ def test_a_changed_variable_changes_only_its_objects(site: Site) -> None:
     assert "What changes in DynamoGraphDeployment" in told
     assert "decode, prefill have one replica" in told or "prefill, decode have one replica" in told
     assert (site.objects(), site.uids()) == (objects, uids)
+    assert "decode" in str(site.well("changes").data["wideep_summary"])
     assert site.changed() == wanted
+    assert "as planned" in str(site.well("changes").data["wideep_summary"])
     after = site.objects()
     assert sorted(name for name in after if after[name] != objects[name]) == wanted
     assert {name for name, uid in site.uids().items() if uids[name] != uid} == PREFILL | DECODE

@@ -15,7 +15,9 @@ from typing import Any
 
 from rich.table import Table
 
-from wideep.cluster.rollout import components, pod_metadata, replicas
+from wideep.cluster.access import Cluster
+from wideep.cluster.objects import GENERATION, of_generation, path_of
+from wideep.cluster.rollout import as_scaled, components, pod_metadata, replicas, stamped
 from wideep.kubernetes.names import ENABLE_GROVE, ROLE, TEMPLATE
 from wideep.reports.text import print_table
 
@@ -64,6 +66,15 @@ def changes(there: Object | None, wanted: Object) -> tuple[Change, ...]:
         if change.rolls or change.before != change.after:
             found.append(change)
     return tuple(found)
+
+
+def of_graph(cluster: Cluster, graph: Object) -> tuple[Object | None, tuple[Change, ...]]:
+    """Return the graph that is there, and what an apply of a planned one changes. Secrets stay the same."""
+    there = cluster.get(path_of(graph))
+    words = [(pod_metadata(one).get("annotations") or {}) for _, one in components(there or {})]
+    same = next((word[GENERATION] for word in words if GENERATION in word), "")
+    wanted = as_scaled(stamped(of_generation([graph], same)[0]), there)
+    return there, changes(there, wanted)
 
 
 def _change(name: str, old: Object | None, new: Object | None, *, grove: bool, along: bool) -> Change:
