@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from tools.proof.bed import NAME, Bed
 
 from wideep.console.result import RunError
+from wideep.reference.release import releases
 
-OLD, NEW = "1.5.1", "1.6.1"
+NEW, OLD = releases()[:2]
 
 
 @dataclass(frozen=True)
