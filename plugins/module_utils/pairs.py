@@ -39,9 +39,15 @@ class Pair:
     @property
     def pinned(self) -> dict[str, int]:
         """Return the fields of `nvext` that make the router choose these workers."""
+        # Where a worker has several data-parallel ranks one has to be named: each has the first.
         if self.prefill is None:
-            return {"backend_instance_id": self.decode.instance_id}
-        return {"prefill_worker_id": self.prefill.instance_id, "decode_worker_id": self.decode.instance_id}
+            return {"backend_instance_id": self.decode.instance_id, "dp_rank": 0}
+        return {
+            "prefill_worker_id": self.prefill.instance_id,
+            "prefill_dp_rank": 0,
+            "decode_worker_id": self.decode.instance_id,
+            "dp_rank": 0,
+        }
 
 
 @dataclass(frozen=True)

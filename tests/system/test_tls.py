@@ -145,7 +145,7 @@ def test_a_key_that_everybody_can_read_is_refused_before_anything_changes(secure
     key = Path(secured.client.key)
     key.chmod(0o644)
     try:
-        result = secured.run("site")
+        result = secured.run("preflight")
     finally:
         key.chmod(0o600)
     assert result.status == "failed"

@@ -54,7 +54,9 @@ def test_generations_do_not_meet() -> None:
 
 def test_without_prefill_each_worker_is_asked() -> None:
     tried = pairs(state(0, 3), 100)
-    assert [pair.pinned for pair in tried] == [{"backend_instance_id": n} for n in (200, 201, 202)]
+    assert [pair.pinned for pair in tried] == [
+        {"backend_instance_id": n, "dp_rank": 0} for n in (200, 201, 202)
+    ]
     assert pairs(state(2, 2), 0) == []
 
 

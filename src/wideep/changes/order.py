@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from wideep.changes.generation import heads, serves_one, suffix_of
 from wideep.changes.look import HostLook, ServiceLook
+from wideep.inventory.secrets import ETCD
 from wideep.problems import Problem, suggest
 from wideep.published import Published
 from wideep.reference.release import releases
@@ -240,6 +241,9 @@ class _Order:
         everything = [one for look in self.looks.values() for one in (*look.services, *look.unplanned)]
         if not any(one.runs for one in everything):
             return self._first()
+        if self._accounts_change():
+            balancers = [step for part in self._each("load_balancer", "balancers") for step in part]
+            return [*self._files(), *self._control(), self._together(), *balancers, *self._others()]
         idle, frontends = self._each("frontend", "frontends")
         steps = [*self._files(), *self._control(), *idle]
         if self._changes_frontends_first():
@@ -395,6 +399,32 @@ class _Order:
     def _changes_frontends_first(self) -> bool:
         """Whether frontends serve one namespace only now, and workers go to another."""
         return any(one.runs and serves_one(one) for _, one in self._of("frontend")) and bool(self._suffix)
+
+    def _accounts_change(self) -> bool:
+        """Whether Dynamo's processes get another account of etcd: who has the old one sees nothing any more.
+
+        A frontend that starts again as it was launched has other values in its files of environment.
+        """
+        for host, one in self._of("frontend"):
+            if one.runs and one.starts and one.name not in self.again:
+                planned = self.launches[host, one.name].env_files
+                before = planned if one.before is None else one.before.get("env_files", ())
+                has = [any(path.endswith(f"/{ETCD}") for path in paths) for paths in (before, planned)]
+                if has[0] != has[1] or (one.before is None and has[1]):
+                    return True
+        return False
+
+    def _together(self) -> Step:
+        """Return the step in which all frontends and workers start again at once."""
+        due = [(host, one) for host, one in self._of("frontend") if one.starts]
+        frontends = len(self._of("frontend"))
+        gangs = tuple(gang for gang in self.gangs.values() if gang.planned and gang.due)
+        gone = [gang.places for gang in self.gangs.values() if not gang.planned]
+        due += [member for gang in gangs for member in gang.members]
+        serving = _serving(gang for gang in self.gangs.values() if gang.serves)
+        left = {"frontend": (0, frontends)} | {pool: (0, count) for pool, count in serving.items()}
+        step = self._step("all", due, why=["another account of etcd"], gangs=gangs)
+        return replace(step, remove=_merged(gone), left=left, outage=True)
 
     def _workers(self) -> list[Step]:
         """Return what becomes of workers: starts, removals, slices."""
