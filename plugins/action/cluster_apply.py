@@ -9,9 +9,9 @@ from typing import Any
 from ansible_collections.wideep.dynamo.plugins.plugin_utils.action import Action
 
 from wideep.cluster.access import Cluster, ClusterError
-from wideep.cluster.changes import changes, told
+from wideep.cluster.changes import against, told
 from wideep.cluster.objects import Object, of_generation, path_of
-from wideep.cluster.rollout import as_scaled, stamped
+from wideep.cluster.rollout import stamped
 from wideep.kubernetes.manifests import KIND, to_yaml
 from wideep.kubernetes.names import FIELD_MANAGER
 
@@ -34,9 +34,8 @@ class ActionModule(Action):
 
     def _as_there(self, item: Object) -> Object:
         """Say what becomes of a graph's pods; return it with replicas as others have scaled them."""
-        there = Cluster().get(path_of(item))
-        made = as_scaled(item, there)
-        if text := told(f"{KIND} {item['metadata']['name']}", changes(there, made)):
+        made, found = against(Cluster().get(path_of(item)), item)
+        if text := told(f"{KIND} {item['metadata']['name']}", found):
             self._display.display(text)
         return made
 

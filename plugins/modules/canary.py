@@ -42,18 +42,7 @@ options:
     description: Insist on readable text. With random weights the tokens may not even be characters.
     type: bool
     default: true
-  ca_file:
-    description: File of the CA that signed the certificate of an https address. Empty for the system's.
-    type: path
-    default: ""
-  client_certificate:
-    description: File of a certificate to show at an https address. Empty for none.
-    type: path
-    default: ""
-  client_key:
-    description: File of its private key.
-    type: path
-    default: ""
+extends_documentation_fragment: wideep.dynamo.https
 attributes:
   check_mode:
     description: Skipped, since nothing was started.

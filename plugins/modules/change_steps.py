@@ -23,10 +23,7 @@ options:
     description: Fail where there is a problem. V(false) returns it only.
     type: bool
     default: true
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

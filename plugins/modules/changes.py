@@ -17,10 +17,7 @@ options:
     description: Name of the variable that M(wideep.dynamo.host_look) registered.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

@@ -18,10 +18,7 @@ options:
     type: list
     elements: dict
     required: true
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

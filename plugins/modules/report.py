@@ -20,10 +20,7 @@ options:
   data:
     description: The same for programs.
     type: raw
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

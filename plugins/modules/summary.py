@@ -34,10 +34,7 @@ options:
   frontend:
     description: What M(ansible.builtin.uri) returned for the frontend's /health, for O(kind=status).
     type: dict
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
+extends_documentation_fragment: wideep.dynamo.reads_only
 """
 
 EXAMPLES = r"""

@@ -77,18 +77,6 @@ options:
     description: Seconds to wait for registration in one call of the module. Set by the action plugin.
     type: float
     default: 5
-  ca_file:
-    description: File of the CA that signed the certificate of an https address. Empty for the system's.
-    type: path
-    default: ""
-  client_certificate:
-    description: File of a certificate to show at an https address. Empty for none.
-    type: path
-    default: ""
-  client_key:
-    description: File of its private key.
-    type: path
-    default: ""
   api_key:
     description: Key to send as bearer token.
     type: str
@@ -97,6 +85,7 @@ options:
     description: Where the logs are, for the message of a failure.
     type: str
     default: ""
+extends_documentation_fragment: wideep.dynamo.https
 attributes:
   check_mode:
     description: Verifies as well if the deployment is complete already, else is skipped and says why.
