@@ -13,6 +13,8 @@ from wideep.eplb.record import record
 from wideep.problems import Problem, RefusedError
 
 if TYPE_CHECKING:
+    from wideep.eplb.placement import Ints
+    from wideep.eplb.recording import Recording
     from wideep.eplb.work import Target
 
 app = typer.Typer(
@@ -84,12 +86,10 @@ def _balance(
 ) -> int:
     """Say how evenly a recorded load is spread: the busiest GPU over the mean, by layer and overall."""
     from wideep.eplb import work  # noqa: PLC0415 - numpy is not for every verb to load
-    from wideep.eplb.recording import read, read_map  # noqa: PLC0415
 
-    recording = read(source)
-    of = _target(inventory, pool, gpus=gpus, nodes=None, redundant=redundant, groups=None)
-    work.refuse_another_model(recording, of, str(source))
-    placed = read_map(now, recording.layers, recording.experts) if now else None
+    recording, of, placed = _read(
+        source, now, inventory, pool, gpus=gpus, nodes=None, redundant=redundant, groups=None
+    )
     found = work.before(recording, of.cluster, placed)
     if as_json:
         print(json.dumps(work.figures(found), indent=2))
@@ -122,12 +122,10 @@ def _place(
 ) -> int:
     """Place experts and copies by a recorded load, and show the balance before and after."""
     from wideep.eplb import work  # noqa: PLC0415 - numpy is not for every verb to load
-    from wideep.eplb.recording import read, read_map  # noqa: PLC0415
 
-    recording = read(source)
-    of = _target(inventory, pool, gpus=gpus, nodes=nodes, redundant=redundant, groups=groups)
-    work.refuse_another_model(recording, of, str(source))
-    placed = read_map(now, recording.layers, recording.experts) if now else None
+    recording, of, placed = _read(
+        source, now, inventory, pool, gpus=gpus, nodes=nodes, redundant=redundant, groups=groups
+    )
     done = work.work_out(recording, of.cluster, of.groups, placed)
     for path, text in (
         (out, done.file(engine or of.engine) if out else ""),
@@ -142,6 +140,19 @@ def _place(
     for path in filter(None, (out, svg)):
         print(f"written: {path}")
     return 0
+
+
+def _read(
+    source: Path, now: Path | None, inventory: Path | None, pool: str, **given: int | None
+) -> tuple[Recording, Target, Ints | None]:
+    """Return a recording, the pool that it is for, and the placement to compare with."""
+    from wideep.eplb.recording import read, read_map  # noqa: PLC0415 - numpy is not for every verb to load
+    from wideep.eplb.work import refuse_another_model  # noqa: PLC0415
+
+    recording = read(source)
+    of = _target(inventory, pool, **given)
+    refuse_another_model(recording, of, str(source))
+    return recording, of, read_map(now, recording.layers, recording.experts) if now else None
 
 
 def _write(path: Path, text: str) -> None:
