@@ -167,6 +167,33 @@ def test_an_outage_is_refused_unless_it_is_allowed(
     assert "(an outage)" in table(changes)
 
 
+ACCOUNT = {"secrets_etcd_user": "dynamo", "secrets_etcd_password": "x", "secrets_etcd_root_password": "y"}
+
+
+@pytest.mark.parametrize(("before", "now"), [({}, ACCOUNT), (ACCOUNT, {}), (ACCOUNT, ACCOUNT)])
+def test_another_account_of_etcd_restarts_all_at_once(before: dict[str, Any], now: dict[str, Any]) -> None:
+    there, plan = planned(cluster(), **before), planned(cluster(), **now)
+    seen = looks(there, plan)
+    if before == now:  # what the account's file holds is another password
+        seen = {
+            host: replace(
+                look,
+                services=tuple(
+                    replace(one, starts="restarted: its configuration changed")
+                    if one.component in ("frontend", "worker")
+                    else one
+                    for one in look.services
+                ),
+            )
+            for host, look in seen.items()
+        }
+    changes = order(plan, seen)
+    (step,) = [step for step in changes.steps if step.kind == "all"]
+    assert {"decode-0", "decode-1", "prefill-0", "prefill-1", "frontend on f0"} <= {*step.names}
+    assert step.outage
+    assert "leaves nobody who answers" in changes.problems[0].message
+
+
 def test_what_does_not_serve_starts_first_and_is_no_outage() -> None:
     plan = planned(cluster(2, 1))
     down = looks(plan, plan, down=[("d0", "decode-0")])

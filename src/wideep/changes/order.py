@@ -406,7 +406,7 @@ class _Order:
         A frontend that starts again as it was launched has other values in its files of environment.
         """
         for host, one in self._of("frontend"):
-            if one.runs and one.starts and one.name not in self.again:
+            if one.healthy and one.starts:
                 planned = self.launches[host, one.name].env_files
                 before = planned if one.before is None else one.before.get("env_files", ())
                 has = [any(path.endswith(f"/{ETCD}") for path in paths) for paths in (before, planned)]

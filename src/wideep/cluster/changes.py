@@ -73,8 +73,13 @@ def of_graph(cluster: Cluster, graph: Object) -> tuple[Object | None, tuple[Chan
     there = cluster.get(path_of(graph))
     words = [(pod_metadata(one).get("annotations") or {}) for _, one in components(there or {})]
     same = next((word[GENERATION] for word in words if GENERATION in word), "")
-    wanted = as_scaled(stamped(of_generation([graph], same)[0]), there)
-    return there, changes(there, wanted)
+    return there, against(there, stamped(of_generation([graph], same)[0]))[1]
+
+
+def against(there: Object | None, wanted: Object) -> tuple[dict[str, Any], tuple[Change, ...]]:
+    """Return what is applied, with replicas as others have scaled them, and what that changes."""
+    made = as_scaled(wanted, there)
+    return made, changes(there, made)
 
 
 def _change(name: str, old: Object | None, new: Object | None, *, grove: bool, along: bool) -> Change:
